@@ -1,0 +1,319 @@
+"""Everything anyone can be told: helper events (in mail bodies), live events (one agent), hive events (all agents).
+
+Each union is closed for writers and open for readers: an event of an unknown kind decodes to `UnknownEvent` rather
+than failing. Events describe what has happened; nothing here happens.
+"""
+
+from typing import Any
+
+import msgspec
+
+from hyperhive.protocol.types import (
+    Approval,
+    ContainerView,
+    FileRef,
+    LoginStatus,
+    MessageStateName,
+    TokenUsage,
+    ToolCall,
+    TransientName,
+    TurnStateName,
+    WaitingReason,
+)
+
+
+# --- HelperEvent: JSON in the body of a message from `system` -------------------------------------------------------
+
+
+class HelperEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event"):
+    """Base of the events that `system` mails after something happened, also when it failed."""
+
+
+class ApprovalResolvedMail(HelperEvent, frozen=True, kw_only=True, tag="approval_resolved"):
+    id: int
+    agent: str
+    commit_ref: str
+    status: str
+    note: str | None = None
+
+
+class Spawned(HelperEvent, frozen=True, kw_only=True, tag="spawned"):
+    agent: str
+    ok: bool
+    note: str | None = None
+
+
+class Rebuilt(HelperEvent, frozen=True, kw_only=True, tag="rebuilt"):
+    agent: str
+    ok: bool
+    note: str | None = None
+
+
+class Killed(HelperEvent, frozen=True, kw_only=True, tag="killed"):
+    agent: str
+
+
+class Destroyed(HelperEvent, frozen=True, kw_only=True, tag="destroyed"):
+    agent: str
+
+
+class ContainerCrash(HelperEvent, frozen=True, kw_only=True, tag="container_crash"):
+    agent: str
+    note: str | None = None
+
+
+class NeedsLogin(HelperEvent, frozen=True, kw_only=True, tag="needs_login"):
+    agent: str
+
+
+class LoggedIn(HelperEvent, frozen=True, kw_only=True, tag="logged_in"):
+    agent: str
+
+
+class NeedsUpdate(HelperEvent, frozen=True, kw_only=True, tag="needs_update"):
+    agent: str
+
+
+class QuestionAsked(HelperEvent, frozen=True, kw_only=True, tag="question_asked"):
+    id: int
+    asker: str
+    question: str
+    options: list[str] = []
+    multi: bool = False
+
+
+class QuestionAnswered(HelperEvent, frozen=True, kw_only=True, tag="question_answered"):
+    id: int
+    question: str
+    answer: str
+    answerer: str
+
+
+AnyHelperEvent = (
+    ApprovalResolvedMail
+    | Spawned
+    | Rebuilt
+    | Killed
+    | Destroyed
+    | ContainerCrash
+    | NeedsLogin
+    | LoggedIn
+    | NeedsUpdate
+    | QuestionAsked
+    | QuestionAnswered
+)
+
+
+# --- Frames that any stream may carry -------------------------------------------------------------------------------
+
+
+class StreamEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
+    """Base of what a stream carries. `seq` counts the live frames of one stream in one process, from 1; 0 is unset."""
+
+    seq: int = 0
+
+
+class Resume(StreamEvent, frozen=True, kw_only=True, tag="resume"):
+    """Opens every stream: `new`, `ok` (continued where the reader left off) or `gap` (refetch a snapshot)."""
+
+    resume: str
+    id: str
+
+
+class Lagged(StreamEvent, frozen=True, kw_only=True, tag="lagged"):
+    """This reader fell behind and `missed` frames are gone: refetch a snapshot."""
+
+    missed: int
+
+
+class Heartbeat(StreamEvent, frozen=True, kw_only=True, tag="heartbeat"):
+    """Nothing happened, and the line is alive."""
+
+
+StreamFrame = Resume | Lagged | Heartbeat
+
+
+# --- LiveEvent: the stream of one agent -----------------------------------------------------------------------------
+
+
+class LiveEvent(StreamEvent, frozen=True, kw_only=True):
+    """Base of one agent's events. `eid` is the row id in its event log, `turn` the turn it belongs to."""
+
+    eid: int | None = None
+    turn: int | None = None
+
+
+class TurnStart(LiveEvent, frozen=True, kw_only=True, rename={"sender": "from"}, tag="turn_start"):
+    sender: str
+    body: str
+    unread: int
+
+
+class Note(LiveEvent, frozen=True, kw_only=True, tag="note"):
+    text: str
+
+
+class TurnEnd(LiveEvent, frozen=True, kw_only=True, tag="turn_end"):
+    ok: bool
+    note: str | None = None
+
+
+class StatusChanged(LiveEvent, frozen=True, kw_only=True, tag="status_changed"):
+    status: LoginStatus
+
+
+class ModelChanged(LiveEvent, frozen=True, kw_only=True, tag="model_changed"):
+    model: str
+
+
+class TokenUsageChanged(LiveEvent, frozen=True, kw_only=True, tag="token_usage_changed"):
+    """`ctx` is the last inference's usage, `cost` the turn's sum."""
+
+    ctx: TokenUsage | None = None
+    cost: TokenUsage | None = None
+
+
+class TurnStateChanged(LiveEvent, frozen=True, kw_only=True, tag="turn_state_changed"):
+    state: TurnStateName
+    since_unix: int
+    reason: WaitingReason | None = None
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """One stream-json line of the agent CLI. `line` is its raw JSON object; on the wire its fields stand beside
+    the tag (see `live.encode_live`), so this kind has no struct encoding of its own."""
+
+    line: bytes
+    seq: int = 0
+    eid: int | None = None
+    turn: int | None = None
+
+
+TypedLiveEvent = (
+    TurnStart | Note | TurnEnd | StatusChanged | ModelChanged | TokenUsageChanged | TurnStateChanged
+)
+AnyLiveEvent = TypedLiveEvent | Stream
+
+
+# --- DashboardEvent: the stream of the hive -------------------------------------------------------------------------
+
+EVENT_BODY_MAX_BYTES = 4096
+
+
+class DashboardEvent(StreamEvent, frozen=True, kw_only=True):
+    """Base of the hive's events."""
+
+
+class Sent(DashboardEvent, frozen=True, kw_only=True, rename={"sender": "from", "recipient": "to"}, tag="sent"):
+    id: int
+    sender: str
+    recipient: str
+    body: str
+    at: int
+    file_refs: list[FileRef] = []
+    cut: bool = False
+
+
+class Delivered(
+    DashboardEvent, frozen=True, kw_only=True, rename={"sender": "from", "recipient": "to"}, tag="delivered"
+):
+    id: int
+    sender: str
+    recipient: str
+    body: str
+    at: int
+    file_refs: list[FileRef] = []
+    cut: bool = False
+
+
+class MessageState(DashboardEvent, frozen=True, kw_only=True, tag="message_state"):
+    id: int
+    state: MessageStateName
+    turn: int | None = None
+    note: str | None = None
+
+
+class ApprovalAdded(DashboardEvent, frozen=True, kw_only=True, tag="approval_added"):
+    approval: Approval
+    diff: str
+
+
+class ApprovalChanged(DashboardEvent, frozen=True, kw_only=True, tag="approval_changed"):
+    approval: Approval
+
+
+class ApprovalResolved(DashboardEvent, frozen=True, kw_only=True, tag="approval_resolved"):
+    approval: Approval
+
+
+class QuestionAdded(DashboardEvent, frozen=True, kw_only=True, tag="question_added"):
+    id: int
+    asker: str
+    target: str
+    question: str
+    options: list[str] = []
+    multi: bool = False
+    tool: ToolCall | None = None
+    asked_at: int
+    expires_at: int | None = None
+
+
+class QuestionResolved(DashboardEvent, frozen=True, kw_only=True, tag="question_resolved"):
+    id: int
+    answer: str
+    answerer: str
+
+
+class TransientSet(DashboardEvent, frozen=True, kw_only=True, tag="transient_set"):
+    agent: str
+    what: TransientName
+
+
+class TransientCleared(DashboardEvent, frozen=True, kw_only=True, tag="transient_cleared"):
+    agent: str
+
+
+class ContainerStateChanged(DashboardEvent, frozen=True, kw_only=True, tag="container_state_changed"):
+    container: ContainerView
+
+
+class ContainerRemoved(DashboardEvent, frozen=True, kw_only=True, tag="container_removed"):
+    name: str
+
+
+class TombstonesChanged(DashboardEvent, frozen=True, kw_only=True, tag="tombstones_changed"):
+    pass
+
+
+class MetaInputsChanged(DashboardEvent, frozen=True, kw_only=True, tag="meta_inputs_changed"):
+    pass
+
+
+class RemindersChanged(DashboardEvent, frozen=True, kw_only=True, tag="reminders_changed"):
+    pass
+
+
+AnyDashboardEvent = (
+    Sent
+    | Delivered
+    | MessageState
+    | ApprovalAdded
+    | ApprovalChanged
+    | ApprovalResolved
+    | QuestionAdded
+    | QuestionResolved
+    | TransientSet
+    | TransientCleared
+    | ContainerStateChanged
+    | ContainerRemoved
+    | TombstonesChanged
+    | MetaInputsChanged
+    | RemindersChanged
+)
+
+
+class UnknownEvent(msgspec.Struct, frozen=True):
+    """An event of a kind that this version does not know: kept, shown, never refused."""
+
+    kind: str
+    fields: dict[str, Any]
