@@ -1,0 +1,256 @@
+"""Everything anyone can be answered: one union of replies, and its two shapes on the wire.
+
+On agent and harness sockets a reply is its own tagged object (`kind`). The operator's socket answers in the shape of
+HostResponse: `ok` beside the reply's fields, or `ok: false` with `error` and `code`.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+from hyperhive.protocol.types import (
+    Approval,
+    ContainerView,
+    DeadLetter,
+    Delivery,
+    InboxRow,
+    LoginStatus,
+    LooseEnd,
+    OperatorInboxRow,
+    Role,
+    TokenUsage,
+    ToolCall,
+    TurnRow,
+    TurnStateName,
+    Wire,
+)
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
+    """Base of all replies. `req` is the request's, where it had one."""
+
+    req: str | int | None = None
+
+
+class Err(Reply, frozen=True, kw_only=True, tag="err"):
+    """The request failed, and nothing of it happened unless the message says so."""
+
+    message: str
+    code: str
+    hint: str | None = None
+
+
+class Ok(Reply, frozen=True, kw_only=True, tag="ok"):
+    """Done, with the id, the count or the marks that the request speaks of."""
+
+    id: int | None = None
+    duplicate: bool = False
+    held: bool = False
+    count: int | None = None
+    note: str | None = None
+
+
+class Messages(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="messages"):
+    """What was popped; empty means that nothing is pending."""
+
+    messages: list[Delivery]
+
+
+class Unread(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="status"):
+    """How many messages wait for the caller."""
+
+    unread: int
+
+
+class RecentRows(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="recent"):
+    rows: list[InboxRow]
+
+
+class QuestionQueued(Reply, frozen=True, kw_only=True, tag="question_queued"):
+    id: int
+
+
+class LooseEnds(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="loose_ends"):
+    loose_ends: list[LooseEnd]
+
+
+class ReminderQueued(Reply, frozen=True, kw_only=True, tag="reminder_queued"):
+    id: int
+
+
+class RemindersPending(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="reminders_pending"):
+    count: int
+
+
+class Identity(Reply, frozen=True, kw_only=True, tag="whoami"):
+    """Who the caller is. `pronouns` are the operator's."""
+
+    name: str
+    role: Role
+    pronouns: str
+    hyperhive_rev: str
+
+
+class Agents(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="agents"):
+    agents: list[str]
+
+
+class Approvals(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="approvals"):
+    approvals: list[Approval]
+
+
+class ApprovalDiff(Reply, frozen=True, kw_only=True, tag="approval"):
+    approval: Approval
+    diff: str
+
+
+class InboxRows(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="inbox"):
+    messages: list[OperatorInboxRow]
+
+
+class DeadLetters(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="dead"):
+    dead: list[DeadLetter]
+
+
+class Question(Wire, frozen=True, kw_only=True):
+    """A question that waits for the operator."""
+
+    id: int
+    asker: str
+    target: str
+    question: str
+    options: list[str] = []
+    multi: bool = False
+    tool: ToolCall | None = None
+    asked_at: int
+    expires_at: int | None = None
+
+
+class QuestionRows(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="questions"):
+    questions: list[Question]
+
+
+class AccountView(Wire, frozen=True, kw_only=True):
+    """An account without its secret. `kind`: how it authenticates; `env`: taken from the operator's environment."""
+
+    name: str
+    kind: Literal["key", "token", "env", "login"]
+    agents: list[str] = []
+    limited_until: int | None = None
+    needs_login: bool = False
+
+
+class Accounts(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="accounts"):
+    accounts: list[AccountView]
+
+
+class AgentDetail(Wire, frozen=True, kw_only=True):
+    """What `status` shows of one agent beyond its fleet row. `warnings`: what is not isolated or not enforced."""
+
+    view: ContainerView
+    mounts: list[str] = []
+    cli_version: str | None = None
+    session: str | None = None
+    warm: bool = False
+    last_error: str | None = None
+    warnings: list[str] = []
+
+
+class HiveInfo(Wire, frozen=True, kw_only=True):
+    """The hive itself."""
+
+    revision: str
+    runtime: str
+    started_at: int
+    pid: int
+    state_dir: str
+    run_dir: str
+    operator_unread: int = 0
+    dead: int = 0
+    warnings: list[str] = []
+
+
+class HiveStatus(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="hive_status"):
+    hive: HiveInfo
+    agents: list[AgentDetail]
+
+
+class LogLines(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="logs"):
+    lines: list[str]
+
+
+class EventPage(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="events"):
+    """Events as they are on the agent's stream, oldest first. `seq`: read before the events were."""
+
+    seq: int
+    events: list[dict[str, Any]]
+
+
+class TurnRows(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="turns"):
+    turns: list[TurnRow]
+
+
+class StatsPage(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="stats"):
+    """Aggregates over a window, by name; the web page's charts are made of them."""
+
+    window: str
+    stats: dict[str, Any]
+
+
+class LoginSession(Wire, frozen=True, kw_only=True):
+    """A login in progress, or how the last one ended."""
+
+    url: str | None = None
+    output: str = ""
+    finished: bool = False
+    exit_note: str | None = None
+
+
+class Login(Reply, frozen=True, kw_only=True, tag="login"):
+    session: LoginSession | None = None
+
+
+class AgentSnapshot(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="snapshot"):
+    """The agent page's state; `seq` was read before the rest."""
+
+    seq: int
+    label: str
+    status: LoginStatus
+    session: LoginSession | None
+    turn_state: TurnStateName
+    turn_state_since: int
+    model: str
+    ctx_usage: TokenUsage | None
+    cost_usage: TokenUsage | None
+    warm: bool = False
+    cli_version: str | None = None
+
+
+AnyReply = (
+    Err
+    | Ok
+    | Messages
+    | Unread
+    | RecentRows
+    | QuestionQueued
+    | LooseEnds
+    | ReminderQueued
+    | RemindersPending
+    | Identity
+    | Agents
+    | Approvals
+    | ApprovalDiff
+    | InboxRows
+    | DeadLetters
+    | QuestionRows
+    | Accounts
+    | HiveStatus
+    | LogLines
+    | EventPage
+    | TurnRows
+    | StatsPage
+    | Login
+    | AgentSnapshot
+)
+
+REPLIES: tuple[type[Reply], ...] = AnyReply.__args__

@@ -1,0 +1,518 @@
+"""Everything anyone can ask: one union of requests for agents, manager, harness and operator.
+
+A request never says who sends it: the socket it arrived on does. Requests are strict (unknown fields are refused).
+Who may send which stands in `policy`, who answers in the hive's handler table; adding a request is one class here, one
+row there, one handler.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from hyperhive.protocol.types import (
+    RECENT_MAX,
+    RECV_MAX,
+    RECV_WAIT_DEFAULT_SECONDS,
+    RECV_WAIT_MAX_SECONDS,
+    Mount,
+    Urgency,
+)
+
+Id = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+Name = Annotated[str, Meta(min_length=1, max_length=63)]
+ShortText = Annotated[str, Meta(max_length=4096)]
+LongText = Annotated[str, Meta(max_length=262_144)]
+Limit = Annotated[int, Meta(ge=1, le=2000)]
+Window = Literal["24h", "7d", "30d"]
+
+
+class Request(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="cmd"
+):
+    """Base of all requests. `req` is echoed in the reply, which may then come out of order."""
+
+    req: str | int | None = None
+
+
+# --- Mail -----------------------------------------------------------------------------------------------------------
+
+
+class Send(Request, frozen=True, kw_only=True, tag="send"):
+    """Put a message into a durable inbox. Answered when it is durable."""
+
+    to: Name
+    body: str
+    dedupe_key: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    urgency: Urgency = "next_turn"
+
+
+class Recv(Request, frozen=True, kw_only=True, tag="recv"):
+    """Take the next messages of one's own inbox, waiting for the first one."""
+
+    wait_seconds: Annotated[float, Meta(ge=0, le=RECV_WAIT_MAX_SECONDS)] = RECV_WAIT_DEFAULT_SECONDS
+    max: Annotated[int, Meta(ge=1, le=RECV_MAX)] = 1
+    min_urgency: Urgency | None = None
+
+
+class Status(Request, frozen=True, kw_only=True, tag="status"):
+    """How many messages wait for the caller; the operator sees the hive, or one agent by `name`."""
+
+    name: Name | None = None
+
+
+class Recent(Request, frozen=True, kw_only=True, tag="recent"):
+    """The newest messages of one's own inbox, newest first. Delivers nothing."""
+
+    limit: Annotated[int, Meta(ge=1, le=RECENT_MAX)] = 30
+
+
+class AckTurn(Request, frozen=True, kw_only=True, tag="ack_turn"):
+    """These messages were part of a turn that ended well. Without `ids`: all popped since the last ack or requeue.
+    `taken`: also those that a `recv` tool call took since then."""
+
+    ids: list[Id] | None = None
+    taken: bool = False
+    turn: int | None = None
+
+
+class RequeueInflight(Request, frozen=True, kw_only=True, tag="requeue_inflight"):
+    """Popped but unacked messages go back to pending, in order, marked redelivered. `blame`: the reason, where the
+    message itself may have made its turn fail (counts towards the dead letter); `dead`: give these up with this
+    reason instead."""
+
+    ids: list[Id] | None = None
+    blame: ShortText | None = None
+    dead: ShortText | None = None
+
+
+class OperatorMsg(Request, frozen=True, kw_only=True, tag="operator_msg"):
+    """Known, and always forbidden: an agent could forge the operator's orders with it."""
+
+    body: str
+
+
+class Inbox(Request, frozen=True, kw_only=True, tag="inbox"):
+    """The operator's inbox, newest first. `all`: also what is marked done."""
+
+    limit: Limit = 50
+    all: bool = False
+
+
+class Ack(Request, frozen=True, kw_only=True, tag="ack"):
+    """Mark messages of the operator's inbox as done."""
+
+    ids: list[Id]
+
+
+class Dead(Request, frozen=True, kw_only=True, tag="dead"):
+    """The dead letters, newest first, with their reasons."""
+
+    limit: Limit = 100
+
+
+class Requeue(Request, frozen=True, kw_only=True, tag="requeue"):
+    """Give a dead letter another life: it goes back to its recipient's inbox."""
+
+    id: Id
+
+
+class Drop(Request, frozen=True, kw_only=True, tag="drop"):
+    """Put a dead letter away for good."""
+
+    id: Id
+
+
+class Search(Request, frozen=True, kw_only=True, tag="search"):
+    """Full-text search over messages."""
+
+    query: ShortText
+    limit: Limit = 50
+
+
+# --- Questions, reminders, loose ends -------------------------------------------------------------------------------
+
+
+class Ask(Request, frozen=True, kw_only=True, tag="ask"):
+    """Ask the operator (default) or an agent; the answer comes as mail. Does not block."""
+
+    question: LongText
+    options: list[ShortText] = []
+    multi: bool = False
+    ttl_seconds: Annotated[int, Meta(ge=1)] | None = None
+    to: Name | None = None
+
+
+class Answer(Request, frozen=True, kw_only=True, tag="answer"):
+    """Answer a question. The first answer wins."""
+
+    id: Id
+    answer: LongText
+
+
+class Questions(Request, frozen=True, kw_only=True, tag="questions"):
+    """The questions that wait for the operator."""
+
+
+class CancelQuestion(Request, frozen=True, kw_only=True, tag="cancel_question"):
+    """Withdraw a question as the operator."""
+
+    id: Id
+
+
+class GetLooseEnds(Request, frozen=True, kw_only=True, tag="get_loose_ends"):
+    """What is still open: one's own questions, reminders and approvals; the manager sees the hive's."""
+
+
+class CancelLooseEnd(Request, frozen=True, kw_only=True, tag="cancel_loose_end"):
+    """Withdraw one of them."""
+
+    kind: Literal["question", "reminder"]
+    id: Id
+
+
+class Remind(Request, frozen=True, kw_only=True, tag="remind"):
+    """Have a message come back later, after `delay_seconds` or at `due_at` (unix seconds)."""
+
+    message: LongText
+    delay_seconds: Annotated[int, Meta(ge=0)] | None = None
+    due_at: Annotated[int, Meta(ge=0)] | None = None
+    file_path: ShortText | None = None
+
+
+class CountPendingReminders(Request, frozen=True, kw_only=True, tag="count_pending_reminders"):
+    """How many reminders of the caller are still to come."""
+
+
+# --- Who and how ----------------------------------------------------------------------------------------------------
+
+
+class Whoami(Request, frozen=True, kw_only=True, tag="whoami"):
+    """The caller's name and role, the operator's pronouns, the hive's revision."""
+
+
+class Hello(Request, frozen=True, kw_only=True, tag="hello"):
+    """A harness reports for duty."""
+
+    protocol: int
+    hyperhive_rev: ShortText
+    cli_version: ShortText
+
+
+class Attach(Request, frozen=True, kw_only=True, tag="attach"):
+    """The connection becomes the harness's line to the core: live events go up, harness commands come down."""
+
+
+class Subscribe(Request, frozen=True, kw_only=True, tag="subscribe"):
+    """The connection then carries the frames of `hive` or of one agent, from `after` where still known."""
+
+    stream: Name
+    after: ShortText | None = None
+
+
+# --- Lifecycle ------------------------------------------------------------------------------------------------------
+
+
+class Spawn(Request, frozen=True, kw_only=True, tag="spawn"):
+    """Create an agent and start it at once, past the approval queue: the operator's own privilege."""
+
+    name: Name
+    mounts: list[Mount] | None = None
+
+
+class RequestSpawn(Request, frozen=True, kw_only=True, tag="request_spawn"):
+    """Ask for a new agent; the operator approves."""
+
+    name: Name
+
+
+class Start(Request, frozen=True, kw_only=True, tag="start"):
+    """Start a stopped agent. What the operator stopped only the operator starts."""
+
+    name: Name
+    now: bool = False
+
+
+class Kill(Request, frozen=True, kw_only=True, tag="kill"):
+    """Stop an agent: its running turn ends first, unless `now`."""
+
+    name: Name
+    now: bool = False
+
+
+class Restart(Request, frozen=True, kw_only=True, tag="restart"):
+    """Stop and start an agent."""
+
+    name: Name
+    now: bool = False
+
+
+class Rebuild(Request, frozen=True, kw_only=True, tag="rebuild"):
+    """Put right whatever drifted on the host."""
+
+    name: Name
+    now: bool = False
+
+
+class Update(Request, frozen=True, kw_only=True, tag="update"):
+    """Rebuild the approved config on the hive's current revision."""
+
+    name: Name
+    now: bool = False
+
+
+class UpdateAll(Request, frozen=True, kw_only=True, tag="update_all"):
+    """`update` for every agent that needs it."""
+
+
+class Destroy(Request, frozen=True, kw_only=True, tag="destroy"):
+    """Stop and remove an agent. Its state is kept unless `purge`. Never the manager."""
+
+    name: Name
+    purge: bool = False
+    now: bool = False
+
+
+class Restore(Request, frozen=True, kw_only=True, tag="restore"):
+    """Bring a destroyed agent back from its tombstone."""
+
+    name: Name
+
+
+class List(Request, frozen=True, kw_only=True, tag="list"):
+    """The names of the managed agents."""
+
+
+class RequestApplyCommit(Request, frozen=True, kw_only=True, tag="request_apply_commit"):
+    """Propose a commit of an agent's proposed repo; the operator approves."""
+
+    agent: Name
+    commit_ref: Annotated[str, Meta(pattern=r"^[0-9a-f]{7,40}\Z")]
+
+
+class Pending(Request, frozen=True, kw_only=True, tag="pending"):
+    """The open approvals."""
+
+
+class Show(Request, frozen=True, kw_only=True, tag="show"):
+    """One approval with its whole diff."""
+
+    id: Id
+
+
+class Approve(Request, frozen=True, kw_only=True, tag="approve"):
+    """Approve exactly what was shown. Answered when the decision is durable."""
+
+    id: Id
+    sha: Annotated[str, Meta(pattern=r"^(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")] | None = None
+    diff_sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")] | None = None
+
+
+class Deny(Request, frozen=True, kw_only=True, tag="deny"):
+    """Deny an approval."""
+
+    id: Id
+    note: LongText | None = None
+
+
+class Rollback(Request, frozen=True, kw_only=True, tag="rollback"):
+    """Deploy what was deployed under number `to` again."""
+
+    name: Name
+    to: Annotated[int, Meta(ge=0)]
+
+
+class MetaUpdate(Request, frozen=True, kw_only=True, tag="meta_update"):
+    """Bump named inputs of the meta flake."""
+
+    inputs: list[ShortText]
+
+
+# --- One agent's turns ----------------------------------------------------------------------------------------------
+
+
+class Logs(Request, frozen=True, kw_only=True, tag="logs"):
+    """The last lines of an agent's log, oldest first."""
+
+    name: Name
+    lines: Limit = 200
+
+
+class Events(Request, frozen=True, kw_only=True, tag="events"):
+    """An agent's event history before event `before`, oldest first."""
+
+    name: Name
+    before: Id | None = None
+    limit: Limit = 200
+    kind: ShortText | None = None
+    q: ShortText | None = None
+
+
+class Turns(Request, frozen=True, kw_only=True, tag="turns"):
+    """An agent's last turns, newest first."""
+
+    name: Name
+    limit: Limit = 20
+
+
+class Stats(Request, frozen=True, kw_only=True, tag="stats"):
+    """An agent's turn statistics over a window."""
+
+    name: Name
+    window: Window = "24h"
+
+
+class Audit(Request, frozen=True, kw_only=True, tag="audit"):
+    """The decisions, newest first."""
+
+    limit: Limit = 100
+    before: Id | None = None
+
+
+class Cancel(Request, frozen=True, kw_only=True, tag="cancel"):
+    """Interrupt an agent's running turn. Its messages become dead letters with the reason `cancelled`."""
+
+    name: Name
+
+
+class Compact(Request, frozen=True, kw_only=True, tag="compact"):
+    """Compact an agent's session in the background; refused while a turn runs."""
+
+    name: Name
+
+
+class Model(Request, frozen=True, kw_only=True, tag="model"):
+    """Change an agent's model, from its next turn on, for good."""
+
+    name: Name
+    model: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^\S+\Z")]
+
+
+class NewSession(Request, frozen=True, kw_only=True, tag="new_session"):
+    """The agent's next turn starts a new session."""
+
+    name: Name
+
+
+class LoginStart(Request, frozen=True, kw_only=True, tag="login_start"):
+    """Start the agent CLI's own login; the reply has its URL once it printed one. Idempotent while one runs."""
+
+    name: Name
+
+
+class LoginCode(Request, frozen=True, kw_only=True, tag="login_code"):
+    """Hand the login the code that the web page gave."""
+
+    name: Name
+    code: Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
+
+
+class LoginCancel(Request, frozen=True, kw_only=True, tag="login_cancel"):
+    """Give the login up."""
+
+    name: Name
+
+
+# --- The hive's own settings ----------------------------------------------------------------------------------------
+
+
+class Account(Request, frozen=True, kw_only=True, tag="account"):
+    """List the accounts, or set one from a `key` or a `token`, or `remove` it. Secrets are never given back."""
+
+    name: Name | None = None
+    key: ShortText | None = None
+    token: ShortText | None = None
+    remove: bool = False
+
+
+class Budget(Request, frozen=True, kw_only=True, tag="budget"):
+    """What was spent, of the hive or of one agent; with `tokens_per_day`, raise the limit."""
+
+    name: Name | None = None
+    tokens_per_day: Annotated[int, Meta(ge=0)] | None = None
+
+
+class ToolRules(Request, frozen=True, kw_only=True, tag="tool_rules"):
+    """The tools that the operator always allows, by agent; `revoke` takes one back."""
+
+    revoke: Id | None = None
+
+
+class Reload(Request, frozen=True, kw_only=True, tag="reload"):
+    """Read hive.toml again; an invalid one leaves the old in force."""
+
+
+AnyRequest = (
+    Send
+    | Recv
+    | Status
+    | Recent
+    | AckTurn
+    | RequeueInflight
+    | OperatorMsg
+    | Inbox
+    | Ack
+    | Dead
+    | Requeue
+    | Drop
+    | Search
+    | Ask
+    | Answer
+    | Questions
+    | CancelQuestion
+    | GetLooseEnds
+    | CancelLooseEnd
+    | Remind
+    | CountPendingReminders
+    | Whoami
+    | Hello
+    | Attach
+    | Subscribe
+    | Spawn
+    | RequestSpawn
+    | Start
+    | Kill
+    | Restart
+    | Rebuild
+    | Update
+    | UpdateAll
+    | Destroy
+    | Restore
+    | List
+    | RequestApplyCommit
+    | Pending
+    | Show
+    | Approve
+    | Deny
+    | Rollback
+    | MetaUpdate
+    | Logs
+    | Events
+    | Turns
+    | Stats
+    | Audit
+    | Cancel
+    | Compact
+    | Model
+    | NewSession
+    | LoginStart
+    | LoginCode
+    | LoginCancel
+    | Account
+    | Budget
+    | ToolRules
+    | Reload
+)
+
+REQUESTS: tuple[type[Request], ...] = AnyRequest.__args__
+"""Every request class, in the order of the documentation."""
+
+
+def tag_of(request: type[Request]) -> str:
+    """The request's name on the wire (`cmd`)."""
+    tag = request.__struct_config__.tag
+    assert isinstance(tag, str)
+    return tag
+
+
+BY_TAG: dict[str, type[Request]] = {tag_of(request): request for request in REQUESTS}
