@@ -1,15 +1,99 @@
 """Fixtures every test may use, and the rules every test is held to.
 
-Parts: a test that runs a real part (the agent CLI, bubblewrap, npm ...) says so with `@pytest.mark.needs("bwrap")`;
-`parts.py` beside this file says how a part is found and where to get it.
+- `@pytest.mark.needs("bwrap", ...)`: the test runs these real parts (tests/support/parts.py). Where one is
+  missing the test is skipped with one line that says how to get it. `HYPERHIVE_TEST_REQUIRE=all` makes that, and
+  every other skip, a failure; a comma list (`claude,bwrap`) does so for the named parts alone.
+- A test in which hyperhive blocks the event loop fails, also where something swallowed the error
+  (`loop_stays_free`); `@pytest.mark.may_block("why")` exempts one.
+- No process that the suite started may outlive it (`pytest_sessionfinish`).
 """
 
 import os
+import time
+import uuid
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from blockbuster import BlockBuster
+from blockbuster import blockbuster as blockbuster_module
 
-ROOT = Path(__file__).resolve().parent.parent
+from children import MARK, survivors
+from parts import PARTS, claude_path, missing
+
+RUN = uuid.uuid4().hex
+REQUIRED = {part.strip() for part in os.environ.get("HYPERHIVE_TEST_REQUIRE", "").split(",") if part.strip()}
+REQUIRE_ALL = "all" in REQUIRED
+
+# Where hyperhive may block a running loop, each with its reason. A hop to a thread is the normal answer.
+MAY_BLOCK: list[tuple[str, str, str]] = [
+    # (blockbuster's name of the call, end of the file's path, function): reason in the comment above the row
+]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Mark this run for the children check, and refuse a part nobody knows."""
+    del config
+    os.environ[MARK] = RUN
+    if unknown := REQUIRED - PARTS.keys() - {"all"}:
+        raise pytest.UsageError(f"HYPERHIVE_TEST_REQUIRE names unknown parts: {', '.join(sorted(unknown))}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A misspelt part would skip a test for ever: say so at once."""
+    for item in items:
+        for marker in item.iter_markers("needs"):
+            if not marker.args or (unknown := set(marker.args) - PARTS.keys()):
+                raise pytest.UsageError(
+                    f"{item.nodeid} needs unknown parts: {marker.args and sorted(unknown)}"
+                )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip (or fail) before any fixture of the test has run."""
+    for marker in item.iter_markers("needs"):
+        for part in marker.args:
+            if line := missing(part):
+                if REQUIRE_ALL or part in REQUIRED:
+                    pytest.fail(line, pytrace=False)
+                pytest.skip(line)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Under HYPERHIVE_TEST_REQUIRE=all a skip is a failure, whatever its reason."""
+    report = yield
+    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped under HYPERHIVE_TEST_REQUIRE=all: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for a whole file that skips itself while it is collected."""
+    report = yield
+    if REQUIRE_ALL and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid} was skipped under HYPERHIVE_TEST_REQUIRE=all: {report.longrepr}"
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run when a process of it is still there; give what is just ending two seconds."""
+    factory = getattr(session.config, "_tmp_path_factory", None)  # the directory is made on first use
+    base = [] if factory is None or factory._basetemp is None else [f"{factory._basetemp}/"]
+    deadline = time.monotonic() + 2
+    while (left := survivors(RUN, *base)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if left:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        print(
+            "\nprocesses that outlived the suite:",
+            *(f"  {child.pid} {child.argv}" for child in left),
+            sep="\n",
+        )
 
 
 @pytest.fixture
@@ -20,11 +104,38 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def claude_cli() -> Path:
-    """The agent CLI 2.1.328."""
-    return Path(os.environ.get("HYPERHIVE_TEST_CLAUDE") or ROOT / ".parts/claude-2.1.328/claude")
+    """The agent CLI 2.1.328; the test says `@pytest.mark.needs("claude")`."""
+    return claude_path("2.1.328")
 
 
 @pytest.fixture(scope="session")
 def claude_cli_200() -> Path:
-    """The agent CLI 2.1.200."""
-    return Path(os.environ.get("HYPERHIVE_TEST_CLAUDE_200") or ROOT / ".parts/claude-2.1.200/claude")
+    """The agent CLI 2.1.200, the oldest that is served; with `@pytest.mark.needs("claude-2.1.200")`."""
+    return claude_path("2.1.200")
+
+
+@pytest.fixture(autouse=True)
+def loop_stays_free(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail the test when hyperhive makes a blocking call on a running event loop."""
+    if request.node.get_closest_marker("may_block"):
+        yield
+        return
+    seen: list[str] = []
+
+    class Recorded(
+        blockbuster_module.BlockingError
+    ):  # a supervisor may swallow the error; the list does not forget
+        def __init__(self, func: str) -> None:
+            super().__init__(func)
+            seen.append(func)
+
+    monkeypatch.setattr(blockbuster_module, "BlockingError", Recorded)
+    buster = BlockBuster("hyperhive")
+    for call, file, function in MAY_BLOCK:
+        buster.functions[call].can_block_in(file, function)
+    buster.activate()
+    try:
+        yield
+    finally:
+        buster.deactivate()
+    assert not seen, f"hyperhive blocked the event loop: {', '.join(seen)}"

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Installs the real parts that tests run: packages by apt-get (as root, by name), both agent CLIs by npm under .parts/.
+# Usage: tests/parts/install.sh [claude] [bwrap] [git] [make] [npm]     (nothing named: all of them)
+# What is there already is left alone. Prints where each part is. Never asks anything.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+PARTS=.parts
+want=("$@")
+[ ${#want[@]} -gt 0 ] || want=(git make npm bwrap claude)
+
+refreshed=
+package() { # package COMMAND NAME
+  if ! command -v "$1" >/dev/null; then
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+      echo "$1 is missing: install the package $2 (this script does so as root where apt-get is there)" >&2
+      return 1
+    fi
+    [ -n "$refreshed" ] || apt-get update -qq
+    refreshed=yes
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" </dev/null >/dev/null
+  fi
+  echo "$1: $(command -v "$1")"
+}
+
+cli() { # cli VERSION
+  local home=$PARTS/claude-$1 source=tests/parts/claude-$1
+  if ! { [ -x "$home/claude" ] && cmp -s "$source/package-lock.json" "$home/package-lock.json"; }; then
+    rm -rf "$home"
+    mkdir -p "$home"
+    cp "$source/package.json" "$source/package-lock.json" "$source/.npmrc" "$home/"
+    # The program is one file in the package of this platform; the scripts of the package, which would only copy it, do not run.
+    (cd "$home" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null >&2)
+    local program
+    program=$(cd "$home" && find node_modules/@anthropic-ai -path '*/claude-code-linux-*/claude' ! -path '*musl*' -type f | head -n 1)
+    [ -n "$program" ] || { echo "npm brought no program for this platform" >&2; return 1; }
+    ln -sfn "$program" "$home/claude"
+  fi
+  local says
+  says=$(env -i HOME=/nonexistent PATH=/usr/bin:/bin DISABLE_AUTOUPDATER=1 "$home/claude" --version </dev/null)
+  [ "$says" = "$1 (Claude Code)" ] || { echo "$home/claude says '$says', not $1" >&2; return 1; }
+  echo "claude $1: $PWD/$home/claude"
+}
+
+for part in "${want[@]}"; do
+  case $part in
+    git | make | npm) package "$part" "$part" ;;
+    bwrap) package bwrap bubblewrap ;;
+    claude)
+      package npm npm
+      cli 2.1.328
+      cli 2.1.200
+      ;;
+    *)
+      echo "no such part: $part" >&2
+      exit 2
+      ;;
+  esac
+done
