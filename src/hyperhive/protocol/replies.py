@@ -50,19 +50,19 @@ class Ok(Reply, frozen=True, kw_only=True, tag="ok"):
     note: str | None = None
 
 
-class Messages(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="messages"):
+class Messages(Reply, frozen=True, kw_only=True, tag="messages"):
     """What was popped; empty means that nothing is pending."""
 
     messages: list[Delivery]
 
 
-class Unread(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="status"):
+class Unread(Reply, frozen=True, kw_only=True, tag="status"):
     """How many messages wait for the caller."""
 
     unread: int
 
 
-class RecentRows(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="recent"):
+class RecentRows(Reply, frozen=True, kw_only=True, tag="recent"):
     rows: list[InboxRow]
 
 
@@ -70,7 +70,7 @@ class QuestionQueued(Reply, frozen=True, kw_only=True, tag="question_queued"):
     id: int
 
 
-class LooseEnds(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="loose_ends"):
+class LooseEnds(Reply, frozen=True, kw_only=True, tag="loose_ends"):
     loose_ends: list[LooseEnd]
 
 
@@ -78,7 +78,7 @@ class ReminderQueued(Reply, frozen=True, kw_only=True, tag="reminder_queued"):
     id: int
 
 
-class RemindersPending(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="reminders_pending"):
+class RemindersPending(Reply, frozen=True, kw_only=True, tag="reminders_pending"):
     count: int
 
 
@@ -91,11 +91,11 @@ class Identity(Reply, frozen=True, kw_only=True, tag="whoami"):
     hyperhive_rev: str
 
 
-class Agents(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="agents"):
+class Agents(Reply, frozen=True, kw_only=True, tag="agents"):
     agents: list[str]
 
 
-class Approvals(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="approvals"):
+class Approvals(Reply, frozen=True, kw_only=True, tag="approvals"):
     approvals: list[Approval]
 
 
@@ -104,11 +104,11 @@ class ApprovalDiff(Reply, frozen=True, kw_only=True, tag="approval"):
     diff: str
 
 
-class InboxRows(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="inbox"):
+class InboxRows(Reply, frozen=True, kw_only=True, tag="inbox"):
     messages: list[OperatorInboxRow]
 
 
-class DeadLetters(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="dead"):
+class DeadLetters(Reply, frozen=True, kw_only=True, tag="dead"):
     dead: list[DeadLetter]
 
 
@@ -126,7 +126,7 @@ class Question(Wire, frozen=True, kw_only=True):
     expires_at: int | None = None
 
 
-class QuestionRows(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="questions"):
+class QuestionRows(Reply, frozen=True, kw_only=True, tag="questions"):
     questions: list[Question]
 
 
@@ -140,7 +140,7 @@ class AccountView(Wire, frozen=True, kw_only=True):
     needs_login: bool = False
 
 
-class Accounts(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="accounts"):
+class Accounts(Reply, frozen=True, kw_only=True, tag="accounts"):
     accounts: list[AccountView]
 
 
@@ -170,27 +170,27 @@ class HiveInfo(Wire, frozen=True, kw_only=True):
     warnings: list[str] = []
 
 
-class HiveStatus(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="hive_status"):
+class HiveStatus(Reply, frozen=True, kw_only=True, tag="hive_status"):
     hive: HiveInfo
     agents: list[AgentDetail]
 
 
-class LogLines(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="logs"):
+class LogLines(Reply, frozen=True, kw_only=True, tag="logs"):
     lines: list[str]
 
 
-class EventPage(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="events"):
+class EventPage(Reply, frozen=True, kw_only=True, tag="events"):
     """Events as they are on the agent's stream, oldest first. `seq`: read before the events were."""
 
     seq: int
     events: list[dict[str, Any]]
 
 
-class TurnRows(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="turns"):
+class TurnRows(Reply, frozen=True, kw_only=True, tag="turns"):
     turns: list[TurnRow]
 
 
-class StatsPage(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="stats"):
+class StatsPage(Reply, frozen=True, kw_only=True, tag="stats"):
     """Aggregates over a window, by name; the web page's charts are made of them."""
 
     window: str
@@ -210,7 +210,7 @@ class Login(Reply, frozen=True, kw_only=True, tag="login"):
     session: LoginSession | None = None
 
 
-class AgentSnapshot(Reply, frozen=True, kw_only=True, omit_defaults=False, tag="snapshot"):
+class AgentSnapshot(Reply, frozen=True, kw_only=True, tag="snapshot"):
     """The agent page's state; `seq` was read before the rest."""
 
     seq: int
