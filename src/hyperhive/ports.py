@@ -47,8 +47,11 @@ class ChildProcess(Protocol):
 
 
 class Box(msgspec.Struct, frozen=True, kw_only=True):
-    """An agent's directories: `host` paths where the hive sees them, the others where the agent's programs see them
-    (the same under the runtime `process`)."""
+    """An agent's directories.
+
+    `host_*` are the paths where the hive sees them, the others where the agent's own programs do (the same under the
+    runtime `process`).
+    """
 
     agent: str
     state: str

@@ -21,7 +21,6 @@ from hyperhive.protocol.types import (
     WaitingReason,
 )
 
-
 # --- HelperEvent: JSON in the body of a message from `system` -------------------------------------------------------
 
 
@@ -30,6 +29,8 @@ class HelperEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
 
 class ApprovalResolvedMail(HelperEvent, frozen=True, kw_only=True, tag="approval_resolved"):
+    """An approval was resolved, for whatever reason."""
+
     id: int
     agent: str
     commit_ref: str
@@ -38,51 +39,71 @@ class ApprovalResolvedMail(HelperEvent, frozen=True, kw_only=True, tag="approval
 
 
 class Spawned(HelperEvent, frozen=True, kw_only=True, tag="spawned"):
+    """A new agent was created, or could not be."""
+
     agent: str
     ok: bool
     note: str | None = None
 
 
 class Rebuilt(HelperEvent, frozen=True, kw_only=True, tag="rebuilt"):
+    """An agent's environment was rebuilt, or could not be."""
+
     agent: str
     ok: bool
     note: str | None = None
 
 
 class Killed(HelperEvent, frozen=True, kw_only=True, tag="killed"):
+    """An agent was stopped."""
+
     agent: str
 
 
 class Destroyed(HelperEvent, frozen=True, kw_only=True, tag="destroyed"):
+    """An agent was removed; its state may still be there."""
+
     agent: str
 
 
 class ContainerCrash(HelperEvent, frozen=True, kw_only=True, tag="container_crash"):
+    """An agent stopped without having been asked to."""
+
     agent: str
     note: str | None = None
 
 
 class NeedsLogin(HelperEvent, frozen=True, kw_only=True, tag="needs_login"):
+    """An agent's account is no longer logged in."""
+
     agent: str
 
 
 class LoggedIn(HelperEvent, frozen=True, kw_only=True, tag="logged_in"):
+    """An agent's account is logged in again."""
+
     agent: str
 
 
 class NeedsUpdate(HelperEvent, frozen=True, kw_only=True, tag="needs_update"):
+    """An agent was built from another revision than the hive's."""
+
     agent: str
 
 
 class QuestionAsked(HelperEvent, frozen=True, kw_only=True, tag="question_asked"):
+    """Somebody asks the receiver of this mail."""
+
     id: int
     asker: str
     question: str
-    options: list[str] = []
+    options: tuple[str, ...] = ()
     multi: bool = False
 
 
 class QuestionAnswered(HelperEvent, frozen=True, kw_only=True, tag="question_answered"):
+    """The receiver's question was answered."""
+
     id: int
     question: str
     answer: str
@@ -144,25 +165,35 @@ class LiveEvent(StreamEvent, frozen=True, kw_only=True):
 
 
 class TurnStart(LiveEvent, frozen=True, kw_only=True, rename={"sender": "from"}, tag="turn_start"):
+    """A turn began with this message."""
+
     sender: str
     body: str
     unread: int
 
 
 class Note(LiveEvent, frozen=True, kw_only=True, tag="note"):
+    """A line for the reader: stderr of the CLI, a warning, or what the operator did."""
+
     text: str
 
 
 class TurnEnd(LiveEvent, frozen=True, kw_only=True, tag="turn_end"):
+    """A turn ended."""
+
     ok: bool
     note: str | None = None
 
 
 class StatusChanged(LiveEvent, frozen=True, kw_only=True, tag="status_changed"):
+    """The agent's login changed."""
+
     status: LoginStatus
 
 
 class ModelChanged(LiveEvent, frozen=True, kw_only=True, tag="model_changed"):
+    """The model for the next turns changed."""
+
     model: str
 
 
@@ -174,14 +205,19 @@ class TokenUsageChanged(LiveEvent, frozen=True, kw_only=True, tag="token_usage_c
 
 
 class TurnStateChanged(LiveEvent, frozen=True, kw_only=True, tag="turn_state_changed"):
+    """What the agent is doing changed; transitions only."""
+
     state: TurnStateName
     since_unix: int
     reason: WaitingReason | None = None
 
 
 class Stream(msgspec.Struct, frozen=True, kw_only=True):
-    """One stream-json line of the agent CLI. `line` is its raw JSON object; on the wire its fields stand beside
-    the tag (see `live.encode_live`), so this kind has no struct encoding of its own."""
+    """One stream-json line of the agent CLI.
+
+    `line` is its raw JSON object; on the wire its fields stand beside the tag (see `live.encode_live`), so this
+    kind has no struct encoding of its own.
+    """
 
     line: bytes
     seq: int = 0
@@ -204,29 +240,37 @@ class DashboardEvent(StreamEvent, frozen=True, kw_only=True):
     """Base of the hive's events."""
 
 
-class Sent(DashboardEvent, frozen=True, kw_only=True, rename={"sender": "from", "recipient": "to"}, tag="sent"):
+class Sent(
+    DashboardEvent, frozen=True, kw_only=True, rename={"sender": "from", "recipient": "to"}, tag="sent"
+):
+    """A message is durable in its inbox."""
+
     id: int
     sender: str
     recipient: str
     body: str
     at: int
-    file_refs: list[FileRef] = []
+    file_refs: tuple[FileRef, ...] = ()
     cut: bool = False
 
 
 class Delivered(
     DashboardEvent, frozen=True, kw_only=True, rename={"sender": "from", "recipient": "to"}, tag="delivered"
 ):
+    """A message was handed to its recipient."""
+
     id: int
     sender: str
     recipient: str
     body: str
     at: int
-    file_refs: list[FileRef] = []
+    file_refs: tuple[FileRef, ...] = ()
     cut: bool = False
 
 
 class MessageState(DashboardEvent, frozen=True, kw_only=True, tag="message_state"):
+    """A message moved on."""
+
     id: int
     state: MessageStateName
     turn: int | None = None
@@ -234,24 +278,32 @@ class MessageState(DashboardEvent, frozen=True, kw_only=True, tag="message_state
 
 
 class ApprovalAdded(DashboardEvent, frozen=True, kw_only=True, tag="approval_added"):
+    """An approval waits for the operator, with what it would change."""
+
     approval: Approval
     diff: str
 
 
 class ApprovalChanged(DashboardEvent, frozen=True, kw_only=True, tag="approval_changed"):
+    """An approval reached another status or stage."""
+
     approval: Approval
 
 
 class ApprovalResolved(DashboardEvent, frozen=True, kw_only=True, tag="approval_resolved"):
+    """An approval is final: deployed, denied or failed."""
+
     approval: Approval
 
 
 class QuestionAdded(DashboardEvent, frozen=True, kw_only=True, tag="question_added"):
+    """A question was asked."""
+
     id: int
     asker: str
     target: str
     question: str
-    options: list[str] = []
+    options: tuple[str, ...] = ()
     multi: bool = False
     tool: ToolCall | None = None
     asked_at: int
@@ -259,38 +311,48 @@ class QuestionAdded(DashboardEvent, frozen=True, kw_only=True, tag="question_add
 
 
 class QuestionResolved(DashboardEvent, frozen=True, kw_only=True, tag="question_resolved"):
+    """A question was answered, cancelled or expired."""
+
     id: int
     answer: str
     answerer: str
 
 
 class TransientSet(DashboardEvent, frozen=True, kw_only=True, tag="transient_set"):
+    """An action on an agent is under way."""
+
     agent: str
     what: TransientName
 
 
 class TransientCleared(DashboardEvent, frozen=True, kw_only=True, tag="transient_cleared"):
+    """That action ended."""
+
     agent: str
 
 
 class ContainerStateChanged(DashboardEvent, frozen=True, kw_only=True, tag="container_state_changed"):
+    """An agent's fleet row changed."""
+
     container: ContainerView
 
 
 class ContainerRemoved(DashboardEvent, frozen=True, kw_only=True, tag="container_removed"):
+    """An agent is gone from the fleet."""
+
     name: str
 
 
 class TombstonesChanged(DashboardEvent, frozen=True, kw_only=True, tag="tombstones_changed"):
-    pass
+    """The set of destroyed agents whose state is kept changed."""
 
 
 class MetaInputsChanged(DashboardEvent, frozen=True, kw_only=True, tag="meta_inputs_changed"):
-    pass
+    """The inputs of the meta flake changed."""
 
 
 class RemindersChanged(DashboardEvent, frozen=True, kw_only=True, tag="reminders_changed"):
-    pass
+    """Reminders were added, delivered or removed."""
 
 
 AnyDashboardEvent = (

@@ -63,22 +63,32 @@ class Unread(Reply, frozen=True, kw_only=True, tag="status"):
 
 
 class RecentRows(Reply, frozen=True, kw_only=True, tag="recent"):
+    """The newest messages, newest first."""
+
     rows: list[InboxRow]
 
 
 class QuestionQueued(Reply, frozen=True, kw_only=True, tag="question_queued"):
+    """The question is durable, under this id."""
+
     id: int
 
 
 class LooseEnds(Reply, frozen=True, kw_only=True, tag="loose_ends"):
+    """What is still open."""
+
     loose_ends: list[LooseEnd]
 
 
 class ReminderQueued(Reply, frozen=True, kw_only=True, tag="reminder_queued"):
+    """The reminder is durable, under this id."""
+
     id: int
 
 
 class RemindersPending(Reply, frozen=True, kw_only=True, tag="reminders_pending"):
+    """How many reminders are still to come."""
+
     count: int
 
 
@@ -92,23 +102,33 @@ class Identity(Reply, frozen=True, kw_only=True, tag="whoami"):
 
 
 class Agents(Reply, frozen=True, kw_only=True, tag="agents"):
+    """Names of agents."""
+
     agents: list[str]
 
 
 class Approvals(Reply, frozen=True, kw_only=True, tag="approvals"):
+    """The open approvals."""
+
     approvals: list[Approval]
 
 
 class ApprovalDiff(Reply, frozen=True, kw_only=True, tag="approval"):
+    """One approval with its whole diff."""
+
     approval: Approval
     diff: str
 
 
 class InboxRows(Reply, frozen=True, kw_only=True, tag="inbox"):
+    """The operator's mail, newest first."""
+
     messages: list[OperatorInboxRow]
 
 
 class DeadLetters(Reply, frozen=True, kw_only=True, tag="dead"):
+    """Messages that were given up, newest first."""
+
     dead: list[DeadLetter]
 
 
@@ -119,7 +139,7 @@ class Question(Wire, frozen=True, kw_only=True):
     asker: str
     target: str
     question: str
-    options: list[str] = []
+    options: tuple[str, ...] = ()
     multi: bool = False
     tool: ToolCall | None = None
     asked_at: int
@@ -127,6 +147,8 @@ class Question(Wire, frozen=True, kw_only=True):
 
 
 class QuestionRows(Reply, frozen=True, kw_only=True, tag="questions"):
+    """The questions that wait for the operator."""
+
     questions: list[Question]
 
 
@@ -135,12 +157,14 @@ class AccountView(Wire, frozen=True, kw_only=True):
 
     name: str
     kind: Literal["key", "token", "env", "login"]
-    agents: list[str] = []
+    agents: tuple[str, ...] = ()
     limited_until: int | None = None
     needs_login: bool = False
 
 
 class Accounts(Reply, frozen=True, kw_only=True, tag="accounts"):
+    """The accounts, without their secrets."""
+
     accounts: list[AccountView]
 
 
@@ -148,12 +172,12 @@ class AgentDetail(Wire, frozen=True, kw_only=True):
     """What `status` shows of one agent beyond its fleet row. `warnings`: what is not isolated or not enforced."""
 
     view: ContainerView
-    mounts: list[str] = []
+    mounts: tuple[str, ...] = ()
     cli_version: str | None = None
     session: str | None = None
     warm: bool = False
     last_error: str | None = None
-    warnings: list[str] = []
+    warnings: tuple[str, ...] = ()
 
 
 class HiveInfo(Wire, frozen=True, kw_only=True):
@@ -167,15 +191,19 @@ class HiveInfo(Wire, frozen=True, kw_only=True):
     run_dir: str
     operator_unread: int = 0
     dead: int = 0
-    warnings: list[str] = []
+    warnings: tuple[str, ...] = ()
 
 
 class HiveStatus(Reply, frozen=True, kw_only=True, tag="hive_status"):
+    """The hive and its agents."""
+
     hive: HiveInfo
     agents: list[AgentDetail]
 
 
 class LogLines(Reply, frozen=True, kw_only=True, tag="logs"):
+    """Lines of a log, oldest first."""
+
     lines: list[str]
 
 
@@ -187,6 +215,8 @@ class EventPage(Reply, frozen=True, kw_only=True, tag="events"):
 
 
 class TurnRows(Reply, frozen=True, kw_only=True, tag="turns"):
+    """Turns, newest first."""
+
     turns: list[TurnRow]
 
 
@@ -207,6 +237,8 @@ class LoginSession(Wire, frozen=True, kw_only=True):
 
 
 class Login(Reply, frozen=True, kw_only=True, tag="login"):
+    """The login in progress, if there is one."""
+
     session: LoginSession | None = None
 
 

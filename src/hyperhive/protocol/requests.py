@@ -68,8 +68,11 @@ class Recent(Request, frozen=True, kw_only=True, tag="recent"):
 
 
 class AckTurn(Request, frozen=True, kw_only=True, tag="ack_turn"):
-    """These messages were part of a turn that ended well. Without `ids`: all popped since the last ack or requeue.
-    `taken`: also those that a `recv` tool call took since then."""
+    """These messages were part of a turn that ended well.
+
+    Without `ids`: all popped since the last ack or requeue. `taken`: also those that a `recv` tool call took
+    since then.
+    """
 
     ids: list[Id] | None = None
     taken: bool = False
@@ -77,9 +80,11 @@ class AckTurn(Request, frozen=True, kw_only=True, tag="ack_turn"):
 
 
 class RequeueInflight(Request, frozen=True, kw_only=True, tag="requeue_inflight"):
-    """Popped but unacked messages go back to pending, in order, marked redelivered. `blame`: the reason, where the
-    message itself may have made its turn fail (counts towards the dead letter); `dead`: give these up with this
-    reason instead."""
+    """Popped but unacked messages go back to pending, in order, marked redelivered.
+
+    `blame`: the reason, where the message itself may have made its turn fail (counts towards the dead letter);
+    `dead`: give these up with this reason instead.
+    """
 
     ids: list[Id] | None = None
     blame: ShortText | None = None
@@ -137,7 +142,7 @@ class Ask(Request, frozen=True, kw_only=True, tag="ask"):
     """Ask the operator (default) or an agent; the answer comes as mail. Does not block."""
 
     question: LongText
-    options: list[ShortText] = []
+    options: tuple[ShortText, ...] = ()
     multi: bool = False
     ttl_seconds: Annotated[int, Meta(ge=1)] | None = None
     to: Name | None = None
@@ -510,9 +515,7 @@ REQUESTS: tuple[type[Request], ...] = AnyRequest.__args__
 
 def tag_of(request: type[Request]) -> str:
     """The request's name on the wire (`cmd`)."""
-    tag = request.__struct_config__.tag
-    assert isinstance(tag, str)
-    return tag
+    return str(request.__struct_config__.tag)
 
 
 BY_TAG: dict[str, type[Request]] = {tag_of(request): request for request in REQUESTS}

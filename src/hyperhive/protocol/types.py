@@ -55,7 +55,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, rename={"sender": "fro
     at: int
     redelivered: bool = False
     urgency: Urgency = "next_turn"
-    file_refs: list[FileRef] = []
+    file_refs: tuple[FileRef, ...] = ()
 
 
 class InboxRow(msgspec.Struct, frozen=True, kw_only=True, rename={"sender": "from"}):
@@ -67,7 +67,9 @@ class InboxRow(msgspec.Struct, frozen=True, kw_only=True, rename={"sender": "fro
     at: int
 
 
-class OperatorInboxRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"sender": "from"}):
+class OperatorInboxRow(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"sender": "from"}
+):
     """A message to the operator, with its done mark."""
 
     id: int
@@ -77,7 +79,13 @@ class OperatorInboxRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     done_at: int | None = None
 
 
-class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"sender": "from", "recipient": "to"}):
+class DeadLetter(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    rename={"sender": "from", "recipient": "to"},
+):
     """A message that was given up, with the reason. It stays until somebody requeues or drops it."""
 
     id: int
@@ -91,8 +99,10 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
 
 class Receipt(Wire, frozen=True, kw_only=True):
-    """What `send` returns: the message is durable. `duplicate`: it already was, under this id; `held`: it waits for
-    the operator's word before it is handed out."""
+    """What `send` returns: the message is durable.
+
+    `duplicate`: it already was, under this id; `held`: it waits for the operator's word before it is handed out.
+    """
 
     id: int
     duplicate: bool = False
