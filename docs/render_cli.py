@@ -1,0 +1,6 @@
+"""docs/reference/cli.md."""
+
+
+def render() -> str:
+    """The page."""
+    return ""

@@ -1,0 +1,6 @@
+"""docs/reference/config.md."""
+
+
+def render() -> str:
+    """The page."""
+    return ""
