@@ -1,0 +1,344 @@
+"""What the operator has set: `hive.toml`, the environment, and the defaults of the specification.
+
+One error lists every fault of a file, each with its line. Nothing here reads a file that an agent can write, and
+nothing guesses: a value is what was written or the default, or the file is refused.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, get_args, get_origin
+
+import msgspec
+from msgspec import Meta
+
+from hyperhive.errors import BadConfig, InvalidName
+from hyperhive.names import parse_resident
+
+RuntimeName = Literal["auto", "process", "bwrap", "nspawn", "nixos-container"]
+Network = Literal["none", "out", "host"]
+
+Positive = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+Size = Annotated[str, Meta(pattern=r"^[1-9][0-9]*[KMGT]?\Z")]
+
+DEFAULT_MODEL = "haiku"
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_FORBIDDEN_ENV = re.compile(
+    r"LD_.*|NODE_OPTIONS|BASH_ENV|GIT_.*|ANTHROPIC_.*|CLAUDE_.*|.*_PROXY|PATH|HOME|TMPDIR|TERM|DISABLE_.*|MCP_.*",
+    re.IGNORECASE,
+)
+_LISTEN = re.compile(r"(?:[^\s:]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+Fault = tuple[tuple[str, ...], str]
+"""Where in the file, and what is wrong there."""
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as `4G` (powers of 1024)."""
+    return int(text[:-1]) * _UNITS[text[-1]] if text[-1] in _UNITS else int(text)
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of a configuration file: every key is known, or the file is refused."""
+
+
+class Settings(_Section, frozen=True, kw_only=True):
+    """How the hive behaves. Times are seconds."""
+
+    idle_seconds: Positive = 600.0
+    max_warm: Annotated[int, Meta(ge=0)] = 8
+    max_turns: Annotated[int, Meta(ge=0)] = 0
+    """0: two for each core, at most as many as memory holds at 300 MB each."""
+    up_seconds: Positive = 1.0
+    backoff_seconds: Positive = 5.0
+    backoff_max_seconds: Positive = 300.0
+    stuck_seconds: Positive = 600.0
+    result_grace: Positive = 10.0
+    health_seconds: Positive = 120.0
+    drain_seconds: Positive = 900.0
+    dead_after: Count = 5
+    hop_limit: Count = 64
+    crash_seconds: Positive = 10.0
+    buffer: Count = 256
+    history: Count = 2000
+
+
+class Budget(_Section, frozen=True, kw_only=True):
+    """What may be spent before turns pause and the operator is asked."""
+
+    tokens_per_hour: Count | None = None
+    tokens_per_day: Count | None = None
+    cost_per_day: Positive | None = None
+
+
+class Limits(_Section, frozen=True, kw_only=True):
+    """What no proposal can lift."""
+
+    network: tuple[Network, ...] = ("none", "out", "host")
+    budget: Budget = Budget()
+    memory: Size = "4G"
+    pids: Count = 512
+    cpu: Positive = 2.0
+    disk: Size = "10G"
+    send_to: tuple[str, ...] | None = None
+
+
+class McpServer(_Section, frozen=True, kw_only=True):
+    """One more MCP server for an agent's CLI."""
+
+    command: str
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    allowedTools: tuple[str, ...] = ()  # noqa: N815 (the name in the file)
+
+
+class Tools(_Section, frozen=True, kw_only=True):
+    """Tools that an agent may use, may not use, or must ask the operator for."""
+
+    allow: tuple[str, ...] | None = None
+    deny: tuple[str, ...] = ()
+    ask: tuple[str, ...] = ()
+
+
+class MountSetting(_Section, frozen=True, kw_only=True):
+    """A directory of the operator's, shown to an agent below /workspace."""
+
+    source: str
+    target: str
+    mode: Literal["ro", "rw"] = "ro"
+
+
+class AgentConfig(_Section, frozen=True, kw_only=True):
+    """Everything that can be set of one agent. `mounts`, `account` and `limits` are the operator's alone."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    prompt: str = ""
+    account: str = "default"
+    network: Network | None = None
+    packages: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    mcp: dict[str, McpServer] = {}
+    tools: Tools = Tools()
+    mounts: tuple[MountSetting, ...] = ()
+    limits: Limits = Limits()
+
+
+class HiveFile(Settings, frozen=True, kw_only=True):
+    """`hive.toml` as written: the settings at the top, then one table an agent."""
+
+    listen: str = "127.0.0.1:7000"
+    allowed_hosts: tuple[str, ...] = ()
+    runtime: RuntimeName = "auto"
+    pronouns: str = "they/them"
+    agents: dict[str, AgentConfig] = {}
+
+
+class HiveConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a hive needs to know at start: the file, and what the environment or flags set over it."""
+
+    file: HiveFile = HiveFile()
+    source: Path | None = None
+    """Where the file is, or would be."""
+    state_dir: Path
+    run_dir: Path
+    runtime: RuntimeName = "auto"
+    claude: str | None = None
+    port: int = 7000
+    pronouns: str = "they/them"
+
+    def agent(self, name: str) -> AgentConfig:
+        """The operator's settings of one agent; the defaults where there are none."""
+        return self.file.agents.get(name) or AgentConfig()
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def parse_hive_file(text: str, source: str = "hive.toml") -> HiveFile:
+    """The file, checked.
+
+    Raises:
+        BadConfig: with every fault, each as `FILE:LINE: KEY: reason`.
+    """
+    try:
+        data = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise BadConfig([f"{source}: {str(error) or 'nested too deeply'}"]) from error
+    faults: list[Fault] = []
+    values = _check(data, HiveFile, (), faults)
+    faults += _semantic_faults(data)
+    if not faults:
+        return msgspec.convert(values, HiveFile)
+    lines = _key_lines(text)
+    raise BadConfig([_at(source, lines, path, reason) for path, reason in faults])
+
+
+def load(
+    environ: Mapping[str, str],
+    *,
+    serve: bool = False,
+    state_dir: Path | None = None,
+    run_dir: Path | None = None,
+    runtime: str | None = None,
+) -> HiveConfig:
+    """The configuration of a hive that starts now. Arguments (flags) win over `environ`, that over the file.
+
+    Args:
+        serve: the daemon's places (`/etc`, `/var/lib`, `/run`) rather than the user's, where nothing else is said.
+
+    Raises:
+        BadConfig: with every fault of file and environment.
+    """
+    source = config_path(environ, serve=serve)
+    file = HiveFile()
+    if source.exists():
+        try:
+            file = parse_hive_file(source.read_text(encoding="utf-8"), str(source))
+        except (OSError, UnicodeError) as error:
+            raise BadConfig([f"{source}: cannot be read: {error}"]) from error
+    faults: list[str] = []
+    state = state_dir or state_directory(environ, serve=serve)
+    chosen = runtime or environ.get("HYPERHIVE_RUNTIME") or file.runtime
+    if chosen not in get_args(RuntimeName):
+        faults.append(f"HYPERHIVE_RUNTIME: {chosen!r} is none of {', '.join(get_args(RuntimeName))}")
+    port = environ.get("HIVE_DASHBOARD_PORT") or file.listen.rpartition(":")[2]
+    if not port.isdecimal() or int(port) > 65535:
+        faults.append(f"HIVE_DASHBOARD_PORT: {port!r} is no port")
+    if faults:
+        raise BadConfig(faults)
+    return HiveConfig(
+        file=file,
+        source=source,
+        state_dir=state,
+        run_dir=run_dir or run_directory(environ, state, serve=serve),
+        runtime=msgspec.convert(chosen, RuntimeName),
+        claude=environ.get("HYPERHIVE_CLAUDE") or None,
+        port=int(port),
+        pronouns=environ.get("HIVE_OPERATOR_PRONOUNS") or file.pronouns,
+    )
+
+
+def config_path(environ: Mapping[str, str], *, serve: bool = False) -> Path:
+    """Where `hive.toml` is looked for: the first of variable, user's file (if there), daemon's or user's place."""
+    if named := environ.get("HYPERHIVE_CONFIG"):
+        return Path(named)
+    users = _xdg(environ, "XDG_CONFIG_HOME", ".config") / "hyperhive" / "hive.toml"
+    return Path("/etc/hyperhive/hive.toml") if serve and not users.exists() else users
+
+
+def state_directory(environ: Mapping[str, str], *, serve: bool = False) -> Path:
+    """Where the hive keeps its state."""
+    if named := environ.get("HYPERHIVE_STATE_DIR"):
+        return Path(named).absolute()
+    if serve:
+        return Path("/var/lib/hyperhive")
+    return _xdg(environ, "XDG_STATE_HOME", ".local/state") / "hyperhive"
+
+
+def run_directory(environ: Mapping[str, str], state: Path, *, serve: bool = False) -> Path:
+    """Where the hive puts its sockets."""
+    if named := environ.get("HYPERHIVE_RUN_DIR"):
+        return Path(named).absolute()
+    if serve:
+        return Path("/run/hyperhive")
+    runtime_dir = environ.get("XDG_RUNTIME_DIR")
+    return Path(runtime_dir) / "hyperhive" if runtime_dir else state / "run"
+
+
+def _xdg(environ: Mapping[str, str], variable: str, below_home: str) -> Path:
+    named = environ.get(variable)
+    return Path(named) if named else Path(environ.get("HOME") or Path.home()) / below_home
+
+
+# --- checking ---------------------------------------------------------------------------------------------------------
+
+
+def _check(value: object, kind: object, path: tuple[str, ...], faults: list[Fault]) -> object:
+    """`value` as plain data of the shape `kind`, adding a fault for every place where it is not."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return _check_table(value, kind, path, faults)
+    if get_origin(kind) is dict and isinstance(value, dict):
+        inner = get_args(kind)[1]
+        return {key: _check(item, inner, (*path, key), faults) for key, item in value.items()}
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        faults.append((path, str(error).replace(" - at `$`", "")))
+    return value
+
+
+def _check_table(
+    value: object, kind: type[msgspec.Struct], path: tuple[str, ...], faults: list[Fault]
+) -> object:
+    if not isinstance(value, dict):
+        faults.append((path, "expected a table"))
+        return value
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    for key in value:
+        if key not in fields:
+            faults.append(((*path, key), f"unknown key; known here: {', '.join(sorted(fields))}"))
+    for key, field in fields.items():
+        if key not in value and field.required:
+            faults.append(((*path, key), "missing"))
+    return {
+        key: _check(item, fields[key].type, (*path, key), faults)
+        for key, item in value.items()
+        if key in fields
+    }
+
+
+def _semantic_faults(data: Mapping[str, object]) -> list[Fault]:
+    """What a value's type does not say. Looks only at what has the right type; the rest is a fault already."""
+    faults: list[Fault] = []
+    listen = data.get("listen", "")
+    if listen and isinstance(listen, str) and not _LISTEN.fullmatch(listen):
+        faults.append((("listen",), "expected HOST:PORT"))
+    agents = data.get("agents", {})
+    for name, agent in agents.items() if isinstance(agents, dict) else ():
+        try:
+            parse_resident(name)
+        except InvalidName as error:
+            faults.append((("agents", name), error.message))
+        env = agent.get("env", {}) if isinstance(agent, dict) else {}
+        texts = (
+            {key: value for key, value in env.items() if isinstance(value, str)}
+            if isinstance(env, dict)
+            else {}
+        )
+        faults += [(("agents", name, "env", key), reason) for key, reason in env_faults(texts)]
+    return faults
+
+
+def env_faults(env: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What an agent's `env` may not set, with the reason."""
+    faults = []
+    for key, value in env.items():
+        if not _ENV_NAME.fullmatch(key):
+            faults.append((key, "no name of a variable"))
+        elif _FORBIDDEN_ENV.fullmatch(key):
+            faults.append((key, "is set by the hive itself, or would change which code runs"))
+        elif "\0" in value:
+            faults.append((key, "has a NUL character"))
+    return faults
+
+
+def _key_lines(text: str) -> dict[tuple[str, ...], int]:
+    """The line of every plainly written key and table header: good enough to point at, never to decide by."""
+    lines: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?", line):
+            table = tuple(part.strip().strip("\"'") for part in header[1].split("."))
+            lines.setdefault(table, number)
+        elif key := re.match(r"\s*([A-Za-z0-9_.\"'-]+)\s*=", line):
+            lines.setdefault((*table, *(part.strip("\"'") for part in key[1].split("."))), number)
+    return lines
+
+
+def _at(source: str, lines: dict[tuple[str, ...], int], path: tuple[str, ...], reason: str) -> str:
+    known = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
+    place = f"{source}:{known}" if known else source
+    return f"{place}: {'.'.join(path)}: {reason}" if path else f"{place}: {reason}"
