@@ -1,0 +1,103 @@
+"""Tasks that outlive the task which started them, and opening things with or without `async with`.
+
+An anyio task group must be left by the task that entered it; a notebook opens a hive in one cell and closes it in
+another, each a task of its own. `Background` keeps the group in a task of its own, and is the one place that needs
+asyncio itself for it. A task that fails is logged and takes no other with it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Generator
+from types import TracebackType
+from typing import Generic, Protocol, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+
+log = logging.getLogger(__name__)
+
+
+class Background:
+    """A task group with a life of its own.
+
+    `start` before use; `aclose` cancels what still runs and returns when all has ended. Both from any task.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._group: TaskGroup | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> "Background":
+        """Make it ready for `spawn`."""
+        ready = anyio.Event()
+        self._task = asyncio.get_running_loop().create_task(self._host(ready), name=self._name)
+        await ready.wait()
+        return self
+
+    def spawn(self, work: Callable[[], Awaitable[None]], name: str) -> anyio.CancelScope:
+        """Run `work` until it ends; the scope cancels it.
+
+        Raises:
+            RuntimeError: not started, or closed already.
+        """
+        if self._group is None:
+            raise RuntimeError(f"{self._name} is not open")
+        scope = anyio.CancelScope()
+        self._group.start_soon(self._supervise, work, name, scope, name=name)
+        return scope
+
+    async def aclose(self) -> None:
+        """Cancel everything and wait for its end. Any number of times."""
+        group, self._group = self._group, None
+        if group is not None:
+            group.cancel_scope.cancel()
+        if self._task is not None:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([self._task])
+
+    async def _host(self, ready: anyio.Event) -> None:
+        async with anyio.create_task_group() as group:
+            self._group = group
+            ready.set()
+            await anyio.sleep_forever()
+
+    async def _supervise(
+        self, work: Callable[[], Awaitable[None]], name: str, scope: anyio.CancelScope
+    ) -> None:
+        try:
+            with scope:
+                await work()
+        except Exception:  # supervisor: one task's bug must not end its siblings
+            log.exception("background_task_failed task=%s", name)
+
+
+class Closable(Protocol):
+    """What has an end."""
+
+    async def aclose(self) -> None: ...
+
+
+T_co = TypeVar("T_co", bound=Closable, covariant=True)
+
+
+class Opening(Generic[T_co]):
+    """What `X.open(...)` returns: `async with X.open() as x` or `x = await X.open()` and later `await x.aclose()`."""
+
+    def __init__(self, opener: Callable[[], Awaitable[T_co]]) -> None:
+        self._opener = opener
+        self._opened: T_co | None = None
+
+    def __await__(self) -> Generator[object, None, T_co]:
+        return self._opener().__await__()
+
+    async def __aenter__(self) -> T_co:
+        self._opened = await self._opener()
+        return self._opened
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._opened is not None:
+            with anyio.CancelScope(shield=True):
+                await self._opened.aclose()
