@@ -95,8 +95,9 @@ async def test_an_opening_is_both_a_context_and_an_awaitable() -> None:
     async def opener() -> Thing:
         return Thing()
 
+    closed = []
     async with Opening(opener) as thing:
-        assert not thing.closed
-    assert thing.closed
-    other = await Opening(opener)
-    assert not other.closed
+        closed.append(thing.closed)
+    closed.append(thing.closed)
+    closed.append((await Opening(opener)).closed)
+    assert closed == [False, True, False]
