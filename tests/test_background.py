@@ -1,4 +1,4 @@
-"""Background tasks outlive their opener's task and fail alone; openings work in both spellings."""
+"""Background tasks outlive their opener's task and fail alone."""
 
 import asyncio
 import logging
@@ -6,7 +6,7 @@ import logging
 import anyio
 import pytest
 
-from hyperhive.background import Background, Opening
+from hyperhive.background import Background
 
 
 async def test_it_opens_in_one_task_and_closes_in_another() -> None:
@@ -83,21 +83,3 @@ async def test_nothing_is_spawned_after_the_close() -> None:
     await background.aclose()
     with pytest.raises(RuntimeError):
         background.spawn(anyio.sleep_forever, "late")
-
-
-async def test_an_opening_is_both_a_context_and_an_awaitable() -> None:
-    class Thing:
-        closed = False
-
-        async def aclose(self) -> None:
-            self.closed = True
-
-    async def opener() -> Thing:
-        return Thing()
-
-    closed = []
-    async with Opening(opener) as thing:
-        closed.append(thing.closed)
-    closed.append(thing.closed)
-    closed.append((await Opening(opener)).closed)
-    assert closed == [False, True, False]

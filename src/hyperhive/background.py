@@ -1,4 +1,4 @@
-"""Tasks that outlive the task which started them, and opening things with or without `async with`.
+"""Tasks that outlive the task which started them.
 
 An anyio task group must be left by the task that entered it; a notebook opens a hive in one cell and closes it in
 another, each a task of its own. `Background` keeps the group in a task of its own, and is the one place that needs
@@ -7,9 +7,7 @@ asyncio itself for it. A task that fails is logged and takes no other with it.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Generator
-from types import TracebackType
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Awaitable, Callable
 
 import anyio
 from anyio.abc import TaskGroup
@@ -70,34 +68,3 @@ class Background:
                 await work()
         except Exception:  # supervisor: one task's bug must not end its siblings
             log.exception("background_task_failed task=%s", name)
-
-
-class Closable(Protocol):
-    """What has an end."""
-
-    async def aclose(self) -> None: ...
-
-
-T_co = TypeVar("T_co", bound=Closable, covariant=True)
-
-
-class Opening(Generic[T_co]):
-    """What `X.open(...)` returns: `async with X.open() as x` or `x = await X.open()` and later `await x.aclose()`."""
-
-    def __init__(self, opener: Callable[[], Awaitable[T_co]]) -> None:
-        self._opener = opener
-        self._opened: T_co | None = None
-
-    def __await__(self) -> Generator[object, None, T_co]:
-        return self._opener().__await__()
-
-    async def __aenter__(self) -> T_co:
-        self._opened = await self._opener()
-        return self._opened
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._opened is not None:
-            with anyio.CancelScope(shield=True):
-                await self._opened.aclose()
