@@ -13,7 +13,7 @@ import msgspec
 
 from hyperhive.errors import BugError, HiveError, NotAvailable
 from hyperhive.protocol.codec import error_reply
-from hyperhive.protocol.policy import Actor, Caller, authorize
+from hyperhive.protocol.policy import Actor, Caller, authorize, check_fields
 from hyperhive.protocol.replies import Reply
 from hyperhive.protocol.requests import Request, Subscribe, tag_of
 
@@ -53,6 +53,7 @@ class Dispatcher:
         """The answer to one request; errors are answers too. `req` is carried over."""
         try:
             caller = authorize(actor, type(request))
+            check_fields(caller, request)
             handler = self._handlers.get(type(request))
             if handler is None:
                 raise NotAvailable(f"{tag_of(type(request))} is not served by this version of the hive yet")

@@ -123,6 +123,20 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     label: Role
 
 
+def check_fields(caller: Caller, request: r.Request) -> None:
+    """The few fields that not everyone who may send a request may set.
+
+    Raises:
+        Forbidden: one of them is set.
+    """
+    if isinstance(request, r.Send) and request.urgency == "interrupt" and caller.label == "agent":
+        raise Forbidden(
+            "only the manager and the operator may interrupt a running turn", hint="use urgency soon"
+        )
+    if isinstance(request, r.Status) and request.name is not None and not caller.any:
+        raise Forbidden("status of another is the operator's to ask")
+
+
 def authorize(actor: Actor, request: type[r.Request]) -> Caller:
     """The caller, if this actor may send this kind of request.
 

@@ -337,9 +337,9 @@ class MetaUpdate(Request, frozen=True, kw_only=True, tag="meta_update"):
 
 
 class Logs(Request, frozen=True, kw_only=True, tag="logs"):
-    """The last lines of an agent's log, oldest first."""
+    """The last lines of an agent's log, oldest first; without a name, of the hive's own."""
 
-    name: Name
+    name: Name | None = None
     lines: Limit = 200
 
 
