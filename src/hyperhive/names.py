@@ -37,7 +37,9 @@ def parse_agent_name(text: str) -> AgentName:
         InvalidName: not a full match of `AGENT_NAME_PATTERN`, or reserved.
     """
     if _AGENT_NAME.fullmatch(text) is None:
-        raise InvalidName(text, "a name is 1 to 63 of a-z, 0-9 and '-', starts with a letter and ends without '-'")
+        raise InvalidName(
+            text, "a name is 1 to 63 of a-z, 0-9 and '-', starts with a letter and ends without '-'"
+        )
     if text in RESERVED:
         raise InvalidName(text, "this name is reserved")
     return AgentName(text)
