@@ -4,16 +4,22 @@ Every parser's way of failing (also RecursionError and UnicodeError) becomes one
 wrong and where. Nothing else in HyperHive decodes untrusted JSON by itself.
 """
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
 
-from hyperhive.errors import BadRequest, HiveError
+from hyperhive.errors import BadRequest, Closed, Conflict, HiveError
+from hyperhive.protocol.answers import ANSWERS
 from hyperhive.protocol.replies import AnyReply, Err, Reply
-from hyperhive.protocol.requests import BY_TAG, AnyRequest, Request
+from hyperhive.protocol.requests import BY_TAG, AnyRequest, Request, tag_of
 from hyperhive.protocol.types import REPLY_LINE_MAX_BYTES, REQUEST_LINE_MAX_BYTES
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Request)
+
+REASON_MAX = 300
+"""How much of a parser's complaint is passed on: it may quote the whole line."""
 
 _PARSE_ERRORS = (msgspec.MsgspecError, RecursionError, UnicodeError, ValueError, OverflowError)
 _REQUEST: msgspec.json.Decoder[Request] = msgspec.json.Decoder(AnyRequest)
@@ -48,7 +54,7 @@ def _reason(error: Exception) -> str:
         return "nested too deeply"
     if isinstance(error, UnicodeError):
         return "not UTF-8"
-    return str(error) or type(error).__name__
+    return (str(error) or type(error).__name__)[:REASON_MAX]
 
 
 def decode_request(line: bytes | memoryview) -> Request:
@@ -59,12 +65,37 @@ def decode_request(line: bytes | memoryview) -> Request:
     """
     if len(line) > REQUEST_LINE_MAX_BYTES:
         raise BadRequest(f"the request line is longer than {REQUEST_LINE_MAX_BYTES} bytes")
-    envelope = decode(line, _ENVELOPE, "request")
-    if envelope.cmd is None:
-        raise BadRequest("no valid request: the field `cmd` is missing")
-    if envelope.cmd not in BY_TAG:
-        raise BadRequest(f"unknown cmd {envelope.cmd[:80]!r}")
-    return decode(line, _REQUEST, f"`{envelope.cmd}` request")
+    try:
+        return _REQUEST.decode(line)
+    except _PARSE_ERRORS as error:
+        raise _what_is_wrong(line, error) from error
+
+
+def _what_is_wrong(line: bytes | memoryview, error: Exception) -> BadRequest:
+    """Look again, at the envelope alone, for a sentence that names the command."""
+    try:
+        cmd = _ENVELOPE.decode(line).cmd
+    except _PARSE_ERRORS as worse:
+        return BadRequest(f"no valid request: {_reason(worse)}")
+    if cmd is None:
+        return BadRequest("no valid request: the field `cmd` is missing")
+    if cmd not in BY_TAG:
+        return BadRequest(f"unknown cmd {cmd[:80]!r}")
+    return BadRequest(f"no valid `{cmd}` request: {_reason(error)}")
+
+
+def convert_request(fields: Mapping[str, object], request: type[R]) -> R:
+    """A request from decoded fields (a tool call's arguments), as strict about names as a request line.
+
+    Numbers and booleans that arrive as strings are taken for what they say: models write them so.
+
+    Raises:
+        BadRequest: an unknown field or a wrong type.
+    """
+    try:
+        return msgspec.convert(dict(fields), request, strict=False)
+    except _PARSE_ERRORS as error:
+        raise BadRequest(f"no valid `{tag_of(request)}` request: {_reason(error)}") from error
 
 
 def request_id(line: bytes | memoryview) -> str | int | None:
@@ -106,6 +137,57 @@ def decode_reply(line: bytes | memoryview) -> Reply:
     return decode(line, _REPLY, "reply")
 
 
+def decode_host_reply(line: bytes | memoryview, request: type[Request]) -> Reply:
+    """The reply to such a request, from a line in the operator's dialect. Unknown fields are ignored.
+
+    Raises:
+        HiveError: what the hive answered, as the class of its code.
+        BadRequest: the line is no reply.
+    """
+    head = decode(line, _HOST_HEAD, "reply")
+    if not head.ok:
+        raise error_from(head.code or "error", head.error or "the hive gave no reason", head.hint)
+    fields = decode(line, _FIELDS, "reply")
+    try:
+        return msgspec.convert({**fields, "kind": ANSWERS[request].__struct_config__.tag}, ANSWERS[request])
+    except _PARSE_ERRORS as error:
+        raise BadRequest(f"no valid reply to `{tag_of(request)}`: {_reason(error)}") from error
+
+
+class _HostHead(msgspec.Struct):
+    ok: bool
+    error: str | None = None
+    code: str | None = None
+    hint: str | None = None
+
+
+_HOST_HEAD = msgspec.json.Decoder(_HostHead)
+_FIELDS = msgspec.json.Decoder(dict[str, Any])
+
+
+def _by_code(root: type[HiveError]) -> dict[str, type[HiveError]]:
+    # A class without a code of its own (LineTooLong) is its parent on the wire; of two with one code the deeper wins.
+    found = {root.code: root} if "code" in vars(root) else {}
+    for child in root.__subclasses__():
+        found |= _by_code(child)
+    return found
+
+
+_CODES: dict[str, type[HiveError]] = {
+    **_by_code(HiveError),
+    # codes that refine a class
+    "moved": Conflict, "unseen": Conflict, "foreign": Conflict, "stale_base": Conflict, "superseded": Closed,
+}  # fmt: skip
+
+
+def error_from(code: str, message: str, hint: str | None = None) -> HiveError:
+    """The error that the other side raised, as the class of its code; an unknown code gives a `HiveError`."""
+    kind = _CODES.get(code, HiveError)
+    error = kind.__new__(kind)
+    HiveError.__init__(error, message, hint=hint, code=code)
+    return error
+
+
 class LineTooLong(BadRequest):
     """The other side sent a line beyond the limit; the connection cannot be resynchronised."""
 
@@ -135,6 +217,11 @@ class LineSplitter:
         self._check(max(len(line) for line in complete))
         self._check(len(self._rest))
         return complete
+
+    @property
+    def pending(self) -> int:
+        """How many bytes of an unfinished line wait for their newline."""
+        return len(self._rest)
 
     def _check(self, size: int) -> None:
         if size > self._limit:

@@ -7,6 +7,7 @@ cancellation out: whatever a handler raises becomes an `Err`.
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
@@ -18,6 +19,14 @@ from hyperhive.protocol.replies import Reply
 from hyperhive.protocol.requests import Request, Subscribe, tag_of
 
 log = logging.getLogger(__name__)
+
+
+CALL_ID: ContextVar[str | None] = ContextVar("hyperhive_call_id", default=None)
+"""The id of the tool call that this request stands for, while its handler runs; None for every other request.
+
+The same call has the same id when it is replayed, also by a harness or a bridge that outlived the core. Opaque, and
+unique only together with the caller's name.
+"""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +57,10 @@ class Dispatcher:
     def __init__(self, handlers: Mapping[type[Request], Handler], open_stream: OpenStream) -> None:
         self._handlers = dict(handlers)
         self._open_stream = open_stream
+
+    def serves(self, request: type[Request]) -> bool:
+        """Whether this hive has a handler for such requests."""
+        return request in self._handlers
 
     async def dispatch(self, actor: Actor, request: Request) -> Answer:
         """The answer to one request; errors are answers too. `req` is carried over."""

@@ -148,3 +148,23 @@ def authorize(actor: Actor, request: type[r.Request]) -> Caller:
     if not scopes:
         raise Forbidden(f"{actor.name} may not use {r.tag_of(request)} here")
     return Caller(name=actor.name, channel=actor.channel, any="any" in scopes, label=actor.shown_role)
+
+
+def tool_actor(actor: Actor) -> Actor:
+    """The actor that a tool call of this actor's MCP session runs as.
+
+    An agent takes its mail by the tool `recv`, which on a socket is the harness's alone: the tools' table, not the
+    caller, says which requests a session can make.
+
+    Raises:
+        Forbidden: the operator has no inbox that a tool may empty.
+    """
+    if actor.role == "operator":
+        raise Forbidden("the operator's socket serves no tools")
+    return Actor(name=actor.name, role="harness", channel="tools")
+
+
+def may(actor: Actor, request: type[r.Request]) -> bool:
+    """Whether `authorize` would let this actor send such requests."""
+    grants = POLICY.get(request, _NOBODY)
+    return any(role in grants for role in actor.roles)
