@@ -317,9 +317,8 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    from hyperhive.testing import (
-        scripted_cli,
-    )  # its own classes, not a second set of them under the name __main__
+    # Its own module again, so that there is one set of classes and not a second one under the name __main__.
+    from hyperhive.testing import scripted_cli  # noqa: PLW0406
 
     code = scripted_cli.main(sys.argv[1:])
     sys.stdout.flush()
