@@ -3,7 +3,10 @@
 Pure: takes structs, gives text. What is documented, and in which order, the pages decide.
 """
 
+import ast
 import inspect
+import itertools
+import textwrap
 from collections.abc import Iterable
 from typing import Any
 
@@ -91,6 +94,8 @@ def _default(field: types.Field) -> str:
     value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
     if value is None:
         return "unset"
+    if isinstance(value, msgspec.Struct):
+        return "its defaults"
     text = msgspec.json.encode(value, enc_hook=str).decode()
     return f"default `{text}`" if len(text) <= 60 else "has a default"
 
@@ -110,9 +115,33 @@ def field_list(struct: type[msgspec.Struct], *, without: Iterable[str] = ()) -> 
     return "; ".join(f"`{f.encode_name}`: {type_name(f.type)}, {_default(f)}" for f in rows) or "none"
 
 
+def _notes(struct: type[msgspec.Struct]) -> dict[str, str]:
+    """What stands under each field as a string of its own: attribute docstrings, the nearest class's first."""
+    notes: dict[str, str] = {}
+    for cls in struct.__mro__:
+        if not issubclass(cls, msgspec.Struct) or cls is msgspec.Struct:
+            continue
+        body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+        statements = body.body if isinstance(body, ast.ClassDef) else []
+        for field, note in itertools.pairwise(statements):
+            match field, note:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)),
+                    ast.Expr(value=ast.Constant(value=str(text))),
+                ):
+                    notes.setdefault(name, " ".join(text.split()))
+                case _:
+                    pass
+    return notes
+
+
 def field_table(struct: type[msgspec.Struct], *, without: Iterable[str] = ()) -> str:
     """A struct's fields as a table."""
-    rows = [(f"`{f.encode_name}`", type_name(f.type), _default(f)) for f in fields(struct, without=without)]
+    notes = _notes(struct)
+    rows = [
+        (f"`{f.encode_name}`", type_name(f.type), ". ".join(filter(None, [_default(f), notes.get(f.name)])))
+        for f in fields(struct, without=without)
+    ]
     return table(("field", "type", ""), rows) if rows else "No fields."
 
 

@@ -112,3 +112,22 @@ async def test_an_example_may_await_and_keeps_its_names() -> None:
     5
     """
     await run_examples(doctest.DocTestParser().get_doctest(source, {}, "right", "right.py", 0))
+
+
+SECURITY_IDS = (
+    [f"G{n}" for n in range(1, 13)]
+    + [f"W{n}" for n in range(1, 6)]
+    + [f"S{n}" for n in range(1, 9)]
+    + ["C1", "C2", "C3"]
+)
+
+
+def test_every_attack_is_listed_with_its_state_and_what_covers_it_exists() -> None:
+    page = (ROOT / "docs" / "security.md").read_text()
+    rows = re.findall(r"^\| ([A-Z]\d+) \| [^|]+ \| (\w+) \| ([^|]*)\|$", page, re.MULTILINE)
+    assert [row[0] for row in rows] == SECURITY_IDS
+    for row, state, by in rows:
+        assert state in {"covered", "part", "open"}, row
+        named = re.findall(r"tests/[\w/.-]*\w", by)
+        assert named or state == "open", f"{row} names no test"
+        assert all((ROOT / name.partition("::")[0]).exists() for name in named), row

@@ -45,7 +45,7 @@ async def test_the_notebook_runs_in_a_real_kernel_one_task_a_cell(
     """Opened in one cell, used in the next, closed in a third, each in its own task."""
     for name, value in (CLEAN_ENV | {"HOME": str(tmp_path), "IPYTHONDIR": str(tmp_path / "ipython")}).items():
         monkeypatch.setenv(name, value)
-    notebook = nbformat.read(EXAMPLES / "notebook.ipynb", as_version=4)
+    notebook = nbformat.reads((EXAMPLES / "notebook.ipynb").read_text(), as_version=4)  # type: ignore[no-untyped-call]
     probe = "import asyncio; print(asyncio.current_task().get_name())"
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell in code:
