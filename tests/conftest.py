@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from blockbuster import BlockBuster
 from blockbuster import blockbuster as blockbuster_module
+from hypothesis import settings
 
 from children import MARK, survivors
 from parts import PARTS, claude_path, missing
@@ -34,9 +35,14 @@ MAY_BLOCK: list[tuple[str, str, set[str]]] = [
 ]
 
 
+# Examples are slow on a busy machine and that is no fault; a failure prints what reproduces it.
+settings.register_profile("push", deadline=None, print_blob=True)
+settings.register_profile("campaign", settings.get_profile("push"), max_examples=5000)
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Mark this run for the children check, and refuse a part nobody knows."""
-    del config
+    """Mark this run for the children check, choose how many examples, and refuse a part nobody knows."""
+    settings.load_profile("campaign" if config.option.markexpr == "campaign" else "push")
     os.environ[MARK] = RUN
     if unknown := REQUIRED - PARTS.keys() - {"all"}:
         raise pytest.UsageError(f"HYPERHIVE_TEST_REQUIRE names unknown parts: {', '.join(sorted(unknown))}")
