@@ -107,8 +107,9 @@ async def test_a_removed_account_is_gone_from_disk_and_its_agents_need_a_login(t
     await accounts.remove("default")
     assert not list((tmp_path / "accounts").iterdir())
     assert state.needs_login
+    assert accounts.bind("alice", "default").kind == "login"
     with pytest.raises(NotFound):
-        accounts.bind("alice", "default")
+        accounts.bind("alice", "work")
 
 
 async def test_a_store_that_fails_changes_nothing(tmp_path: Path) -> None:

@@ -225,12 +225,14 @@ class Accounts:
         self.state(name).login_refused(self.state(name).generation)
 
     def bind(self, agent: str, account: str | None = None) -> BoundAccount:
-        """The account that `agent` runs under: the one named, else `default`, else `env`, else its own login.
+        """The account that `agent` runs under.
+
+        It is the one named; for `default` or None, where that does not exist, `env`, else its own login.
 
         Raises:
-            NotFound: the one named does not exist.
+            NotFound: the one named (other than `default`) does not exist.
         """
-        if account is not None:
+        if account is not None and account != DEFAULT:
             return BoundAccount(account, self._get(account), self.state(account))
         for name in (DEFAULT, ENV):
             if name in self._accounts:
