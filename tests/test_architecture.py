@@ -29,7 +29,7 @@ FRAMEWORKS = {
     "pydantic": ("hyperhive.mcp",),
     "cyclopts": ("hyperhive.cli",),
     "sqlite_utils": ("hyperhive.store",),
-    "structlog": ("hyperhive.cli",),
+    "structlog": ("hyperhive.cli", "hyperhive.logs"),
     "litestar": (),
     "uvicorn": (),
 }
@@ -43,6 +43,11 @@ SUPERVISORS: set[tuple[str, str]] = {
         "protocol/dispatch.py",
         "Dispatcher.dispatch",
     ),  # a handler's bug is answered as a bug; the connection lives on
+    ("background.py", "Background._supervise"),  # a task that fails is logged and takes no other with it
+    ("store/writer.py", "Writer._main"),  # the writer's thread cannot start: whoever opens the store is told
+    ("store/writer.py", "Writer._execute"),  # one bad job must not fail the others of its batch
+    ("store/writer.py", "Writer._alone"),  # the error is that one caller's
+    ("store/store.py", "Store._settle"),  # a callback that fails must not keep others from their answers
 }
 
 

@@ -1,0 +1,268 @@
+"""Commands whose requests a later version of the hive serves: they send them all the same, and print the hive's word.
+
+So a newer hive answers them, and this one says `not_available`. Three need more than a request and say it themselves.
+"""
+
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+from hyperhive.cli.common import DEFAULTS, Common, Session
+from hyperhive.errors import BadRequest, NotAvailable
+from hyperhive.protocol import requests as r
+from hyperhive.terminal import visible
+
+Flag = Annotated[bool, Parameter(negative="")]
+Words = Annotated[list[str] | None, Parameter(negative="")]
+
+
+def ask(
+    question: str,
+    /,
+    *,
+    to: str | None = None,
+    option: Words = None,
+    multi: Flag = False,
+    ttl_seconds: int | None = None,
+    common: Common = DEFAULTS,
+) -> int:
+    """Ask an agent a question; the answer comes as mail.
+
+    Args:
+        question: what to ask.
+        to: whom.
+        option: a choice; may be repeated.
+        multi: several choices may be taken.
+        ttl_seconds: after which the question expires.
+        common: flags of every command.
+    """
+    options = tuple(option or ())
+    return _forward(
+        common, r.Ask(question=question, to=to, options=options, multi=multi, ttl_seconds=ttl_seconds)
+    )
+
+
+def questions(*, common: Common = DEFAULTS) -> int:
+    """List the questions that wait for you."""
+    return _forward(common, r.Questions())
+
+
+def answer(id: int, answer: str, /, *, common: Common = DEFAULTS) -> int:  # noqa: A002 (shown as ID in the help)
+    """Answer a question. The first answer wins.
+
+    Args:
+        id: the question's number.
+        answer: one of its options, or your own words.
+        common: flags of every command.
+    """
+    return _forward(common, r.Answer(id=id, answer=answer))
+
+
+def remind(
+    message: str,
+    /,
+    *,
+    delay_seconds: int | None = None,
+    due_at: int | None = None,
+    file_path: str | None = None,
+    common: Common = DEFAULTS,
+) -> int:
+    """Have a message come back to you later.
+
+    Args:
+        message: what to say then.
+        delay_seconds: in how many seconds.
+        due_at: at which unix time.
+        file_path: write it to this file, and mail a pointer to it.
+        common: flags of every command.
+    """
+    if (delay_seconds is None) == (due_at is None):
+        raise BadRequest("a reminder takes either --delay-seconds or --due-at")
+    request = r.Remind(message=message, delay_seconds=delay_seconds, due_at=due_at, file_path=file_path)
+    return _forward(common, request)
+
+
+def pending(*, common: Common = DEFAULTS) -> int:
+    """List what waits for your approval."""
+    return _forward(common, r.Pending())
+
+
+def show(id: int, /, *, common: Common = DEFAULTS) -> int:  # noqa: A002
+    """Show one approval with its whole diff.
+
+    Args:
+        id: the approval's number.
+        common: flags of every command.
+    """
+    return _forward(common, r.Show(id=id))
+
+
+def approve(
+    id: int,  # noqa: A002
+    /,
+    *,
+    sha: str | None = None,
+    diff_sha256: str | None = None,
+    common: Common = DEFAULTS,
+) -> int:
+    """Approve exactly what was shown.
+
+    Args:
+        id: the approval's number.
+        sha: the commit that you saw.
+        diff_sha256: the hash of the diff that you saw.
+        common: flags of every command.
+    """
+    return _forward(common, r.Approve(id=id, sha=sha, diff_sha256=diff_sha256))
+
+
+def deny(id: int, /, *, note: str | None = None, common: Common = DEFAULTS) -> int:  # noqa: A002
+    """Deny an approval.
+
+    Args:
+        id: the approval's number.
+        note: why; whoever asked is told.
+        common: flags of every command.
+    """
+    return _forward(common, r.Deny(id=id, note=note))
+
+
+def audit(*, limit: int = 100, before: int | None = None, common: Common = DEFAULTS) -> int:
+    """List the decisions, newest first.
+
+    Args:
+        limit: how many at most.
+        before: only those before this number.
+        common: flags of every command.
+    """
+    return _forward(common, r.Audit(limit=limit, before=before))
+
+
+def request_spawn(name: str, /, *, common: Common = DEFAULTS) -> int:
+    """Queue a new agent for approval.
+
+    Args:
+        name: the agent.
+        common: flags of every command.
+    """
+    return _forward(common, r.RequestSpawn(name=name))
+
+
+def rebuild(name: str, /, *, now: Flag = False, common: Common = DEFAULTS) -> int:
+    """Put right whatever drifted on the host.
+
+    Args:
+        name: the agent.
+        now: end the running turn at once.
+        common: flags of every command.
+    """
+    return _forward(common, r.Rebuild(name=name, now=now))
+
+
+def update(
+    name: str | None = None,
+    /,
+    *,
+    every: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    now: Flag = False,
+    common: Common = DEFAULTS,
+) -> int:
+    """Rebuild an agent's approved config on the hive's current revision.
+
+    Args:
+        name: the agent.
+        every: all agents that need it.
+        now: end the running turn at once.
+        common: flags of every command.
+    """
+    if (name is None) is not every:
+        raise BadRequest("update takes the name of an agent, or --all")
+    return _forward(common, r.UpdateAll() if name is None else r.Update(name=name, now=now))
+
+
+def rollback(name: str, to: int, /, *, common: Common = DEFAULTS) -> int:
+    """Deploy what was deployed under a number again.
+
+    Args:
+        name: the agent.
+        to: that number.
+        common: flags of every command.
+    """
+    return _forward(common, r.Rollback(name=name, to=to))
+
+
+def budget(
+    name: str | None = None, /, *, tokens_per_day: int | None = None, common: Common = DEFAULTS
+) -> int:
+    """Show what was spent, or raise a limit.
+
+    Args:
+        name: an agent; without one, the hive.
+        tokens_per_day: the new limit.
+        common: flags of every command.
+    """
+    return _forward(common, r.Budget(name=name, tokens_per_day=tokens_per_day))
+
+
+def tool_rules(*, revoke: int | None = None, common: Common = DEFAULTS) -> int:
+    """List the tools that you always allow, or take one back.
+
+    Args:
+        revoke: the rule's number.
+        common: flags of every command.
+    """
+    return _forward(common, r.ToolRules(revoke=revoke))
+
+
+def reload(*, common: Common = DEFAULTS) -> int:
+    """Read hive.toml again. An invalid one leaves the old in force."""
+    return _forward(common, r.Reload())
+
+
+def top(*, common: Common = DEFAULTS) -> int:
+    """Watch the agents in a live table."""
+    raise _not_here("top", "`hyperhive list` and `hyperhive events` show the same", common)
+
+
+def attach(name: str, /, *, common: Common = DEFAULTS) -> int:
+    """Watch one agent and write to it.
+
+    Args:
+        name: the agent.
+        common: flags of every command.
+    """
+    raise _not_here("attach", f"use `hyperhive events {name} -f` and `hyperhive send {name}`", common)
+
+
+def open_page(ref: str | None = None, /, *, common: Common = DEFAULTS) -> int:
+    """Open the dashboard.
+
+    Args:
+        ref: what to show there.
+        common: flags of every command.
+    """
+    del ref
+    raise _not_here("open", "there is no dashboard yet", common)
+
+
+def _not_here(command: str, instead: str, common: Common) -> NotAvailable:
+    del common
+    return NotAvailable(f"{command} is not available in this version", hint=instead)
+
+
+def _forward(common: Common, request: r.Request) -> int:
+    session = Session(common)
+    answer = session.ask(request, timeout=None)
+
+    def render() -> None:
+        fields: dict[str, object] = msgspec.json.decode(answer.raw)
+        facts = {key: value for key, value in fields.items() if key not in {"ok", "req"}}
+        if not facts:
+            session.screen.line("done")
+        for key, value in facts.items():
+            text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+            session.screen.line(f"{visible(key)}:")
+            session.screen.body(text)
+
+    return session.show(answer, render)

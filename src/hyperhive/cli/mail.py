@@ -1,0 +1,249 @@
+"""Commands about mail: send (and wait until it was worked), inbox, dead.
+
+Waiting watches the hive's own stream: a message is done when the hive says so, never because time has passed.
+"""
+
+import sys
+import time
+from typing import Annotated, Literal
+
+import msgspec
+from cyclopts import Parameter
+
+from hyperhive.cli.common import DEFAULTS, Common, Session
+from hyperhive.cli.link import Frames
+from hyperhive.cli.render import ago, plural
+from hyperhive.errors import BadRequest, HiveError, TimedOut
+from hyperhive.protocol import requests as r
+from hyperhive.protocol.replies import DeadLetters, HiveStatus, InboxRows, Ok
+from hyperhive.protocol.types import OperatorInboxRow, Urgency
+from hyperhive.terminal import visible
+
+Ids = Annotated[list[int] | None, Parameter(negative="", consume_multiple=True)]
+Flag = Annotated[bool, Parameter(negative="")]
+
+
+class _Moved(msgspec.Struct, rename={"sender": "from", "recipient": "to"}):
+    """The frames of the hive's stream that a waiting `send` looks at, with the fields it needs."""
+
+    kind: str
+    id: int | str = 0
+    state: str = ""
+    note: str | None = None
+    sender: str = ""
+    recipient: str = ""
+
+
+def send(
+    to: str,
+    /,
+    *body: str,
+    wait: Flag = False,
+    timeout: float | None = None,
+    urgency: Urgency = "next_turn",
+    dedupe_key: str | None = None,
+    common: Common = DEFAULTS,
+) -> int:
+    """Write to an agent. When this returns, the message is durable.
+
+    Args:
+        to: the agent.
+        body: the message; `-`, or nothing where input is piped in, reads it from standard input.
+        wait: until the message was worked in a turn that ended well; then print what the agent wrote back.
+        timeout: seconds to wait at most (exit code 6); the message stays where it is.
+        urgency: next_turn, soon (at the running turn's next tool call) or interrupt (ends the running turn first).
+        dedupe_key: repeating the key within 24 hours stores nothing and gives the first message's number.
+        common: flags of every command.
+    """
+    session = Session(common)
+    text = _body(body)
+    if not wait:
+        answer = session.ask(r.Send(to=to, body=text, urgency=urgency, dedupe_key=dedupe_key))
+        return session.show(answer, lambda: session.screen.line(_receipt(answer.read(Ok), to)))
+    began = time.monotonic()
+    with session.dial() as watching:
+        frames = watching.subscribe("hive")
+        answer = session.ask(r.Send(to=to, body=text, urgency=urgency, dedupe_key=dedupe_key))
+        receipt = answer.read(Ok)
+        if not common.as_json:
+            session.screen.note(_receipt(receipt, to))
+        until = None if timeout is None else began + timeout
+        answered = _until_worked(session, frames, receipt.id or 0, to, until)
+    rows = _answers(session, answered)
+    if common.as_json:
+        facts = {"ok": True, "id": receipt.id, "state": "acked", "answers": rows}
+        session.screen.json(msgspec.json.encode({**facts, "seconds": round(time.monotonic() - began, 3)}))
+        return 0
+    session.screen.note(f"{to} has worked message {receipt.id} ({time.monotonic() - began:.1f}s)")
+    for row in rows:
+        session.screen.body(row.body, indent="")
+    return 0
+
+
+def inbox(
+    *,
+    done: Ids = None,
+    every: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    limit: int = 50,
+    common: Common = DEFAULTS,
+) -> int:
+    """Read what agents wrote to you, newest last. Looking changes nothing.
+
+    Args:
+        done: put these messages away.
+        every: also show what was put away.
+        limit: how many at most.
+        common: flags of every command.
+    """
+    session = Session(common)
+    if done:
+        answer = session.ask(r.Ack(ids=done))
+        put_away = answer.read(Ok).count
+        return session.show(
+            answer, lambda: session.screen.line(f"{plural(put_away or 0, 'message')} put away")
+        )
+    answer = session.ask(r.Inbox(limit=limit, all=every))
+
+    def render() -> None:
+        rows = answer.read(InboxRows).messages
+        if not rows:
+            session.screen.line("no mail for you" if every else "no mail for you that is not put away")
+        now = time.time()
+        for row in reversed(rows):
+            _print_message(session, row, now)
+        if rows:
+            session.screen.note(f"put away with: hyperhive inbox --done {rows[0].id}")
+
+    return session.show(answer, render)
+
+
+def dead(
+    action: Literal["list", "requeue", "drop"] = "list",
+    /,
+    *ids: int,
+    limit: int = 100,
+    common: Common = DEFAULTS,
+) -> int:
+    """List the dead letters with their reasons; give some another try, or drop them.
+
+    Args:
+        action: list, requeue or drop.
+        ids: which ones.
+        limit: how many to list at most.
+        common: flags of every command.
+    """
+    session = Session(common)
+    if (action == "list") is bool(ids):
+        raise BadRequest("say `dead`, `dead requeue ID...` or `dead drop ID...`")
+    if action == "list":
+        return _list_dead(session, limit)
+    make = r.Requeue if action == "requeue" else r.Drop
+    outcomes = session.link.ask_all([make(id=each) for each in ids], timeout=30.0)
+    for outcome in outcomes:
+        if isinstance(outcome, HiveError):
+            raise outcome
+    verb = "back in its inbox" if action == "requeue" else "dropped"
+    return session.say({"ids": list(ids)}, f"{plural(len(ids), 'message')} {verb}")
+
+
+# --- waiting --------------------------------------------------------------------------------------------------------
+
+
+def _until_worked(session: Session, frames: Frames, message: int, to: str, until: float | None) -> list[int]:
+    """Waits until the message is acked; the ids of what `to` wrote to the operator meanwhile.
+
+    Raises:
+        TimedOut: not by `until` (monotonic seconds).
+        HiveError: it became a dead letter.
+    """
+    answers: list[int] = []
+    while True:
+        frame = _next(frames, message, to, until)
+        if frame.kind == "sent" and frame.sender == to and frame.recipient == "operator":
+            answers.append(int(frame.id))
+        elif frame.kind == "message_state" and frame.id == message:
+            if frame.state == "acked":
+                return answers
+            if frame.state == "dead":
+                why = frame.note or "no reason given"
+                raise HiveError(
+                    f"message {message} was given up: {why}", hint="`hyperhive dead` has it", code="dead"
+                )
+            if frame.state == "held":
+                session.screen.note(f"message {message} is held until you release or drop it")
+        elif frame.kind in {"lagged", "heartbeat"} and _is_idle(session, to):
+            # Frames may have been missed, but an idle agent without mail has worked what it had.
+            return answers
+
+
+def _next(frames: Frames, message: int, to: str, until: float | None) -> _Moved:
+    left = None if until is None else max(0.0, until - time.monotonic())
+    try:
+        return msgspec.json.decode(frames.next(left), type=_Moved)
+    except TimedOut:
+        raise TimedOut(
+            f"{to} has not worked message {message} yet",
+            hint="it stays in the inbox; `hyperhive status` says more",
+        ) from None
+
+
+def _is_idle(session: Session, name: str) -> bool:
+    details = session.ask(r.Status(name=name)).read(HiveStatus).agents
+    return bool(details) and all(d.view.unread == 0 and d.view.turn_state == "idle" for d in details)
+
+
+def _answers(session: Session, ids: list[int]) -> list[OperatorInboxRow]:
+    if not ids:
+        return []
+    rows = session.ask(r.Inbox(limit=2000, all=True)).read(InboxRows).messages
+    return [row for row in reversed(rows) if row.id in ids]
+
+
+# --- reading and printing -------------------------------------------------------------------------------------------
+
+
+def _body(words: tuple[str, ...]) -> str:
+    if words and words != ("-",):
+        return " ".join(words)
+    if not words and sys.stdin.isatty():
+        raise BadRequest("there is no message", hint="hyperhive send NAME TEXT, or pipe it in")
+    raw = sys.stdin.buffer.read()
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"the message is not UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def _receipt(receipt: Ok, to: str) -> str:
+    if receipt.duplicate:
+        return f"message {receipt.id} had been sent before"
+    held = ", held until you release it" if receipt.held else ""
+    return visible(f"message {receipt.id} is in the inbox of {to}{held}")
+
+
+def _print_message(session: Session, row: OperatorInboxRow, now: float) -> None:
+    mark = ", done" if row.done_at else ""
+    head = f"#{row.id}  {visible(row.sender)}  {ago(row.at, now)}{mark}"
+    session.screen.line(session.screen.paint(head, "dim" if row.done_at else "bold"))
+    session.screen.body(row.body)
+
+
+def _list_dead(session: Session, limit: int) -> int:
+    answer = session.ask(r.Dead(limit=limit))
+
+    def render() -> None:
+        rows = answer.read(DeadLetters).dead
+        if not rows:
+            session.screen.line("no dead letters")
+        now = time.time()
+        for row in rows:
+            tries = f", after {plural(row.tries, 'try').replace('trys', 'tries')}" if row.tries else ""
+            way = f"{visible(row.sender)} -> {visible(row.recipient)}"
+            session.screen.line(f"#{row.id}  {way}  {ago(row.dead_at, now)}: {visible(row.reason)}{tries}")
+            session.screen.body(row.body)
+        if rows:
+            session.screen.note(
+                f"another try: hyperhive dead requeue {rows[0].id}; put away: hyperhive dead drop ID"
+            )
+
+    return session.show(answer, render)

@@ -1,0 +1,189 @@
+"""Commands that print what happens: events (history, and on with -f) and logs.
+
+Following subscribes before it asks for the history, so that nothing falls between the two.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+
+from hyperhive.cli.common import DEFAULTS, Common, Session
+from hyperhive.cli.frames import Fields, agent_line, hive_line
+from hyperhive.cli.link import Frames
+from hyperhive.cli.render import clock
+from hyperhive.errors import BadRequest, NotFound
+from hyperhive.protocol import requests as r
+from hyperhive.protocol.replies import EventPage, LogLines
+from hyperhive.terminal import visible
+
+Follow = Annotated[bool, Parameter(name=["--follow", "-f"], negative="")]
+
+_POLL_SECONDS = 0.3
+"""How often a followed file is looked at; the standard library has no file notification."""
+
+
+def events(
+    name: str | None = None,
+    /,
+    *,
+    follow: Follow = False,
+    limit: int = 200,
+    before: int | None = None,
+    kind: str | None = None,
+    grep: str | None = None,
+    common: Common = DEFAULTS,
+) -> int:
+    """Print what happens: in one agent (its history, and what follows), or in the hive (from now on).
+
+    Args:
+        name: the agent; without one, the hive: mail and changes of agents.
+        follow: go on until Ctrl-C.
+        limit: how many events of the history.
+        before: only history before this event (`eid`).
+        kind: only history of this kind.
+        grep: only history with this text in it.
+        common: flags of every command.
+    """
+    session = Session(common)
+    if name is None:
+        return _follow(session, session.link.subscribe("hive"), hive_line)
+    live = session.dial() if follow else None
+    frames = live.subscribe(name) if live else None
+    answer = session.ask(r.Events(name=name, limit=limit, before=before, kind=kind, q=grep))
+    page = answer.read(EventPage)
+    if frames is None and common.as_json:
+        return session.show(answer, lambda: None)
+    for event in page.events:
+        _print_frame(session, event, agent_line)
+    if frames is None:
+        if not page.events:
+            session.screen.line("no events")
+        return 0
+    return _follow(session, frames, agent_line, after=page.seq)
+
+
+def logs(
+    name: str | None = None, /, *, follow: Follow = False, lines: int = 200, common: Common = DEFAULTS
+) -> int:
+    """Print the log of one agent, or of the hive itself.
+
+    Args:
+        name: the agent; without one, the hive's own log file, also when the hive is down.
+        follow: go on until Ctrl-C.
+        lines: how many of the last lines.
+        common: flags of every command.
+    """
+    session = Session(common)
+    if name is None:
+        return _hive_log(session, session.state_dir() / "log" / "hive.log", follow=follow, lines=lines)
+    live = session.dial() if follow else None
+    frames = live.subscribe(name) if live else None
+    answer = session.ask(r.Logs(name=name, lines=lines))
+    if common.as_json and frames is None:
+        return session.show(answer, lambda: None)
+    for line in answer.read(LogLines).lines:
+        _print_log_line(session, line)
+    return 0 if frames is None else _follow(session, frames, agent_line)
+
+
+# --- streams --------------------------------------------------------------------------------------------------------
+
+
+def _follow(
+    session: Session, frames: Frames, words: Callable[[Fields, int], str | None], after: int = 0
+) -> int:
+    """Prints frames until Ctrl-C; those up to `after` were in the history already."""
+    while True:
+        frame: dict[str, Any] = msgspec.json.decode(frames.next())
+        if 0 < int(frame.get("seq", 0)) <= after:
+            continue
+        _print_frame(session, frame, words)
+        session.screen.flush()
+
+
+def _print_frame(session: Session, frame: Fields, words: Callable[[Fields, int], str | None]) -> None:
+    if session.common.as_json:
+        session.screen.json(msgspec.json.encode(frame))
+        return
+    at = next((frame[key] for key in ("ts", "at", "since_unix") if isinstance(frame.get(key), int)), None)
+    stamp = clock(at if at is not None else time.time())
+    if (line := words(frame, session.screen.columns - len(stamp) - 2)) is not None:
+        session.screen.line(f"{session.screen.paint(stamp, 'dim')}  {line}")
+
+
+# --- log files ------------------------------------------------------------------------------------------------------
+
+
+def _hive_log(session: Session, path: Path, *, follow: bool, lines: int) -> int:
+    if lines < 1:
+        raise BadRequest("--lines takes a number above 0")
+    try:
+        file = path.open(encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise NotFound(
+            f"there is no log {path}: {error.strerror}", hint="name the hive's state with --state-dir"
+        ) from error
+    with file:
+        for line in _tail(file, lines):
+            _print_log_line(session, line)
+        session.screen.flush()
+        for line in _appended(file, path) if follow else ():
+            _print_log_line(session, line)
+            session.screen.flush()
+    return 0
+
+
+def _tail(file: IO[str], lines: int) -> list[str]:
+    from collections import deque
+
+    return [line.rstrip("\n") for line in deque(file, maxlen=lines)]
+
+
+def _appended(file: IO[str], path: Path) -> Iterator[str]:
+    """Lines as they are written; goes on with the new file when the log is rotated."""
+    rest = ""
+    while True:
+        rest += file.read()
+        *whole, rest = rest.split("\n")
+        yield from whole
+        if whole:
+            continue
+        if _rotated(file, path):
+            with path.open(encoding="utf-8", errors="backslashreplace") as newer:
+                yield from _appended(newer, path)
+        time.sleep(_POLL_SECONDS)
+
+
+def _rotated(file: IO[str], path: Path) -> bool:
+    try:
+        return not os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _print_log_line(session: Session, line: str) -> None:
+    if session.common.as_json:
+        session.screen.json(line if line.startswith("{") else msgspec.json.encode({"line": line}))
+    else:
+        session.screen.line(_readable(line))
+
+
+def _readable(line: str) -> str:
+    """A JSON log line as `time level event key=value`; any other line as it is."""
+    try:
+        fields = msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return visible(line)
+    if not isinstance(fields, dict):
+        return visible(line)
+    head = [str(fields.pop(key, "")) for key in ("timestamp", "level", "event")]
+    text = f"{head[0]}  {head[1]:<8} {head[2]}"
+    for key, value in fields.items():
+        shown = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        text += f" {key}={shown}"
+    return visible(text)
