@@ -1,5 +1,6 @@
 """Documentation cannot rot: references are fresh, links lead somewhere, snippets and docstring examples run."""
 
+import asyncio
 import doctest
 import importlib
 import pkgutil
@@ -63,13 +64,14 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda snippet: snippet.where)
-async def test_every_snippet_is_python_and_runs_where_it_says_so(
+def test_every_snippet_is_python_and_runs_where_it_says_so(
     snippet: Snippet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     check(snippet.source, snippet.where)
     if snippet.runs:
-        await run(snippet.source, snippet.where, {"__name__": "__snippet__"})
+        with asyncio.Runner() as loop:
+            run(snippet.source, snippet.where, {"__name__": "__snippet__"}, loop)
 
 
 def test_the_readme_has_a_snippet_that_runs() -> None:
@@ -77,11 +79,11 @@ def test_the_readme_has_a_snippet_that_runs() -> None:
 
 
 @pytest.mark.parametrize("test", DOCSTRINGS, ids=lambda test: test.name)
-async def test_every_example_in_a_docstring_does_what_it_shows(
+def test_every_example_in_a_docstring_does_what_it_shows(
     test: doctest.DocTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    await run_examples(test)
+    run_examples(test)
 
 
 @pytest.mark.parametrize("name", ["Broker", "Bus", "Hive", "Lifecycle", "TurnRunner", "connect"])
@@ -97,13 +99,13 @@ def test_every_name_in_the_glossary_stands_once_and_in_order() -> None:
     assert words == sorted(set(words), key=str.lower)
 
 
-async def test_a_wrong_example_is_noticed() -> None:
+def test_a_wrong_example_is_noticed() -> None:
     wrong = doctest.DocTestParser().get_doctest(">>> 1 + 1\n3\n", {}, "wrong", "wrong.py", 0)
     with pytest.raises(AssertionError, match="wanted"):
-        await run_examples(wrong)
+        run_examples(wrong)
 
 
-async def test_an_example_may_await_and_keeps_its_names() -> None:
+def test_an_example_may_await_and_keeps_its_names() -> None:
     source = """
     >>> import anyio
     >>> await anyio.lowlevel.checkpoint()
@@ -111,7 +113,7 @@ async def test_an_example_may_await_and_keeps_its_names() -> None:
     >>> number + 1
     5
     """
-    await run_examples(doctest.DocTestParser().get_doctest(source, {}, "right", "right.py", 0))
+    run_examples(doctest.DocTestParser().get_doctest(source, {}, "right", "right.py", 0))
 
 
 SECURITY_IDS = (

@@ -4,6 +4,7 @@ Both may use top-level await, as a notebook does. This file finds and runs them;
 """
 
 import ast
+import asyncio
 import contextlib
 import doctest
 import inspect
@@ -44,13 +45,13 @@ def check(source: str, where: str) -> None:
     compile(source, where, "exec", FLAGS)
 
 
-async def run(source: str, where: str, space: dict[str, object], mode: str = "exec") -> str:
-    """Run a program that may await at its top level; what it printed."""
+def run(source: str, where: str, space: dict[str, object], loop: asyncio.Runner, mode: str = "exec") -> str:
+    """Run a program that may await at its top level; what it printed. One that does not may start a loop itself."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         result = eval(compile(source, where, mode, FLAGS), space)
-        if inspect.isawaitable(result):
-            await result
+        if inspect.iscoroutine(result):
+            loop.run(result)
     return out.getvalue()
 
 
@@ -59,7 +60,7 @@ def examples(module: ModuleType) -> list[doctest.DocTest]:
     return [test for test in doctest.DocTestFinder().find(module) if test.examples]
 
 
-async def run_examples(test: doctest.DocTest) -> None:
+def run_examples(test: doctest.DocTest) -> None:
     """Run one docstring's examples in one namespace and compare what they print.
 
     Raises:
@@ -67,9 +68,10 @@ async def run_examples(test: doctest.DocTest) -> None:
     """
     space = dict(test.globs)
     checker = doctest.OutputChecker()
-    for example in test.examples:
-        where = f"{test.filename}:{(test.lineno or 0) + example.lineno + 1}"
-        got = await run(example.source, where, space, "single")
-        options = OPTIONS | sum(flag for flag, on in example.options.items() if on)
-        if not checker.check_output(example.want, got, options):
-            raise AssertionError(f"{where}\n{example.source}wanted:\n{example.want}got:\n{got}")
+    with asyncio.Runner() as loop:
+        for example in test.examples:
+            where = f"{test.filename}:{(test.lineno or 0) + example.lineno + 1}"
+            got = run(example.source, where, space, loop, "single")
+            options = OPTIONS | sum(flag for flag, on in example.options.items() if on)
+            if not checker.check_output(example.want, got, options):
+                raise AssertionError(f"{where}\n{example.source}wanted:\n{example.want}got:\n{got}")
