@@ -1,75 +1,85 @@
-"""`FakeClock`: time that stands still until a test moves it.
+"""`FakeClock`: time that moves when a test says so.
 
-It passes no time by itself and touches no event loop timer: whoever sleeps is woken by `advance`, in order of time.
+Passes for a `hyperhive.clock.Clock` in every respect but that nothing ever waits for real.
 """
 
 import heapq
-import itertools
+import math
+from itertools import count
 
 import anyio
-from anyio.lowlevel import checkpoint
-
-_ROUNDS = 20
-"""How often the event loop goes round after each step, so that what was woken can act and sleep again."""
+import anyio.lowlevel
 
 
 class FakeClock:
-    """A `Clock` for tests. `wall` is what `time` starts at; `monotonic` starts at 0."""
+    """Wall and monotonic time under a test's control.
 
-    def __init__(self, wall: float = 1_800_000_000.0) -> None:
-        self._wall = wall
-        self._now = 0.0
-        self._order = itertools.count()
+    `advance` moves both and wakes sleepers in the order of their times; `jump` moves the wall clock alone, as an
+    operator or NTP would. `sleep` returns only through `advance` (or at once for 0 or less).
+    """
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self._time = now
+        self._monotonic = 1000.0
         self._sleepers: list[tuple[float, int, anyio.Event]] = []
-        self._asleep = anyio.Event()
+        self._numbers = count()
+        self._somebody = anyio.Event()
 
     def time(self) -> float:
         """Unix seconds."""
-        return self._wall + self._now
+        return self._time
 
     def monotonic(self) -> float:
-        """Seconds since this clock was made."""
-        return self._now
+        """Seconds that never go back."""
+        return self._monotonic
 
     async def sleep(self, seconds: float) -> None:
-        """Return when the clock was moved that far."""
+        """Returns once the test has advanced time by this much."""
         if seconds <= 0:
-            await checkpoint()
+            await anyio.lowlevel.checkpoint()
             return
-        woken = anyio.Event()
-        entry = (self._now + seconds, next(self._order), woken)
+        event = anyio.Event()
+        entry = (self._monotonic + seconds, next(self._numbers), event)
         heapq.heappush(self._sleepers, entry)
-        self._asleep.set()
+        self._somebody.set()
         try:
-            await woken.wait()
+            await event.wait()
         finally:
-            if not woken.is_set():
+            if entry in self._sleepers:
                 self._sleepers.remove(entry)
                 heapq.heapify(self._sleepers)
 
     @property
-    def sleepers(self) -> list[float]:
-        """How many seconds from now each sleeper is due, soonest first."""
-        return [due - self._now for due, _, _ in sorted(self._sleepers)]
+    def sleepers(self) -> int:
+        """How many sleep now."""
+        return len(self._sleepers)
 
-    async def until_asleep(self, count: int = 1) -> None:
-        """Wait (in real time) until at least `count` tasks sleep on this clock."""
-        while len(self._sleepers) < count:
-            self._asleep = anyio.Event()
-            await self._asleep.wait()
+    @property
+    def next_wake(self) -> float:
+        """Seconds until the first sleeper's time; infinite where nobody sleeps."""
+        return self._sleepers[0][0] - self._monotonic if self._sleepers else math.inf
 
-    async def advance(self, seconds: float) -> None:
-        """Move the time on, waking sleepers at their own times, each with the chance to act and sleep again."""
-        end = self._now + seconds
-        while self._sleepers and self._sleepers[0][0] <= end:
-            due, _, woken = heapq.heappop(self._sleepers)
-            self._now = max(self._now, due)
-            woken.set()
-            for _ in range(_ROUNDS):
-                await checkpoint()
-        self._now = end
-        await checkpoint()
+    async def until_sleepers(self, number: int = 1) -> None:
+        """Waits until at least so many sleep."""
+        while len(self._sleepers) < number:
+            self._somebody = anyio.Event()
+            await self._somebody.wait()
 
     def jump(self, seconds: float) -> None:
-        """Set the wall clock, and only that, forwards or back."""
-        self._wall += seconds
+        """Moves the wall clock alone; nobody wakes."""
+        self._time += seconds
+
+    async def advance(self, seconds: float) -> None:
+        """Moves time on, and lets everyone whose time has come run before it moves further."""
+        target = self._monotonic + seconds
+        while self._sleepers and self._sleepers[0][0] <= target:
+            due, _, event = heapq.heappop(self._sleepers)
+            self._move_to(max(due, self._monotonic))
+            event.set()
+            await anyio.wait_all_tasks_blocked()
+        self._move_to(target)
+        await anyio.wait_all_tasks_blocked()
+
+    def _move_to(self, monotonic: float) -> None:
+        self._time += monotonic - self._monotonic
+        self._monotonic = monotonic

@@ -1,0 +1,472 @@
+"""`Broker`: durable inboxes. The public face; its parts are in the files beside it.
+
+    send      rows.py, repeats.py      hand out   handout.py, inbox.py
+    end       turns.py                 set aside  deadletters.py
+
+It decides nothing about who may write to whom, and knows nothing of agents but their names.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
+from pathlib import Path
+
+import msgspec
+
+from hyperhive.broker import listings, repeats, rows
+from hyperhive.broker.bodies import check_body
+from hyperhive.broker.deadletters import SetAside
+from hyperhive.broker.desk import Desk
+from hyperhive.broker.handout import Handout, Lease
+from hyperhive.broker.inbox import URGENCIES, Entry, Inbox
+from hyperhive.broker.listings import Done, InboxCounts, Sweep, Swept
+from hyperhive.broker.repeats import Cause, Effect
+from hyperhive.broker.rows import GuardedMessage, NewMessage, Stored
+from hyperhive.broker.schema import MIGRATIONS
+from hyperhive.broker.turns import Turns
+from hyperhive.bus import Bus
+from hyperhive.clock import SYSTEM_CLOCK, Clock
+from hyperhive.errors import BadRequest, InvalidName, NotFound
+from hyperhive.names import OPERATOR, SYSTEM, parse_principal
+from hyperhive.opening import Opening
+from hyperhive.protocol.events import AnyDashboardEvent
+from hyperhive.protocol.types import (
+    RECENT_MAX,
+    RECV_WAIT_DEFAULT_SECONDS,
+    DeadLetter,
+    Delivery,
+    InboxRow,
+    OperatorInboxRow,
+    Receipt,
+    Urgency,
+)
+from hyperhive.store import Operation, Store
+
+_principal = lru_cache(maxsize=4096)(parse_principal)
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the broker counts to. `dead_after`: a message that failed so often by itself is given up."""
+
+    dead_after: int = 5
+
+
+class Broker:
+    """Durable inboxes, one a name, first in first out by id.
+
+    A message is pending, then in flight (handed out), then acked; beside that it can be held, or a dead letter.
+    `send`, `ack_turn` and `requeue_inflight` are durable when they return, through `kill -9` and power cuts. What is in
+    flight when the process dies stays so until somebody requeues it (the harness does, before it takes anything).
+
+    One process owns a database; a second one is refused with `StoreLocked`.
+
+    >>> import anyio, tempfile
+    >>> async def main() -> None:
+    ...     async with Broker.open(f"{tempfile.mkdtemp()}/mail.sqlite") as broker:
+    ...         await broker.send("alice", "bob", "hi")
+    ...         [message] = await broker.recv("bob")
+    ...         print(message.sender, message.body, await broker.ack_turn("bob"))
+    >>> anyio.run(main)
+    alice hi 1
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock = SYSTEM_CLOCK,
+        limits: Limits | None = None,
+        directory: Callable[[str], bool] | None = None,
+        bus: Bus[AnyDashboardEvent] | None = None,
+    ) -> None:
+        """A broker on a shared store, which must have been opened with `hyperhive.broker.MIGRATIONS`.
+
+        Await `start()` before use. Closing it leaves the store open.
+        """
+        self.bus: Bus[AnyDashboardEvent] = bus if bus is not None else Bus()
+        self._store = store
+        self._owns_store = False
+        self._clock = clock
+        self._directory = directory
+        self._desk = Desk(store, clock, self.bus)
+        self._handout = Handout(self._desk)
+        self._turns = Turns(self._desk, self._handout, (limits or Limits()).dead_after)
+        self._set_aside = SetAside(self._desk)
+        self._send_op: Operation[NewMessage, int] = Operation(
+            "send", rows.send, applied=self._sent, commutes=True
+        )
+        self._send_once_op: Operation[GuardedMessage, Stored] = Operation(
+            "send once", rows.send_once, applied=self._sent_once
+        )
+        self._done_op: Operation[Done, dict[int, int]] = Operation(
+            "mark done", listings.mark_done, applied=self._done
+        )
+        self._sweep_op: Operation[Sweep, Swept] = Operation("sweep", listings.sweep)
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        limits: Limits | None = None,
+        directory: Callable[[str], bool] | None = None,
+    ) -> Opening["Broker"]:
+        """Opens or creates a database of inboxes.
+
+        Args:
+            path: the SQLite file; a lock file and SQLite's own files stand beside it.
+            clock: what the time is.
+            limits: see `Limits`.
+            directory: says whether a name exists or ever existed; mail to others is refused. Without it every valid
+                name has an inbox.
+
+        Raises:
+            StoreLocked: another process owns it.
+            StoreFailed: it cannot be opened or migrated.
+        """
+        return Opening(partial(cls._open, Path(path), clock, limits, directory))
+
+    @classmethod
+    async def _open(
+        cls, path: Path, clock: Clock, limits: Limits | None, directory: Callable[[str], bool] | None
+    ) -> "Broker":
+        store = await Store.open(path, migrations=[MIGRATIONS], clock=clock)
+        try:
+            broker = cls(store=store, clock=clock, limits=limits, directory=directory)
+            broker._owns_store = True
+            return await broker.start()
+        except BaseException:
+            await store.aclose()
+            raise
+
+    async def start(self) -> "Broker":
+        """Learns from disk what waits and what was in flight."""
+        waiting, flight = await self._store.read(rows.undone)
+        for recipient, urgency, count in waiting:
+            self._desk.inbox(recipient).tail[urgency] = count
+        for recipient, entries in flight.items():
+            self._desk.inbox(recipient).flight = {entry.id: entry for entry in entries}
+        return self
+
+    @property
+    def store(self) -> Store:
+        """The store, for parts that share it."""
+        return self._store
+
+    # --- sending ---
+
+    async def send(
+        self,
+        sender: str,
+        recipient: str,
+        body: str,
+        *,
+        dedupe_key: str | None = None,
+        urgency: Urgency = "next_turn",
+        repeatable: bool = False,
+        call_id: str | None = None,
+    ) -> Receipt:
+        """Stores a message; it is durable when this returns.
+
+        Args:
+            sender: a principal's name.
+            recipient: a principal's name; mail to `operator` piles up in the operator's inbox.
+            body: 1 to 256 KiB of UTF-8, not blank.
+            dedupe_key: the same sender saying the key again within 24 h gets the first id, and nothing is stored.
+            urgency: for readers that ask for `min_urgency`; the order is by id all the same.
+            repeatable: store it even where the sender's turn runs again and has sent the same before.
+            call_id: an id of this one call, unique to the sender; saying it again gives the first receipt.
+
+        Returns:
+            The id, and whether it is an earlier message's (`duplicate`).
+
+        Raises:
+            BadRequest: the body cannot be stored. InvalidName: a name is none.
+            NotFound: nobody of this name ever existed (only with a directory).
+            StoreFailed: the disk refused; nothing was stored.
+        """
+        new = self._message(sender, recipient, body, urgency)
+        inbox = self._desk.inboxes.get(sender)
+        oldest = self._follow(new, inbox) if inbox is not None and inbox.flight else None
+        cause = None if repeatable else oldest
+        if oldest is None and dedupe_key is None and call_id is None:
+            return Receipt(id=await self._store.submit(self._send_op, new))
+        effect = Effect(
+            sender=sender,
+            request="send",
+            digest=repeats.digest_of("send", [recipient, body, dedupe_key, urgency]),
+            cause=cause,
+            call_id=call_id,
+            dedupe_key=dedupe_key,
+            now=self._desk.steady(),
+        )
+        stored = await self._store.submit(self._send_once_op, GuardedMessage(new, effect))
+        return Receipt(id=stored.id, duplicate=stored.duplicate)
+
+    def _message(self, sender: str, recipient: str, body: str, urgency: Urgency) -> NewMessage:
+        _principal(sender)
+        _principal(recipient)
+        if recipient == SYSTEM:
+            raise InvalidName(recipient, "nobody reads mail to the system")
+        if self._directory is not None and recipient != OPERATOR and not self._directory(recipient):
+            raise NotFound(
+                f"there is no agent named {recipient!r}", hint="`hyperhive list` shows who there is"
+            )
+        return NewMessage(sender, recipient, check_body(body), self._desk.now(), _level(urgency))
+
+    def _follow(self, new: NewMessage, inbox: Inbox) -> Cause | None:
+        """Places a message in the chain of what its sender has in flight; gives the oldest of these."""
+        entries = inbox.in_flight()
+        if not entries:
+            return None
+        worst = max(entries, key=lambda entry: entry.hops)
+        new.cause, new.hops, new.chain = worst.id, worst.hops + 1, worst.chain or worst.id
+        return Cause(entries[0].id, entries[0].attempt)
+
+    def cause_of(self, sender: str) -> Cause | None:
+        """The oldest message that this sender has in flight: half of the repeat key of its requests."""
+        inbox = self._desk.inboxes.get(sender)
+        entries = inbox.in_flight() if inbox is not None else []
+        return Cause(entries[0].id, entries[0].attempt) if entries else None
+
+    def _sent(self, new: NewMessage, number: int) -> None:
+        entry = Entry(number, new.sender, new.body, new.at, new.urgency, 0, 0, new.hops, new.chain or number)
+        self._desk.arrived(new.recipient, entry)
+
+    def _sent_once(self, guarded: GuardedMessage, stored: Stored) -> None:
+        if stored.new:
+            self._sent(guarded.message, stored.id)
+
+    # --- receiving ---
+
+    async def recv(
+        self,
+        recipient: str,
+        max: int = 1,  # noqa: A002 - the wire's name
+        wait_seconds: float = RECV_WAIT_DEFAULT_SECONDS,
+        min_urgency: Urgency | None = None,
+        *,
+        turn: int | None = None,
+    ) -> list[Delivery]:
+        """Hands out the oldest messages of an inbox; they are in flight from here on.
+
+        Returns the moment one is there, with what else waits then, up to `max`; nothing after `wait_seconds` (which
+        may be `math.inf`). Of several readers each message goes to one, in the order in which they came. A reader that
+        is cancelled takes nothing with it.
+
+        Args:
+            recipient: whose inbox; the operator's is read by `inbox`.
+            max: how many at most.
+            wait_seconds: how long to wait for the first one.
+            min_urgency: only messages of at least this urgency; others keep their places.
+            turn: the number that events shall carry.
+        """
+        return (await self.take(recipient, max, wait_seconds, min_urgency, turn=turn)).deliveries
+
+    async def take(
+        self,
+        recipient: str,
+        max: int = 1,  # noqa: A002 - the wire's name
+        wait_seconds: float = RECV_WAIT_DEFAULT_SECONDS,
+        min_urgency: Urgency | None = None,
+        *,
+        turn: int | None = None,
+    ) -> Lease:
+        """As `recv`, for edges that write the answer to somebody: where that fails, `undo()` what it returned."""
+        _principal(recipient)
+        if recipient in (OPERATOR, SYSTEM):
+            raise BadRequest(
+                f"mail to {recipient} is not handed out", hint="the operator's mail is listed by `inbox`"
+            )
+        if max < 1:
+            raise BadRequest(f"max is {max}; it must be at least 1")
+        level = _level(min_urgency or "next_turn")
+        return await self._handout.take(self._desk.inbox(recipient), max, wait_seconds, level, turn)
+
+    def mark_taken(self, recipient: str, ids: Iterable[int]) -> None:
+        """These were shown by a `recv` tool call inside the running turn: `ack_turn(taken=True)` covers them."""
+        inbox = self._desk.inbox(recipient)
+        inbox.taken.update(number for number in ids if number in inbox.flight)
+
+    # --- ends ---
+
+    async def ack_turn(
+        self,
+        recipient: str,
+        ids: Iterable[int] | None = None,
+        *,
+        taken: bool = False,
+        turn: int | None = None,
+    ) -> int:
+        """Marks messages as done, durably; they are never handed out again.
+
+        Args:
+            recipient: whose messages; others' ids are ignored.
+            ids: exactly these, as far as they are in flight, or were requeued and not handed out since. None: all
+                that was handed out since the last ack or requeue.
+            taken: beside `ids`, what `mark_taken` named since the last ack or requeue.
+            turn: the number that events shall carry.
+
+        Returns:
+            How many were acked now.
+        """
+        return await self._turns.ack(self._desk.inbox(recipient), ids, taken, turn)
+
+    async def requeue_inflight(
+        self,
+        recipient: str,
+        ids: Iterable[int] | None = None,
+        *,
+        blame: str | None = None,
+        turn: int | None = None,
+    ) -> int:
+        """Puts what is in flight back to pending, at its place, marked as redelivered.
+
+        Args:
+            recipient: whose messages.
+            ids: only these.
+            blame: the message itself may be why its turn failed, and how: the `dead_after`th time makes it a dead
+                letter, with this reason.
+            turn: the number that events shall carry.
+
+        Returns:
+            How many wait again.
+        """
+        return await self._turns.requeue(self._desk.inbox(recipient), ids, blame, turn)
+
+    async def dead_letter(
+        self, recipient: str, ids: Iterable[int], reason: str, *, turn: int | None = None
+    ) -> int:
+        """Gives messages in flight up at once (a cancelled turn's); their senders are told. Returns how many."""
+        return await self._set_aside.bury(recipient, ids, reason, turn)
+
+    async def purge(self, recipient: str, *, reason: str = "its recipient was purged") -> int:
+        """Makes dead letters of all of an inbox that is not done; the senders are told. Returns how many."""
+        return await self._set_aside.purge(recipient, reason)
+
+    # --- looking ---
+
+    async def pending(self, recipient: str) -> int:
+        """How many messages wait to be handed out (for the operator: that are not done)."""
+        return self.pending_now(recipient)
+
+    def pending_now(self, recipient: str) -> int:
+        """As `pending`, without waiting."""
+        inbox = self._desk.inboxes.get(recipient)
+        return inbox.pending if inbox is not None else 0
+
+    def in_flight_now(self, recipient: str) -> list[int]:
+        """Ids that are handed out and neither acked nor requeued."""
+        inbox = self._desk.inboxes.get(recipient)
+        return [entry.id for entry in inbox.in_flight()] if inbox is not None else []
+
+    async def counts(self) -> dict[str, InboxCounts]:
+        """Every inbox that is not empty: how many messages in which state, and the age of the oldest."""
+        return await self._store.read(listings.counts)
+
+    async def recent(self, recipient: str, limit: int = 30) -> list[InboxRow]:
+        """The newest messages of an inbox, newest first, whatever became of them; delivers nothing. At most 100."""
+        limit = max(0, min(limit, RECENT_MAX))
+        inbox = self._desk.inbox(recipient)
+        if not inbox.recent_complete:
+            older = await self._store.read(lambda conn: listings.recent_ids(conn, recipient, RECENT_MAX))
+            merged = sorted({*older, *inbox.recent})[-RECENT_MAX:]
+            inbox.recent.clear()
+            inbox.recent.extend(merged)
+            inbox.recent_complete = True
+        ids = list(inbox.recent)[::-1][:limit]
+        return await self._store.read(lambda conn: listings.inbox_rows(conn, ids))
+
+    # --- the operator's inbox, dead letters, held messages ---
+
+    async def inbox(self, limit: int = 100, *, include_done: bool = False) -> list[OperatorInboxRow]:
+        """Mail to the operator, newest first."""
+        return await self._store.read(
+            lambda conn: listings.operator_rows(conn, limit, include_done=include_done)
+        )
+
+    async def mark_done(self, ids: Iterable[int]) -> int:
+        """Sets the done mark on the operator's mail; returns how many had none yet."""
+        done = await self._store.submit(self._done_op, Done(sorted(set(ids)), self._desk.now()))
+        return len(done)
+
+    def _done(self, job: Done, done: dict[int, int]) -> None:
+        del job
+        for number, urgency in done.items():
+            self._desk.inbox(OPERATOR).forget_waiting(number, urgency)
+            self._desk.say_state(number, "acked")
+
+    async def dead(self, limit: int = 100) -> list[DeadLetter]:
+        """Dead letters, newest first."""
+        return await self._set_aside.list(limit)
+
+    async def requeue_dead(self, message_id: int) -> None:
+        """Lets a dead letter wait again, at its place, as if it had never failed.
+
+        Raises:
+            NotFound: there is no dead letter of this id.
+        """
+        await self._set_aside.release(message_id, "dead")
+
+    async def drop_dead(self, message_id: int) -> None:
+        """Ends a dead letter for good.
+
+        Raises:
+            NotFound: there is no dead letter of this id.
+        """
+        await self._set_aside.drop(message_id, "dead")
+
+    async def release_held(self, message_id: int) -> None:
+        """Lets a held message be handed out.
+
+        Raises:
+            NotFound: there is no held message of this id.
+        """
+        await self._set_aside.release(message_id, "held")
+
+    async def drop_held(self, message_id: int) -> None:
+        """Ends a held message for good.
+
+        Raises:
+            NotFound: there is no held message of this id.
+        """
+        await self._set_aside.drop(message_id, "held")
+
+    # --- housekeeping ---
+
+    async def vacuum(self, older_than_days: float = 30) -> int:
+        """Removes messages acked longer ago than this, and what is remembered of requests that are long over.
+
+        Dropped dead letters stay for 90 days. Senders are hardly held up: it goes in small steps. Returns how many
+        messages were removed.
+        """
+        day = 24 * 3600
+        now = self._desk.now()
+        dropped = now - int(max(older_than_days, listings.DROPPED_KEPT_DAYS) * day)
+        after: int | None = 0
+        removed = 0
+        while after is not None:
+            job = Sweep(after, now - int(older_than_days * day), dropped, self._desk.steady())
+            step = await self._store.submit(self._sweep_op, job)
+            removed += step.removed
+            after = step.resume_after
+        return removed
+
+    async def aclose(self) -> None:
+        """Readers that wait get nothing; leases are written; the database is closed, unless it is shared."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._handout.aclose()
+        if self._owns_store:
+            await self._store.aclose()
+        self._desk.close()
+
+
+def _level(urgency: Urgency) -> int:
+    try:
+        return URGENCIES.index(urgency)
+    except ValueError:
+        raise BadRequest(f"{urgency!r} is no urgency", hint=f"one of {', '.join(URGENCIES)}") from None
