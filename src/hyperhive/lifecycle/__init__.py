@@ -1,0 +1,1 @@
+"""Agents' lives: when each runs, and what each lives in."""

@@ -1,0 +1,113 @@
+"""What a runtime is: the port that `Lifecycle` speaks to, and what the runtimes share.
+
+A runtime is what an agent lives in. It starts programs and cleans up after them; when an agent runs is not its affair.
+"""
+
+import hashlib
+import itertools
+import os
+import resource
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from hyperhive.config import MountSetting, RuntimeName
+from hyperhive.lifecycle.runtimes import wrapper
+from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
+from hyperhive.names import AgentName
+from hyperhive.ports import Launcher
+
+
+class Runtime(Protocol):
+    """What agents live in.
+
+    Contract: `check` comes first and makes the rest possible; `sweep` once, before any launch; `launcher` starts
+    nothing; `release` after an agent's stop leaves nothing of it behind (processes, control groups); `aclose` leaves
+    nothing of the hive. All idempotent.
+    """
+
+    @property
+    def name(self) -> RuntimeName:
+        """`process` or `bwrap`: what `HYPERHIVE_RUNTIME` calls it."""
+        ...
+
+    @property
+    def isolation(self) -> str:
+        """What every screen says of it: `none`, or the name of what isolates."""
+        ...
+
+    @property
+    def isolated(self) -> bool:
+        """Whether agents see box paths (`/state`) rather than the host's."""
+        ...
+
+    @property
+    def network(self) -> str:
+        """What a box's network is: `host` as yet."""
+        ...
+
+    @property
+    def unenforced(self) -> Sequence[str]:
+        """Names of resource limits that are not held on this machine."""
+        ...
+
+    @property
+    def cautions(self) -> Sequence[str]:
+        """Plain sentences on what this runtime does not keep apart, for `status`."""
+        ...
+
+    async def check(self) -> None:
+        """Finds out whether and how this runtime works here.
+
+        Raises:
+            MissingPart: it does not; the hint names the package or the setting.
+        """
+        ...
+
+    async def sweep(self) -> None:
+        """Kills every process of an earlier life of this hive, however it was orphaned."""
+        ...
+
+    def launcher(
+        self, agent: AgentName, *, mounts: Sequence[MountSetting], limits: ResourceLimits
+    ) -> Launcher:
+        """The launcher of one agent.
+
+        Raises:
+            BadConfig: a mount is refused; every fault is listed.
+        """
+        ...
+
+    async def release(self, agent: AgentName) -> None:
+        """Removes what a stopped agent left: processes and control groups."""
+        ...
+
+    async def aclose(self) -> None:
+        """Ends whatever of this hive still runs, and removes its control groups."""
+        ...
+
+
+class Marks:
+    """Marks of one hive's launches (see `wrapper`): the hive's own part, and a counter.
+
+    A hive that runs inside an agent of another hive bears a mark itself, and without privilege a mark can only be
+    lowered: each such level uses the next lower bit.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        inherited = resource.getrlimit(resource.RLIMIT_RTTIME)[1]
+        top = wrapper.MARK_BIT if inherited == resource.RLIM_INFINITY else 1 << (inherited.bit_length() - 2)
+        identity = f"{os.fsdecode(state_dir)}\0{os.geteuid()}".encode()
+        digest = int.from_bytes(hashlib.blake2b(identity, digest_size=8).digest())
+        self._base = top | digest % (top >> wrapper.LAUNCH_BITS) << wrapper.LAUNCH_BITS
+        self._counter: Iterator[int] = itertools.count(1)
+        self.hive = f"{digest:016x}"
+
+    @property
+    def any(self) -> int:
+        """Stands for all of the hive's marks."""
+        return self._base
+
+    def next(self) -> int:
+        """The mark of the next launch."""
+        return self._base | next(self._counter) % (1 << wrapper.LAUNCH_BITS)

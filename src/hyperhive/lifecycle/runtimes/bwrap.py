@@ -1,0 +1,282 @@
+"""Runtime `bwrap`: each program of an agent in a bubblewrap box of its own, without root.
+
+In the box are the agent's own directories, what the operator mounts, and a read-only /usr: see `bwrap_command`. The
+host's network is shared as yet, and `cautions` says so.
+"""
+
+import ctypes
+import os
+import shutil
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from hyperhive.config import MountSetting, RuntimeName
+from hyperhive.errors import MissingPart, WorldError
+from hyperhive.lifecycle.mounts import check_mounts
+from hyperhive.lifecycle.runtimes import bwrap_command
+from hyperhive.lifecycle.runtimes.base import Marks
+from hyperhive.lifecycle.runtimes.bwrap_command import BoxFds, BoxPlan, box_arguments
+from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
+from hyperhive.lifecycle.runtimes.launch import BoxedProcess, Plan, launch, memory_file
+from hyperhive.lifecycle.runtimes.limiter import Fence, Limiter
+from hyperhive.lifecycle.runtimes.process import find_program, sweep
+from hyperhive.lifecycle.runtimes.seccomp import filter_program
+from hyperhive.names import AgentName
+from hyperhive.paths import Paths
+from hyperhive.ports import Box
+
+_LANDLOCK_CREATE_RULESET: Final = 444
+_LANDLOCK_VERSION: Final = 1
+_LANDLOCK_SCOPES_SINCE: Final = 6
+
+_PROBE: Final = (
+    "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--uid", "1000", "--gid", "1000",
+    "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What this machine's bubblewrap and kernel can do."""
+
+    program: str
+    disable_userns: bool
+    close_abstract: bool
+    limiter: Limiter
+
+
+class BwrapRuntime:
+    """Bubblewrap boxes; see `hyperhive.lifecycle.runtimes.base.Runtime` for the contract."""
+
+    name: RuntimeName = "bwrap"
+    isolation = "bwrap"
+    isolated = True
+    network = "host"
+
+    def __init__(self, paths: Paths, environ: Mapping[str, str]) -> None:
+        self._paths = paths
+        self._environ = environ
+        self._marks = Marks(paths.state_dir)
+        self._filter = filter_program()
+        self._found: Found | None = None
+
+    @property
+    def found(self) -> Found:
+        """What `check` found.
+
+        Raises:
+            WorldError: `check` has not run.
+        """
+        if self._found is None:
+            raise WorldError("the runtime was not checked before use")
+        return self._found
+
+    @property
+    def unenforced(self) -> Sequence[str]:
+        """Names of resource limits that are not held on this machine."""
+        return self.found.limiter.unenforced
+
+    @property
+    def cautions(self) -> Sequence[str]:
+        """What the boxes do not keep apart here."""
+        said = ["boxes share the host's network: servers on its loopback can be reached from inside"]
+        if not self.found.close_abstract:
+            said.append(
+                "the host's abstract unix sockets can be reached from inside (Linux 6.12 closes them)"
+            )
+        if not self.found.disable_userns:
+            said.append("programs in a box can make user namespaces of their own (bubblewrap 0.8 forbids it)")
+        if self._filter is None:
+            said.append("no system call filter is known for this machine")
+        return said
+
+    async def check(self) -> None:
+        """Finds bubblewrap and tries it out.
+
+        Raises:
+            MissingPart: not installed, or the machine does not let it work.
+        """
+        if self._found is not None:
+            return
+        program = await anyio.to_thread.run_sync(_find, self._environ.get("PATH", "/usr/bin:/bin"))
+        disable = await _works(program, ("--disable-userns",)) is None
+        if not disable and (said := await _works(program, ())) is not None:
+            raise MissingPart(
+                f"bubblewrap cannot make a box here: {said}",
+                hint="user namespaces must be allowed: sysctl kernel.unprivileged_userns_clone=1, "
+                "or kernel.apparmor_restrict_unprivileged_userns=0, or the package's own AppArmor profile",
+            )
+        self._found = Found(
+            program=program,
+            disable_userns=disable,
+            close_abstract=await anyio.to_thread.run_sync(_can_close_abstract, program),
+            limiter=await Limiter.detect(self._marks.hive, self._environ),
+        )
+
+    async def sweep(self) -> None:
+        """Kills every process of an earlier life of this hive."""
+        await sweep(self._marks, self.found.limiter)
+
+    def launcher(
+        self, agent: AgentName, *, mounts: Sequence[MountSetting], limits: ResourceLimits
+    ) -> "BwrapLauncher":
+        """The launcher of one agent."""
+        check_mounts(mounts, self._paths)
+        return BwrapLauncher(self, self._paths, agent, mounts, limits)
+
+    async def release(self, agent: AgentName) -> None:
+        """Removes what a stopped agent left."""
+        await anyio.to_thread.run_sync(self.found.limiter.release, agent)
+
+    async def aclose(self) -> None:
+        """Ends whatever still runs."""
+        if self._found is not None:
+            await self.sweep()
+            self._found.limiter.cgroups.close()
+
+    def _prepare(self, box: BoxPlan, limits: ResourceLimits) -> tuple[Fence, list[int]]:
+        """The agent's groups, and the descriptors that the box is made from; the first is the arguments'. Blocks."""
+        fence = self.found.limiter.fence(box.agent, limits)
+        fds = _MemoryFiles()
+        try:
+            files = BoxFds(
+                passwd=fds.add("passwd", bwrap_command.PASSWD.encode()),
+                group=fds.add("group", bwrap_command.GROUP.encode()),
+                hosts=fds.add("hosts", bwrap_command.hosts_file(box.agent).encode()),
+                nsswitch=fds.add("nsswitch", bwrap_command.NSSWITCH.encode()),
+                seccomp=None if self._filter is None else fds.add("seccomp", self._filter),
+            )
+            arguments = b"".join(os.fsencode(word) + b"\0" for word in box_arguments(box, files))
+            return fence, [fds.add("args", arguments), *fds.all[:-1]]
+        except BaseException:
+            fds.close()
+            raise
+
+    async def run(
+        self, box: BoxPlan, limits: ResourceLimits, argv: Sequence[str], env: Mapping[str, str]
+    ) -> BoxedProcess:
+        """Starts one program in a new box; what `BwrapLauncher.launch` does."""
+        found = self.found
+        fence, fds = await anyio.to_thread.run_sync(self._prepare, box, limits)
+        return await launch(
+            Plan(
+                argv=[found.program, "--args", str(fds[0]), "--", *argv],
+                env=env,
+                cwd="/",
+                mark=self._marks.next(),
+                supervise=False,
+                prefix=fence.prefix,
+                cgroups=fence.cgroups,
+                rlimits=fence.rlimits,
+                close_abstract=found.close_abstract,
+                fds=fds,
+                status_flag="--json-status-fd",
+                payload_below=True,
+                program=argv[0],
+            )
+        )
+
+
+class BwrapLauncher:
+    """Starts programs of one agent, each in a box of its own over the same directories."""
+
+    def __init__(
+        self,
+        runtime: BwrapRuntime,
+        paths: Paths,
+        agent: AgentName,
+        mounts: Sequence[MountSetting],
+        limits: ResourceLimits,
+    ) -> None:
+        self._runtime = runtime
+        self._paths = paths
+        self._agent = agent
+        self._mounts = mounts
+        self._limits = limits
+        self._box = paths.box(agent, isolated=True)
+
+    @property
+    def box(self) -> Box:
+        """The agent's directories."""
+        return self._box
+
+    @property
+    def isolation(self) -> str:
+        """`bwrap`."""
+        return self._runtime.isolation
+
+    async def launch(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        cwd: str | None = None,
+        readable: Sequence[Path] = (),
+    ) -> BoxedProcess:
+        """Starts a program in a box; see `hyperhive.ports.Launcher`."""
+        box = await anyio.to_thread.run_sync(self._plan, argv[0], readable, cwd)
+        return await self._runtime.run(box, self._limits, argv, env)
+
+    def _plan(self, program: str, readable: Sequence[Path], cwd: str | None) -> BoxPlan:
+        """What this launch's box shows, judged anew. Blocks."""
+        for path in readable:
+            if not path.is_file():
+                raise MissingPart(f"there is no file {path} to run in the box")
+        if not any(str(path) == program for path in readable):
+            find_program(program, {"PATH": "/usr/local/bin:/usr/bin:/bin"})
+        return BoxPlan(
+            agent=self._agent,
+            paths=self._paths,
+            mounts=check_mounts(self._mounts, self._paths),
+            readable=readable,
+            cwd=cwd or self._box.state,
+            tmp_bytes=max(self._limits.memory // 2, 1 << 20),
+            disable_userns=self._runtime.found.disable_userns,
+        )
+
+
+class _MemoryFiles:
+    """Descriptors to hand on. `launch` closes them; `close` is for when it comes not so far."""
+
+    def __init__(self) -> None:
+        self.all: list[int] = []
+
+    def add(self, name: str, content: bytes) -> int:
+        self.all.append(memory_file(name, content))
+        return self.all[-1]
+
+    def close(self) -> None:
+        for fd in self.all:
+            os.close(fd)
+
+
+async def _works(program: str, more: tuple[str, ...]) -> str | None:
+    """Tries a box; None when it worked, else what bubblewrap said."""
+    done = await anyio.run_process([program, *_PROBE, *more, "--", "/bin/true"], check=False, env={})
+    if done.returncode == 0:
+        return None
+    return done.stderr.decode(errors="replace").strip() or f"it ended with {done.returncode}"
+
+
+def _find(path: str) -> str:
+    program = shutil.which("bwrap", path=path)
+    if program is None:
+        raise MissingPart(
+            "bubblewrap is not installed, and agents live in its boxes",
+            hint="install the package bubblewrap; HYPERHIVE_RUNTIME=process runs agents without any isolation",
+        )
+    return str(Path(program).absolute())
+
+
+def _can_close_abstract(program: str) -> bool:
+    """Whether Landlock has scopes here, and bubblewrap works without the privilege that it would lose by them."""
+    if Path(program).stat().st_mode & stat.S_ISUID:
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    version = libc.syscall(_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), _LANDLOCK_VERSION)
+    return int(version) >= _LANDLOCK_SCOPES_SINCE

@@ -1,0 +1,295 @@
+"""Starting one program through the wrapper, and what the hive holds of it afterwards.
+
+Knows nothing of bubblewrap or of limits: a runtime says what to exec, under which mark, and how its payload is found.
+Spawns on the event loop's own thread only: what dies with its parent dies with the parent's THREAD.
+"""
+
+import json
+import marshal
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+import anyio
+from anyio.abc import ByteReceiveStream, ByteSendStream, Process
+
+from hyperhive.errors import BugError, MissingPart, WorldError
+from hyperhive.lifecycle.runtimes import wrapper
+
+START_SECONDS: Final = 20.0
+"""Longest time from spawn to a running payload; more means a machine in trouble, not a slow one."""
+
+_WRAPPER_VARIABLES: Final = ("LD_LIBRARY_PATH", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
+"""What the wrapper itself (its Python, systemd-run) may need of the hive's environment; the payload gets none of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the wrapper is to do."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    cwd: str
+    mark: int
+    supervise: bool
+    prefix: Sequence[str] = ()
+    cgroups: Sequence[str] = ()
+    rlimits: Sequence[tuple[int, int]] = ()
+    close_abstract: bool = False
+    fds: Sequence[int] = ()
+    status_flag: str | None = None
+    """Flag that takes the number of the status descriptor (bubblewrap's), put right behind `argv[0]`."""
+
+    payload_below: bool = False
+    """The status line names the payload's parent (a pid namespace's init), not the payload."""
+
+    program: str = field(default="")
+    """What to name when it cannot be started."""
+
+
+class BoxedProcess:
+    """A program in an agent's box; the contract is `hyperhive.ports.ChildProcess`'s.
+
+    A payload that a signal killed inside a bubblewrap box is told as 128 + number, which is all that bubblewrap tells.
+    """
+
+    def __init__(self, process: Process, line: socket.socket, mark: int, payload: int, handle: int) -> None:
+        self._process = process
+        self._line = line
+        self._mark = mark
+        self._payload = payload
+        self._handle = handle
+        if process.stdin is None or process.stdout is None or process.stderr is None:
+            raise BugError("a boxed process was started without pipes")
+        self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
+
+    @property
+    def pid(self) -> int:
+        """The payload's own pid, as the host numbers it."""
+        return self._payload
+
+    @property
+    def stdin(self) -> ByteSendStream:
+        """The payload's standard input."""
+        return self._stdin
+
+    @property
+    def stdout(self) -> ByteReceiveStream:
+        """The payload's standard output."""
+        return self._stdout
+
+    @property
+    def stderr(self) -> ByteReceiveStream:
+        """The payload's standard error."""
+        return self._stderr
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, once it is known; None before."""
+        return self._process.returncode
+
+    def terminate(self) -> None:
+        """Sends SIGTERM to the payload itself. Nothing happens when it has ended."""
+        if self._handle >= 0:
+            try:
+                signal.pidfd_send_signal(self._handle, signal.SIGTERM)
+            except ProcessLookupError:
+                return
+
+    async def kill(self) -> None:
+        """Kills the payload and every descendant; returns when none is left.
+
+        Raises:
+            WorldError: some would not die within 10 s (uninterruptible in the kernel).
+        """
+        with anyio.CancelScope(shield=True):
+            if self._process.returncode is None:
+                self._process.kill()  # also ends a box whose start was cut short
+            left = await anyio.to_thread.run_sync(wrapper.kill_marked, self._mark)
+            await self._process.wait()
+        if left:
+            raise WorldError(f"processes {left} do not end although they were killed")
+
+    async def wait(self) -> int:
+        """Waits for the end; any number of times, from any number of tasks."""
+        return await self._process.wait()
+
+    async def aclose(self) -> None:
+        """Kills what still runs, and closes the pipes."""
+        with anyio.CancelScope(shield=True):
+            if self._process.returncode is None:
+                await self.kill()
+            for stream in (self._stdin, self._stdout, self._stderr):
+                await stream.aclose()
+            self._line.close()
+            if self._handle >= 0:
+                os.close(self._handle)
+                self._handle = -1
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+async def launch(plan: Plan) -> BoxedProcess:
+    """Starts what `plan` says and returns when it runs.
+
+    Raises:
+        MissingPart: the program, or the box's own program, cannot be executed.
+        WorldError: anything else that kept it from starting, with what it wrote to stderr.
+    """
+    ours, theirs = socket.socketpair()
+    ours.settimeout(0)
+    spec = -1
+    process: Process | None = None
+    try:
+        spec = await anyio.to_thread.run_sync(memory_file, "spec", _spec(plan, theirs.fileno()))
+        process = await anyio.open_process(
+            [*plan.prefix, sys.executable, "-ISB", wrapper.__file__, str(spec)],
+            env={name: os.environ[name] for name in _WRAPPER_VARIABLES if name in os.environ},
+            cwd="/",
+            pass_fds=(spec, theirs.fileno(), *plan.fds),
+            start_new_session=True,
+        )
+        theirs.close()
+        with anyio.fail_after(START_SECONDS):
+            payload = await _await_payload(plan, process, ours)
+            handle = _handle(payload)
+        return BoxedProcess(process, ours, plan.mark, payload, handle)
+    except BaseException:
+        ours.close()
+        with anyio.CancelScope(shield=True):
+            if process is not None:
+                await _discard(process, plan.mark)
+        raise
+    finally:
+        theirs.close()
+        for fd in (spec, *plan.fds):
+            if fd >= 0:
+                os.close(fd)
+
+
+def memory_file(name: str, content: bytes) -> int:
+    """A descriptor of a file that exists in memory only, at its start. The caller closes it."""
+    fd = os.memfd_create(name)
+    with os.fdopen(fd, "wb", closefd=False) as file:
+        file.write(content)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _spec(plan: Plan, status: int) -> bytes:
+    argv = list(plan.argv)
+    if plan.status_flag is not None:
+        argv[1:1] = [plan.status_flag, str(status)]
+    return marshal.dumps(
+        {
+            "argv": argv,
+            "env": dict(plan.env),
+            "cwd": plan.cwd,
+            "mark": plan.mark,
+            "supervise": plan.supervise,
+            "cgroups": list(plan.cgroups),
+            "rlimits": list(plan.rlimits),
+            "close_abstract": plan.close_abstract,
+            "status_fd": status,
+            "parent": os.getpid(),
+        }
+    )
+
+
+async def _await_payload(plan: Plan, process: Process, line: socket.socket) -> int:
+    """The payload's pid, once there is one."""
+    told = b""
+    while b"\n" not in told:
+        if not (more := await _receive(line)):
+            raise await _failure(plan, process)
+        told += more
+    first, _, rest = told.partition(b"\n")
+    word = json.loads(first)
+    if "step" in word:
+        raise _refusal(plan, word["step"], word["errno"])
+    pid = int(word["child-pid"])
+    if not plan.payload_below:
+        return pid
+    child = await anyio.to_thread.run_sync(_await_child, pid, abandon_on_cancel=True)
+    if child is not None:
+        return child
+    await process.wait()
+    if b'"exit-code"' in rest + await _all(line):  # told only of a payload that ran: this one was quick
+        return pid
+    raise await _failure(plan, process)
+
+
+def _await_child(pid: int) -> int | None:
+    """The first child of `pid`, or None once `pid` has ended. Blocks.
+
+    A fork in another pid namespace notifies nobody: a few looks, half a millisecond apart.
+    """
+    proc = Path(f"/proc/{pid}")
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        try:
+            if children := (proc / f"task/{pid}/children").read_text().split():
+                return int(children[0])
+            if (proc / "stat").read_bytes().rpartition(b") ")[2][:1] in {b"Z", b"X"}:
+                return None
+        except OSError:
+            return None
+        time.sleep(0.0005)
+    return None
+
+
+async def _all(line: socket.socket) -> bytes:
+    told = b""
+    while more := await _receive(line):
+        told += more
+    return told
+
+
+async def _receive(line: socket.socket) -> bytes:
+    await anyio.wait_readable(line)
+    try:
+        return line.recv(4096)
+    except ConnectionError:
+        return b""
+
+
+def _handle(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:  # it ran and has ended
+        return -1
+
+
+def _refusal(plan: Plan, step: str, errno: int) -> Exception:
+    reason = os.strerror(errno)
+    if step == "exec":
+        return MissingPart(f"{plan.program or plan.argv[0]} cannot be run: {reason}")
+    return WorldError(f"the agent's resource limits cannot be set: {reason}", hint="see `hyperhive doctor`")
+
+
+async def _failure(plan: Plan, process: Process) -> Exception:
+    """What a wrapper or box that ended before its payload ran has to say."""
+    text = b""
+    if process.stderr is not None:
+        with anyio.move_on_after(1.0):
+            async for chunk in process.stderr:
+                text = (text + chunk)[-4096:]
+    said = text.decode(errors="replace").strip() or "it said nothing"
+    return WorldError(f"the box of {plan.program or plan.argv[0]} did not start: {said}")
+
+
+async def _discard(process: Process, mark: int) -> None:
+    if process.returncode is None:
+        process.kill()
+    await anyio.to_thread.run_sync(wrapper.kill_marked, mark)
+    await process.aclose()

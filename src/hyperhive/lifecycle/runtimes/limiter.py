@@ -1,0 +1,98 @@
+"""Which means hold an agent's resource limits on this machine, and what they cannot hold.
+
+In this order: control groups that the hive may make, a scope by `systemd-run`, else resource limits of each process.
+Every means is tried out before it counts; what is left over is named, never passed over.
+"""
+
+import os
+import resource
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from hyperhive.lifecycle.runtimes.cgroups import CONTROLLERS, Cgroups, ResourceLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """What one launch must be given so that the agent's limits hold."""
+
+    prefix: tuple[str, ...]
+    cgroups: tuple[str, ...]
+    rlimits: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limiter:
+    """Holds the limits of a hive's agents by the means found at `detect`."""
+
+    hive: str
+    cgroups: Cgroups
+    scope: tuple[str, ...] = ()
+
+    @classmethod
+    async def detect(cls, hive: str, environ: Mapping[str, str]) -> "Limiter":
+        """Tries the means out, in order. `hive`: a short name that tells hives of one machine apart."""
+        cgroups = await anyio.to_thread.run_sync(Cgroups.detect, hive)
+        scope = () if cgroups.homes else await _scope(environ)
+        return cls(hive, cgroups, scope)
+
+    @property
+    def unenforced(self) -> list[str]:
+        """Names of limits that nothing here holds for the agent as a whole.
+
+        `disk` always: only the size of each single file is limited. Without groups or scopes also `memory` (limited
+        for each process alone), `pids` and `cpu`.
+        """
+        held = CONTROLLERS if self.scope else self.cgroups.enforced
+        return [*(name for name in CONTROLLERS if name not in held), "disk"]
+
+    def fence(self, agent: str, limits: ResourceLimits) -> Fence:
+        """What the next launch of this agent needs; makes its groups.
+
+        Raises:
+            OSError: the groups cannot be made (any more).
+        """
+        rlimits = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, limits.disk)]
+        if "memory" in self.unenforced:
+            rlimits.append((resource.RLIMIT_DATA, limits.memory))
+        prefix = (*self.scope, *_properties(limits), "--") if self.scope else ()
+        return Fence(prefix, tuple(self.cgroups.prepare(agent, limits)), tuple(rlimits))
+
+    def release(self, agent: str) -> None:
+        """Kills what is left in the agent's groups and removes them. Blocks. Idempotent."""
+        self.cgroups.remove(agent)
+
+
+async def _scope(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The command that runs another in a scope of its own, if systemd is here and lets us."""
+    command = await anyio.to_thread.run_sync(_scope_command, environ)
+    if not command:
+        return ()
+    proof = [*command, *_properties(ResourceLimits()), "--", "/bin/cat", "/proc/self/cgroup"]
+    with anyio.move_on_after(5.0):
+        done = await anyio.run_process(proof, check=False)
+        if done.returncode == 0 and b".scope" in done.stdout:
+            return command
+    return ()
+
+
+def _scope_command(environ: Mapping[str, str]) -> tuple[str, ...]:
+    program = shutil.which("systemd-run", path=environ.get("PATH"))
+    root = os.geteuid() == 0
+    managed = (
+        Path("/run/systemd/system")
+        if root
+        else Path(environ.get("XDG_RUNTIME_DIR") or "/nonexistent", "systemd")
+    )
+    if program is None or not managed.is_dir():
+        return ()
+    return (program, "--system" if root else "--user", "--scope", "--quiet", "--collect")
+
+
+def _properties(limits: ResourceLimits) -> tuple[str, ...]:
+    wanted = (f"MemoryMax={limits.memory}", f"TasksMax={limits.pids}", f"CPUQuota={limits.cpu * 100:.0f}%")
+    return tuple(f"--property={item}" for item in wanted)

@@ -1,0 +1,247 @@
+"""The program between the hive and a payload, run as `python -IS wrapper.py FD`; the hive imports only its scanner.
+
+It puts itself under the agent's limits and mark BEFORE anything of the payload exists, and then either becomes the box
+(`exec`: bubblewrap watches over its own pid namespace) or stays as a supervisor (runtime `process`): it forwards TERM
+to the payload, and when the payload ends, or the hive dies, it kills whatever still bears the mark.
+
+The mark: a value of RLIMIT_RTTIME (microseconds of realtime CPU; this one is 146,000 years). Every descendant inherits
+it, whatever session, process group or parent it moves to and whatever it does to its environment, and only privilege
+could raise it again. So no window is left in which a process exists that nobody recorded.
+
+Standard library only, and none of the slow modules: this start-up is part of an agent's first turn.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import resource
+import select
+import sys
+import time
+
+TYPE_CHECKING = (
+    False  # `typing` costs 10 ms, `signal` 5: what every start pays is imported here, the rest where used
+)
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+MARK_BIT = 1 << 62
+LAUNCH_BITS = 22
+"""A mark is: the one bit that no sane limit has, 40 bits of the hive, 22 bits of the launch."""
+
+_SIGKILL, _SIGPIPE, _SIGTERM, _SIGXFSZ = 9, 13, 15, 25
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+_LANDLOCK_CREATE_RULESET = 444
+_LANDLOCK_RESTRICT_SELF = 446
+_LANDLOCK_SCOPE_ABSTRACT_UNIX = 1
+
+
+def marked(mark: int, *, whole_hive: bool = False) -> list[int]:
+    """Living processes (no zombies, not this one) that bear `mark`, or any mark of the same hive."""
+    shift = LAUNCH_BITS if whole_hive else 0
+    found = []
+    for entry in os.listdir("/proc"):  # noqa: PTH208 - pathlib costs as much as the rest of this program
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        if _mark_of(int(entry)) >> shift == mark >> shift and not _is_zombie(int(entry)):
+            found.append(int(entry))
+    return found
+
+
+def kill_marked(mark: int, *, whole_hive: bool = False, seconds: float = 10.0) -> list[int]:
+    """Kills every process that `marked` finds until there is none. Blocks; returns those that would not die."""
+    shift = LAUNCH_BITS if whole_hive else 0
+    end = time.monotonic() + seconds
+    while pids := marked(mark, whole_hive=whole_hive):
+        if time.monotonic() > end:
+            return pids
+        kill_pids(pids, still=lambda pid: _mark_of(pid) >> shift == mark >> shift)
+    return []
+
+
+def kill_pids(pids: list[int], *, still: Callable[[int], bool] = lambda _: True) -> None:
+    """Kills these and waits a moment for their ends.
+
+    A pid is signalled through a descriptor that was taken before `still` looked at it again, so that one which was
+    reused in between is never hit.
+    """
+    ends = select.poll()
+    handles = []
+    for pid in pids:
+        try:
+            handle = os.pidfd_open(pid)
+        except OSError:  # it has ended by itself
+            continue
+        handles.append(handle)
+        if still(pid):
+            ends.register(handle, select.POLLIN)
+            _send(handle, _SIGKILL)
+    if handles:
+        ends.poll(50)
+    for handle in handles:
+        os.close(handle)
+
+
+def _mark_of(pid: int) -> int:
+    try:
+        return resource.prlimit(pid, resource.RLIMIT_RTTIME)[1]
+    except (OSError, ValueError):  # gone, or not ours to look at and so not ours to kill
+        return 0
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - as above
+            return file.read().rpartition(b") ")[2][:1] in (b"Z", b"X")
+    except OSError:
+        return True
+
+
+def _send(handle: int, number: int) -> None:
+    import signal
+
+    try:  # noqa: SIM105 - contextlib costs 3 ms
+        signal.pidfd_send_signal(handle, number)
+    except OSError:  # it has ended by itself
+        pass
+
+
+# --- the program ----------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Does what the spec in the descriptor `sys.argv[1]` says."""
+    fd = int(sys.argv[1])
+    os.lseek(fd, 0, os.SEEK_SET)
+    spec: dict[str, Any] = marshal.loads(b"".join(iter(lambda: os.read(fd, 1 << 20), b"")))  # noqa: S302 - our own
+    os.close(fd)
+    status: int = spec["status_fd"]
+    try:
+        _step(status, "limits", lambda: _enter(spec))
+        if spec["supervise"]:
+            _supervise(spec, status)
+        else:
+            _step(status, "exec", lambda: _become(spec))
+    except OSError:  # reported by the step
+        os._exit(127)
+
+
+def _step(status: int, name: str, run: Callable[[], None]) -> None:
+    try:
+        run()
+    except OSError as error:
+        os.write(status, b'{"step":"%s","errno":%d}\n' % (name.encode(), error.errno or 0))
+        raise
+
+
+def _enter(spec: dict[str, Any]) -> None:
+    """Takes on the agent's cgroups, resource limits and mark."""
+    for path in spec["cgroups"]:
+        file = os.open(path, os.O_WRONLY)
+        os.write(file, b"0")  # "0" is the writer itself
+        os.close(file)
+    for number, wanted in spec["rlimits"]:
+        hard = resource.getrlimit(number)[1]
+        value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(number, (value, value))
+    try:
+        resource.setrlimit(resource.RLIMIT_RTTIME, (spec["mark"], spec["mark"]))
+    except ValueError as error:  # a lower hard limit is in force
+        raise PermissionError(1, "RLIMIT_RTTIME") from error
+
+
+def _libc() -> Any:  # noqa: ANN401 - that is what ctypes gives
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _close_abstract_sockets() -> None:
+    """Where Landlock can (Linux 6.12): no abstract unix socket that was made outside this domain can be reached."""
+    import ctypes
+
+    libc = _libc()
+    attributes = (ctypes.c_uint64 * 3)(0, 0, _LANDLOCK_SCOPE_ABSTRACT_UNIX)
+    ruleset = libc.syscall(_LANDLOCK_CREATE_RULESET, ctypes.byref(attributes), ctypes.c_size_t(24), 0)
+    if ruleset < 0:
+        raise OSError(ctypes.get_errno(), "landlock_create_ruleset")
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if libc.syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0) != 0:
+        raise OSError(ctypes.get_errno(), "landlock_restrict_self")
+    os.close(ruleset)
+
+
+def _become(spec: dict[str, Any]) -> None:
+    if spec["close_abstract"]:
+        _close_abstract_sockets()
+    if os.getppid() != spec["parent"]:  # the hive died before the box could ask to die with it
+        os._exit(0)
+    _exec(spec)
+
+
+def _exec(spec: dict[str, Any]) -> None:
+    libc = _libc()
+    for ignored in (_SIGPIPE, _SIGXFSZ):  # Python ignores both, and an ignored signal survives exec
+        libc.signal(ignored, None)
+    os.chdir(spec["cwd"])
+    os.execve(spec["argv"][0], spec["argv"], spec["env"])  # noqa: S606 - this is the point
+
+
+def _supervise(spec: dict[str, Any], status: int) -> None:
+    os.set_inheritable(status, False)  # noqa: FBT003
+    started, started_w = os.pipe()
+    payload = os.fork()
+    if payload == 0:
+        try:
+            _libc().prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+            os.setsid()
+            _exec(spec)
+        except OSError as error:
+            os.write(started_w, b"%d" % (error.errno or 0))
+        os._exit(127)
+    os.close(started_w)
+    handle = os.pidfd_open(payload)
+    _forward_term(handle)
+    null = os.open("/dev/null", os.O_RDWR)
+    for stream in (0, 1, 2):  # the pipes are the payload's alone: their ends must be seen when it closes them
+        os.dup2(null, stream)
+    if failed := os.read(started, 16):
+        os.write(status, b'{"step":"exec","errno":%d}\n' % int(failed))
+        os._exit(127)
+    os.write(status, b'{"child-pid":%d}\n' % payload)
+    _watch(handle, status)
+    kill_marked(spec["mark"])
+    _end_like(payload)
+
+
+def _forward_term(handle: int) -> None:
+    import signal
+
+    signal.signal(signal.SIGTERM, lambda *_: _send(handle, _SIGTERM))
+
+
+def _watch(payload: int, hive: int) -> None:
+    """Returns when the payload has ended or the hive has closed its end of the line, be it by dying."""
+    poll = select.poll()
+    poll.register(payload, select.POLLIN)
+    poll.register(hive, select.POLLIN)
+    poll.poll()
+
+
+def _end_like(payload: int) -> None:
+    """Ends as the payload did, by the same signal where it was one."""
+    import signal
+
+    _, ended = os.waitpid(payload, 0)
+    if os.WIFSIGNALED(ended):
+        if (number := os.WTERMSIG(ended)) != _SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    os._exit(os.WEXITSTATUS(ended))
+
+
+if __name__ == "__main__":
+    main()

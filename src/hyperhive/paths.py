@@ -1,0 +1,179 @@
+"""Where everything of one hive lies: the final directory layout, host side and in the box.
+
+One row of the layout is one method. This file makes directories (0700) and checks socket paths; it opens nothing, and
+never looks into a directory that an agent can write.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hyperhive.names import MANAGER, AgentName, check_socket_path
+from hyperhive.ports import Box
+
+BOX_STATE = "/state"
+BOX_CLAUDE = "/claude"
+BOX_RUN = "/run/hive"
+BOX_HARNESS_RUN = "/run/hive-harness"
+BOX_AGENTS = "/agents"
+BOX_APPLIED = "/applied"
+BOX_WORKSPACE = "/workspace"
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The layout under a state directory and a run directory. Both are absolute and resolved by `of`."""
+
+    state_dir: Path
+    run_dir: Path
+
+    @classmethod
+    def of(cls, state_dir: Path, run_dir: Path | None = None) -> "Paths":
+        """The layout of a hive; without a run directory its sockets lie in `STATE/run`."""
+        state = state_dir.expanduser().resolve()
+        return cls(state, run_dir.expanduser().resolve() if run_dir is not None else state / "run")
+
+    # --- the core's alone -------------------------------------------------------------------------------------------
+
+    @property
+    def database(self) -> Path:
+        """`hive.sqlite`."""
+        return self.state_dir / "hive.sqlite"
+
+    @property
+    def accounts(self) -> Path:
+        """Tokens and keys, one file an account."""
+        return self.state_dir / "accounts"
+
+    @property
+    def log(self) -> Path:
+        """The core's rotating logs."""
+        return self.state_dir / "log"
+
+    @property
+    def cli(self) -> Path:
+        """Agent CLIs that the hive installed, as `VERSION/claude`. A box sees the one file it runs."""
+        return self.state_dir / "cli"
+
+    @property
+    def meta(self) -> Path:
+        """`lock.json`, and the flake where Nix is."""
+        return self.state_dir / "meta"
+
+    # --- one agent's ------------------------------------------------------------------------------------------------
+
+    @property
+    def proposed(self) -> Path:
+        """All proposed repos; the manager's box sees it read-write as `/agents`."""
+        return self.state_dir / "proposed"
+
+    def proposed_config(self, name: AgentName) -> Path:
+        """The agent's proposed repo; its own box sees it read-only as `/agents/NAME/config`."""
+        return self.proposed / name / "config"
+
+    @property
+    def applied(self) -> Path:
+        """All applied repos (bare); the manager's box sees it read-only as `/applied`."""
+        return self.state_dir / "applied"
+
+    def applied_repo(self, name: AgentName) -> Path:
+        """The agent's applied repo."""
+        return self.applied / name
+
+    def agent_dir(self, name: AgentName) -> Path:
+        """What holds an agent's three directories."""
+        return self.state_dir / "agents" / name
+
+    def agent_state(self, name: AgentName) -> Path:
+        """The agent's HOME and cwd; `/state` in its box. The agent writes here: open nothing in it by plain path."""
+        return self.agent_dir(name) / "state"
+
+    def agent_claude(self, name: AgentName) -> Path:
+        """The agent CLI's config and login; `/claude` in its box."""
+        return self.agent_dir(name) / "claude"
+
+    def agent_harness(self, name: AgentName) -> Path:
+        """What an embedded harness keeps, outside every box."""
+        return self.agent_dir(name) / "harness"
+
+    # --- sockets ----------------------------------------------------------------------------------------------------
+
+    @property
+    def host_socket(self) -> Path:
+        """The operator's socket, never inside any box."""
+        return self.run_dir / "host.sock"
+
+    def tools_dir(self, name: AgentName) -> Path:
+        """The directory of the agent's tools socket; `/run/hive` in its box."""
+        return self.run_dir / "manager" if name == MANAGER else self.run_dir / "agents" / name
+
+    def tools_socket(self, name: AgentName) -> Path:
+        """The tools socket of an agent or of the manager."""
+        return self.tools_dir(name) / "mcp.sock"
+
+    def harness_dir(self, name: AgentName) -> Path:
+        """The directory of the agent's harness socket; no box of a CLI ever sees it."""
+        return self.run_dir / "harness" / name
+
+    def harness_socket(self, name: AgentName) -> Path:
+        """The socket that an `agent serve` process dials."""
+        return self.harness_dir(name) / "harness.sock"
+
+    # --- making -----------------------------------------------------------------------------------------------------
+
+    def check_sockets(self, name: AgentName | None = None) -> None:
+        """Checks the socket paths of the hive, or of one agent, against the kernel's limit.
+
+        Raises:
+            PathTooLong: one is too long; the hint says how to choose a shorter run directory.
+        """
+        if name is None:
+            check_socket_path(self.host_socket)
+        else:
+            check_socket_path(self.tools_socket(name))
+            check_socket_path(self.harness_socket(name))
+
+    def make_hive(self) -> None:
+        """Makes the hive's own directories. Idempotent.
+
+        Raises:
+            PathTooLong: as `check_sockets`.
+        """
+        self.check_sockets()
+        for path in (
+            self.state_dir, self.accounts, self.log, self.cli, self.meta, self.proposed, self.applied,
+            self.state_dir / "agents", self.run_dir, self.run_dir / "agents", self.run_dir / "harness",
+        ):  # fmt: skip
+            make_private(path)
+
+    def make_agent(self, name: AgentName) -> None:
+        """Makes one agent's directories. Idempotent.
+
+        Raises:
+            PathTooLong: as `check_sockets`.
+        """
+        self.check_sockets(name)
+        for path in (
+            self.agent_dir(name), self.agent_state(name), self.agent_claude(name), self.agent_harness(name),
+            self.proposed / name, self.proposed_config(name), self.tools_dir(name), self.harness_dir(name),
+        ):  # fmt: skip
+            make_private(path)
+
+    def box(self, name: AgentName, *, isolated: bool) -> Box:
+        """The agent's directories as its programs see them: short names in a box, host paths without one."""
+        state, claude = self.agent_state(name), self.agent_claude(name)
+        return Box(
+            agent=name,
+            state=BOX_STATE if isolated else str(state),
+            claude=BOX_CLAUDE if isolated else str(claude),
+            run=BOX_RUN if isolated else str(self.tools_dir(name)),
+            config=f"{BOX_AGENTS}/{name}/config" if isolated else str(self.proposed_config(name)),
+            host_state=state,
+            host_claude=claude,
+        )
+
+
+def make_private(path: Path) -> Path:
+    """Makes a directory (and its parents) that only its owner can enter; one that exists keeps its mode."""
+    for missing in reversed([p for p in (path, *path.parents) if not p.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)
+    return path

@@ -1,0 +1,458 @@
+"""What every runtime must do, as cases that take a runtime and real programs.
+
+`RUNTIME_CASES` lists them; a test module runs each over each runtime (`async with RuntimeKit.open(...)`). The
+programs are plain shell, so that any box with a /usr can run them. What only some runtimes promise (isolation) is
+not in here.
+"""
+
+import itertools
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import anyio
+from anyio.abc import ByteReceiveStream
+
+from hyperhive.config import MountSetting, RuntimeName
+from hyperhive.errors import MissingPart
+from hyperhive.lifecycle.runtimes import ResourceLimits, Runtime, pick_runtime
+from hyperhive.names import AgentName, parse_agent_name
+from hyperhive.paths import Paths
+from hyperhive.ports import ChildProcess
+
+ENV: Final = {"PATH": "/usr/bin:/bin"}
+SECONDS: Final = 30.0
+_numbers = itertools.count(1)
+
+
+@dataclass(kw_only=True)
+class RuntimeKit:
+    """A checked runtime over a hive's directories, and a work directory outside them to mount."""
+
+    runtime: Runtime
+    paths: Paths
+    work: Path
+    agent: AgentName = field(default_factory=lambda: parse_agent_name("alice"))
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, name: RuntimeName, directory: Path) -> AsyncIterator["RuntimeKit"]:
+        """A kit in an empty directory; leaves no process behind."""
+        paths = Paths.of(directory / "hive")
+        await anyio.to_thread.run_sync(paths.make_hive)
+        work = anyio.Path(directory / "work")
+        await work.mkdir()
+        runtime = await pick_runtime(name, paths, os.environ)
+        try:
+            yield cls(runtime=runtime, paths=paths, work=Path(work))
+        finally:
+            await runtime.aclose()
+
+    async def start(
+        self,
+        *argv: str,
+        agent: AgentName | None = None,
+        env: Mapping[str, str] = ENV,
+        cwd: str | None = None,
+        mounts: Sequence[MountSetting] = (),
+        limits: ResourceLimits | None = None,
+        readable: Sequence[Path] = (),
+    ) -> ChildProcess:
+        """Starts a program of an agent, whose directories are made first."""
+        agent = agent or self.agent
+        await anyio.to_thread.run_sync(self.paths.make_agent, agent)
+        launcher = self.runtime.launcher(agent, mounts=mounts, limits=limits or ResourceLimits())
+        return await launcher.launch(argv, env, cwd=cwd, readable=readable)
+
+    async def shell(self, script: str, **how: object) -> "Ended":
+        """Runs a shell script to its end."""
+        child = await self.start("/bin/sh", "-c", script, **how)  # type: ignore[arg-type]
+        return await finish(child)
+
+    def seen(self, mount: MountSetting) -> str:
+        """The path at which an agent finds a mount."""
+        return mount.target if self.runtime.isolated else mount.source
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a program ended, and all that it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+async def finish(child: ChildProcess, stdin: bytes = b"") -> Ended:
+    """Feeds a program, reads all it writes, and waits for its end."""
+    texts: dict[str, bytes] = {}
+
+    async def read(name: str, stream: ByteReceiveStream) -> None:
+        texts[name] = b"".join([chunk async for chunk in stream])
+
+    with anyio.fail_after(SECONDS):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read, "out", child.stdout)
+            tasks.start_soon(read, "err", child.stderr)
+            if stdin:
+                await child.stdin.send(stdin)
+            await child.stdin.aclose()
+        code = await child.wait()
+    await child.aclose()
+    return Ended(code, texts["out"].decode(), texts["err"].decode())
+
+
+async def read_until(stream: ByteReceiveStream, word: bytes) -> bytes:
+    """What a program writes, up to and with `word`."""
+    text = b""
+    with anyio.fail_after(SECONDS):
+        while word not in text:
+            text += await stream.receive()
+    return text
+
+
+def new_nap() -> str:
+    """A number of seconds for `sleep` that nobody else sleeps for: it finds the sleeper again, wherever it went."""
+    return f"{600 + next(_numbers)}.{os.getpid()}"
+
+
+def sleepers(nap: str) -> list[int]:
+    """Living processes that sleep for exactly this."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[:2] in ([b"sleep", nap.encode()], [b"/bin/sleep", nap.encode()]):
+            found.append(int(process.name))
+    return found
+
+
+async def until_gone(nap: str) -> None:
+    """Waits until nobody sleeps for this any more."""
+    with anyio.fail_after(10):
+        while await anyio.to_thread.run_sync(sleepers, nap):  # noqa: ASYNC110 - nobody tells of another's child's end
+            await anyio.sleep(0.01)
+
+
+# --- cases ----------------------------------------------------------------------------------------------------------
+
+
+async def exit_codes_come_through(kit: RuntimeKit) -> None:
+    """A program's exit code is the child's, as often as one asks."""
+    for code in (0, 1, 42):
+        child = await kit.start("/bin/sh", "-c", f"exit {code}")
+        assert await child.wait() == code
+        assert await child.wait() == child.returncode == code
+        await child.aclose()
+
+
+async def the_pipes_are_three(kit: RuntimeKit) -> None:
+    """Standard input, output and error are separate, binary, and end when the program closes them."""
+    child = await kit.start("/bin/sh", "-c", "cat; echo oops >&2; exit 7")
+    ended = await finish(child, stdin="first\nsecond \u00fc\n".encode() * 20_000)
+    assert ended == Ended(7, "first\nsecond \u00fc\n" * 20_000, "oops\n")
+
+
+async def the_environment_is_exactly_what_was_given(kit: RuntimeKit) -> None:
+    """Nothing of the hive's environment reaches the program, and PWD, which names the cwd, is all that is added."""
+    env = {"PATH": "/usr/bin:/bin", "EMPTY": "", "ODD": "a=b \u00fc\n'\"$"}
+    child = await kit.start("/usr/bin/env", "-0", env=env)
+    seen = dict(line.split("=", 1) for line in (await finish(child)).out.rstrip("\0").split("\0"))
+    assert seen.pop("PWD") == kit.runtime.launcher(kit.agent, mounts=(), limits=ResourceLimits()).box.state
+    assert seen == env
+
+
+async def programs_start_in_the_state_directory(kit: RuntimeKit) -> None:
+    """The cwd is the agent's state, or what was asked for; state and the CLI's directory are writable, and stay."""
+    assert (await kit.shell("pwd -P; echo kept > note")).code == 0
+    box = kit.runtime.launcher(kit.agent, mounts=(), limits=ResourceLimits()).box
+    assert (await kit.shell("pwd; cat note; echo login > $C/file", env={**ENV, "C": box.claude})).out == (
+        f"{box.state}\nkept\n"
+    )
+    assert (box.host_claude / "file").read_text() == "login\n"
+    assert (await kit.shell("pwd", cwd="/usr")).out == "/usr\n"
+
+
+async def no_signal_is_ignored_or_blocked(kit: RuntimeKit) -> None:
+    """A program starts with every signal as the kernel has it: a pipe that breaks ends it."""
+    ended = await kit.shell("grep -E '^Sig(Blk|Ign)' /proc/self/status | tr -s '\\t' ' '")
+    assert ended.out == "SigBlk: 0000000000000000\nSigIgn: 0000000000000000\n"
+
+
+async def only_three_descriptors_are_open(kit: RuntimeKit) -> None:
+    """No descriptor of the hive leaks into the program."""
+    assert (await kit.shell("echo /proc/self/fd/*")).out.split() == [
+        f"/proc/self/fd/{n}" for n in (0, 1, 2)
+    ] or (await kit.shell("ls /proc/$$/fd")).out.split() == ["0", "1", "2"]
+
+
+async def terminate_reaches_the_payload(kit: RuntimeKit) -> None:
+    """SIGTERM goes to the program itself, which ends in its own good time."""
+    child = await kit.start(
+        "/bin/sh", "-c", "trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.05; done"
+    )
+    await read_until(child.stdout, b"ready\n")
+    child.terminate()
+    ended = await finish(child)
+    assert (ended.code, ended.out) == (5, "bye\n")
+    child.terminate()  # harmless when it has ended
+
+
+async def kill_ends_all_descendants(kit: RuntimeKit) -> None:
+    """No descendant outlives `kill`: not in a session of its own, not orphaned, not with an empty environment."""
+    nap = new_nap()
+    script = f"""
+        setsid sleep {nap} &
+        (setsid sh -c 'env -i /bin/sleep {nap} & exit' &)
+        (trap '' TERM HUP; sleep {nap}) &
+        until [ $(grep -alz '^{nap}$' /proc/[0-9]*/cmdline 2>/dev/null | wc -l) -ge 3 ]; do sleep 0.01; done
+        echo ready; wait"""
+    child = await kit.start("/bin/sh", "-c", script)
+    await read_until(child.stdout, b"ready\n")
+    assert len(sleepers(nap)) == 3
+    await child.kill()
+    assert sleepers(nap) == []
+    assert child.returncode not in {None, 0}
+    await child.aclose()
+
+
+async def leaving_a_child_kills_it(kit: RuntimeKit) -> None:
+    """`aclose` leaves nothing running."""
+    nap = new_nap()
+    child = await kit.start("/bin/sh", "-c", f"echo ready; sleep {nap}")
+    await read_until(child.stdout, b"ready\n")
+    await child.aclose()
+    assert sleepers(nap) == []
+
+
+async def what_a_payload_leaves_behind_ends_with_it(kit: RuntimeKit) -> None:
+    """When the program ends by itself, so does what it started in the background."""
+    nap = new_nap()
+    assert (await kit.shell(f"setsid sleep {nap} >/dev/null 2>&1 </dev/null & exit 9")).code == 9
+    await until_gone(nap)
+
+
+async def a_cancelled_start_leaves_nothing(kit: RuntimeKit) -> None:
+    """A launch that is cancelled at any moment leaves no process."""
+    for milliseconds in (0, 2, 5, 10, 15, 20, 30):
+        nap = new_nap()
+        with anyio.move_on_after(milliseconds / 1000):
+            child = await kit.start("/bin/sh", "-c", f"sleep {nap}")
+            await child.aclose()
+        await until_gone(nap)
+
+
+async def nothing_outlives_the_hive(kit: RuntimeKit) -> None:
+    """When the hive's process is killed, its programs and their descendants end by themselves."""
+    nap = new_nap()
+    hive, _ = await _doomed_hive(kit, nap)
+    hive.kill()
+    await hive.wait()
+    await until_gone(nap)
+    await hive.aclose()
+
+
+async def a_sweep_ends_what_was_orphaned(kit: RuntimeKit) -> None:
+    """When hive and supervisor are both killed, the next start's sweep ends what is left."""
+    nap = new_nap()
+    hive, payload = await _doomed_hive(kit, nap)
+    above = _parent(payload)
+    hive.send_signal(signal.SIGSTOP)  # so that it cannot do anything about the death of the other
+    if above > 1:
+        os.kill(above, signal.SIGKILL)
+    hive.kill()
+    await hive.wait()
+    await kit.runtime.sweep()
+    assert sleepers(nap) == []
+    await hive.aclose()
+
+
+async def a_sweep_spares_other_hives(kit: RuntimeKit) -> None:
+    """A sweep ends nothing of another hive on this machine, nor any process of nobody's."""
+    nap = new_nap()
+    async with await anyio.open_process(["/bin/sleep", nap]) as bystander:
+        other = Paths.of(kit.work / "other")
+        await anyio.to_thread.run_sync(other.make_hive)
+        theirs = await pick_runtime(kit.runtime.name, other, os.environ)
+        await anyio.to_thread.run_sync(other.make_agent, kit.agent)
+        child = await theirs.launcher(kit.agent, mounts=(), limits=ResourceLimits()).launch(
+            ["/bin/sleep", nap], ENV
+        )
+        await kit.runtime.sweep()
+        assert len(sleepers(nap)) == 2
+        await child.aclose()
+        await theirs.aclose()
+        bystander.kill()
+
+
+async def mounts_are_as_the_operator_said(kit: RuntimeKit) -> None:
+    """A mounted directory is there; one that is not writable is not written (where there is isolation at all)."""
+    mounts = []
+    for mode in ("ro", "rw"):
+        place = kit.work / mode
+        place.mkdir()
+        (place / "file").write_text(mode)
+        mounts.append(MountSetting(source=str(place), target=f"/workspace/{mode}", mode=mode))
+    read_only, writable = (kit.seen(mount) for mount in mounts)
+    ended = await kit.shell(f"cat {read_only}/file {writable}/file; echo new > {writable}/new", mounts=mounts)
+    assert (ended.code, ended.out) == (0, "rorw")
+    assert (kit.work / "rw/new").read_text() == "new\n"
+    if kit.runtime.isolated:
+        ended = await kit.shell(f"echo new > {read_only}/new", mounts=mounts)
+        assert ended.code != 0
+        assert "Read-only file system" in ended.err
+
+
+async def the_socket_directory_survives_a_restart_of_the_core(kit: RuntimeKit) -> None:
+    """A running program reaches the core's socket again after the core made it anew."""
+    script = """
+import socket, sys
+for line in sys.stdin:
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(sys.argv[1]); print(s.recv(99).decode(), flush=True)
+"""
+    box = kit.runtime.launcher(kit.agent, mounts=(), limits=ResourceLimits()).box
+    if not await anyio.Path("/usr/bin/python3").exists():
+        raise MissingPart("this case needs /usr/bin/python3", hint="install the package python3")
+    child = await kit.start("/usr/bin/python3", "-c", script, f"{box.run}/mcp.sock")
+    for life in ("first", "second"):
+        with socket.socket(socket.AF_UNIX) as server:
+            path = kit.paths.tools_socket(kit.agent)
+            path.unlink(missing_ok=True)
+            server.bind(str(path))
+            server.listen()
+            server.settimeout(SECONDS)
+            await child.stdin.send(b"go\n")
+            connection, _ = await anyio.to_thread.run_sync(server.accept)
+            connection.sendall(life.encode())
+            connection.close()
+        await read_until(child.stdout, life.encode() + b"\n")
+    await child.aclose()
+
+
+async def the_program_must_be_there(kit: RuntimeKit) -> None:
+    """A program that does not exist is a clear error, not a child that dies."""
+    refused = None
+    try:
+        await kit.start("/usr/bin/no-such-program")
+    except MissingPart as error:
+        refused = error.message
+    assert refused is not None, "it was started"
+    assert "/usr/bin/no-such-program" in refused
+
+
+async def memory_is_limited(kit: RuntimeKit) -> None:
+    """An agent that takes more memory than it may is stopped, where the runtime says that this is enforced."""
+    if "memory" not in kit.runtime.unenforced:
+        small = ResourceLimits(memory=64 << 20)
+        assert (
+            await kit.shell("dd if=/dev/zero of=/dev/null bs=16M count=1 status=none", limits=small)
+        ).code == 0
+        assert (
+            await kit.shell("dd if=/dev/zero of=/dev/null bs=200M count=1 status=none", limits=small)
+        ).code != 0
+
+
+async def tasks_are_limited(kit: RuntimeKit) -> None:
+    """An agent cannot have more tasks than it may, where the runtime says that this is enforced."""
+    if "pids" not in kit.runtime.unenforced:
+        script = "i=0; while [ $i -lt 60 ]; do sleep 5 & i=$((i+1)); done; echo all"
+        ended = await kit.shell(script, limits=ResourceLimits(pids=20))
+        assert "all" not in ended.out
+        assert "fork" in ended.err
+
+
+async def a_file_is_limited(kit: RuntimeKit) -> None:
+    """No single file grows past the disk limit."""
+    ended = await kit.shell(
+        "dd if=/dev/zero of=big bs=64k count=64 status=none; stat -c %s big",
+        limits=ResourceLimits(disk=1 << 20),
+    )
+    assert ended.out == f"{1 << 20}\n"
+
+
+async def twenty_start_at_once(kit: RuntimeKit) -> None:
+    """Twenty agents start at the same time, each in its own directory."""
+    seen: dict[str, str] = {}
+
+    async def one(number: int) -> None:
+        agent = parse_agent_name(f"agent-{number}")
+        ended = await kit.shell(f"echo {number} > mine; cat mine", agent=agent)
+        seen[agent] = ended.out
+
+    with anyio.fail_after(SECONDS):
+        async with anyio.create_task_group() as tasks:
+            for number in range(20):
+                tasks.start_soon(one, number)
+    assert seen == {f"agent-{n}": f"{n}\n" for n in range(20)}
+
+
+RUNTIME_CASES: Final[tuple[Callable[[RuntimeKit], Awaitable[None]], ...]] = (
+    exit_codes_come_through,
+    the_pipes_are_three,
+    the_environment_is_exactly_what_was_given,
+    programs_start_in_the_state_directory,
+    no_signal_is_ignored_or_blocked,
+    only_three_descriptors_are_open,
+    terminate_reaches_the_payload,
+    kill_ends_all_descendants,
+    leaving_a_child_kills_it,
+    what_a_payload_leaves_behind_ends_with_it,
+    a_cancelled_start_leaves_nothing,
+    nothing_outlives_the_hive,
+    a_sweep_ends_what_was_orphaned,
+    a_sweep_spares_other_hives,
+    mounts_are_as_the_operator_said,
+    the_socket_directory_survives_a_restart_of_the_core,
+    the_program_must_be_there,
+    memory_is_limited,
+    tasks_are_limited,
+    a_file_is_limited,
+    twenty_start_at_once,
+)
+
+
+# --- a hive to be killed ----------------------------------------------------------------------------------------------
+
+
+async def _doomed_hive(kit: RuntimeKit, nap: str) -> tuple[anyio.abc.Process, int]:
+    """Another process that holds a program of this hive's; returns it and the program's pid."""
+    program = f"from {__name__} import doomed; doomed()"
+    arguments = [kit.runtime.name, str(kit.paths.state_dir), kit.agent, nap]
+    hive = await anyio.open_process([sys.executable, "-c", program, *arguments], stderr=None)
+    if hive.stdout is None:
+        raise AssertionError("no pipe")
+    told = await read_until(hive.stdout, b"\n")
+    return hive, int(told)
+
+
+def doomed() -> None:
+    """Starts a program with stray descendants, tells its pid, and waits to be killed."""
+    name, state, agent, nap = sys.argv[1:]
+
+    async def live() -> None:
+        kit = RuntimeKit(
+            runtime=await pick_runtime(name, paths := Paths.of(Path(state)), os.environ),  # type: ignore[arg-type]
+            paths=paths,
+            work=Path(),
+            agent=parse_agent_name(agent),
+        )
+        script = f"setsid sleep {nap} & env -i /bin/sleep {nap} & echo ready; sleep {nap}"
+        child = await kit.start("/bin/sh", "-c", script)
+        await read_until(child.stdout, b"ready\n")
+        os.write(1, b"%d\n" % child.pid)
+        await anyio.sleep_forever()
+
+    anyio.run(live)
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()[1])
