@@ -133,3 +133,12 @@ def test_every_attack_is_listed_with_its_state_and_what_covers_it_exists() -> No
         named = re.findall(r"tests/[\w/.-]*\w", by)
         assert named or state == "open", f"{row} names no test"
         assert all((ROOT / name.partition("::")[0]).exists() for name in named), row
+
+
+def test_every_dependency_says_what_it_is_for() -> None:
+    page = (ROOT / "docs" / "dependencies.md").read_text()
+    lines = [line for path in (ROOT / "requirements").glob("*.in") for line in path.read_text().splitlines()]
+    names = {line for line in lines if line and not line.startswith(("#", "-"))}
+    assert {
+        name for name in names if not re.search(rf"^\|.*\b{re.escape(name)}\b.*\|", page, re.MULTILINE)
+    } == set()
