@@ -197,11 +197,16 @@ class Whoami(Request, frozen=True, kw_only=True, tag="whoami"):
 
 
 class Hello(Request, frozen=True, kw_only=True, tag="hello"):
-    """A harness reports for duty."""
+    """A harness reports for duty.
+
+    `holding`: the messages that it was handed and has neither acked nor given back. What else is in flight for it (and
+    was not taken by a tool call) was lost on the way and goes back to pending. Unset: it says nothing of that.
+    """
 
     protocol: int
     hyperhive_rev: ShortText
     cli_version: ShortText
+    holding: list[Id] | None = None
 
 
 class Attach(Request, frozen=True, kw_only=True, tag="attach"):

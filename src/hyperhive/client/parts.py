@@ -1,0 +1,175 @@
+"""The broker, the lifecycle and the approvals of a running hive: the library's methods, each one request.
+
+They speak with the operator's authority, because the admin socket is the operator's. What only a harness may do
+(receive, acknowledge) is not here.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from hyperhive.errors import BugError, Forbidden
+from hyperhive.names import OPERATOR
+from hyperhive.protocol import replies as a
+from hyperhive.protocol import requests as r
+from hyperhive.protocol.types import (
+    Approval,
+    DeadLetter,
+    InboxRow,
+    Mount,
+    OperatorInboxRow,
+    Receipt,
+    Urgency,
+)
+
+Ask = Callable[[r.Request], Awaitable[a.Reply]]
+T = TypeVar("T", bound=a.Reply)
+
+
+async def _reply(ask: Ask, request: r.Request, kind: type[T]) -> T:
+    reply = await ask(request)
+    if not isinstance(reply, kind):  # `protocol.answers` and this file disagree
+        raise BugError(f"{r.tag_of(type(request))} was answered with {type(reply).__name__}")
+    return reply
+
+
+class RemoteBroker:
+    """The hive's mail, as the operator may use it. Same names and meanings as `Broker`."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+
+    async def send(
+        self,
+        sender: str,
+        recipient: str,
+        body: str,
+        *,
+        dedupe_key: str | None = None,
+        urgency: Urgency = "next_turn",
+    ) -> Receipt:
+        """A message, durable on return.
+
+        Raises:
+            Forbidden: `sender` is not the operator: nobody sends in another's name.
+            NotFound: nobody of the recipient's name was ever there.
+        """
+        if sender != OPERATOR:
+            raise Forbidden("over the admin socket every message is from the operator")
+        done = await _reply(
+            self._ask, r.Send(to=recipient, body=body, dedupe_key=dedupe_key, urgency=urgency), a.Ok
+        )
+        if done.id is None:
+            raise BugError("a message was sent and has no id")
+        return Receipt(id=done.id, duplicate=done.duplicate, held=done.held)
+
+    async def pending(self, recipient: str) -> int:
+        """How many messages wait for this agent, or for the operator (not marked done)."""
+        if recipient == OPERATOR:
+            return (await _reply(self._ask, r.Status(), a.HiveStatus)).hive.operator_unread
+        status = await _reply(self._ask, r.Status(name=recipient), a.HiveStatus)
+        return sum(agent.view.unread for agent in status.agents if agent.view.name == recipient)
+
+    async def recent(self, recipient: str, limit: int = 30) -> list[InboxRow]:
+        """The newest messages to the operator, newest first. Of an agent's inbox only its harness reads.
+
+        Raises:
+            Forbidden: another's inbox.
+        """
+        if recipient != OPERATOR:
+            raise Forbidden("over the admin socket only the operator's inbox is listed")
+        rows = await self.inbox(limit=limit, all=True)
+        return [InboxRow(id=row.id, sender=row.sender, body=row.body, at=row.at) for row in rows]
+
+    async def inbox(self, limit: int = 50, *, all: bool = False) -> list[OperatorInboxRow]:  # noqa: A002 (the wire's)
+        """The operator's mail, newest first; with `all` also what is marked done."""
+        return (await _reply(self._ask, r.Inbox(limit=limit, all=all), a.InboxRows)).messages
+
+    async def done(self, ids: Sequence[int]) -> int:
+        """Marks messages of the operator's inbox as done. How many were marked."""
+        return (await _reply(self._ask, r.Ack(ids=list(ids)), a.Ok)).count or 0
+
+    async def dead(self, limit: int = 100) -> list[DeadLetter]:
+        """The dead letters, newest first."""
+        return (await _reply(self._ask, r.Dead(limit=limit), a.DeadLetters)).dead
+
+    async def requeue(self, message: int) -> None:
+        """Gives a dead letter another life."""
+        await self._ask(r.Requeue(id=message))
+
+    async def drop(self, message: int) -> None:
+        """Puts a dead letter away for good."""
+        await self._ask(r.Drop(id=message))
+
+
+class RemoteLifecycle:
+    """The hive's agents. Same names and meanings as `Lifecycle`."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+
+    async def list(self) -> list[str]:
+        """The names of the managed agents."""
+        return (await _reply(self._ask, r.List(), a.Agents)).agents
+
+    async def status(self, name: str | None = None) -> a.HiveStatus:
+        """The hive and its agents, or one of them."""
+        return await _reply(self._ask, r.Status(name=name), a.HiveStatus)
+
+    async def spawn(self, name: str, *, mounts: Sequence[Mount] = ()) -> None:
+        """Creates an agent and starts it.
+
+        Raises:
+            Conflict: an agent of that name is alive.
+        """
+        await self._ask(r.Spawn(name=name, mounts=[*mounts] or None))
+
+    async def start(self, name: str) -> None:
+        """Starts a stopped agent."""
+        await self._ask(r.Start(name=name))
+
+    async def stop(self, name: str, *, now: bool = False) -> None:
+        """Stops an agent; its running turn ends first, unless `now`."""
+        await self._ask(r.Kill(name=name, now=now))
+
+    async def restart(self, name: str, *, now: bool = False) -> None:
+        """Stops and starts an agent."""
+        await self._ask(r.Restart(name=name, now=now))
+
+    async def rebuild(self, name: str, *, now: bool = False) -> None:
+        """Puts right whatever drifted on the host."""
+        await self._ask(r.Rebuild(name=name, now=now))
+
+    async def destroy(self, name: str, *, purge: bool = False, now: bool = False) -> None:
+        """Removes an agent; its state is kept unless `purge`."""
+        await self._ask(r.Destroy(name=name, purge=purge, now=now))
+
+    async def rollback(self, name: str, to: int) -> None:
+        """Deploys what was deployed under number `to` again."""
+        await self._ask(r.Rollback(name=name, to=to))
+
+
+class RemoteApprovals:
+    """The hive's approvals. Same names and meanings as `ApprovalQueue`."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+
+    async def pending(self) -> list[Approval]:
+        """The open approvals."""
+        return (await _reply(self._ask, r.Pending(), a.Approvals)).approvals
+
+    async def diff(self, approval: int) -> a.ApprovalDiff:
+        """One approval with its whole diff."""
+        return await _reply(self._ask, r.Show(id=approval), a.ApprovalDiff)
+
+    async def approve(self, approval: int, *, sha: str | None = None, diff_sha256: str | None = None) -> None:
+        """Approves exactly what was shown.
+
+        Raises:
+            Conflict: it moved (`moved`), was not shown (`unseen`), or is resolved already.
+        """
+        await self._ask(r.Approve(id=approval, sha=sha, diff_sha256=diff_sha256))
+
+    async def deny(self, approval: int, note: str | None = None) -> None:
+        """Denies it."""
+        await self._ask(r.Deny(id=approval, note=note))
