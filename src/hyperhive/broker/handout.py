@@ -35,6 +35,12 @@ class Lease:
         self._entries = [(entry, entry.attempt) for entry in entries]
         self.deliveries: list[Delivery] = [entry.delivery(inbox.name) for entry in entries]
 
+    def keep(self, count: int) -> None:
+        """Undoes all but the first `count`: the reply has no room for more."""
+        rest = Lease(self._handout, self._inbox, [entry for entry, _ in self._entries[count:]])
+        self._entries, self.deliveries = self._entries[:count], self.deliveries[:count]
+        rest.undo()
+
     def undo(self) -> None:
         """As if they had never been handed out. What was acked or requeued since is left alone; once only."""
         entries, self._entries = self._entries, []
