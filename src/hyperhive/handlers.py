@@ -237,13 +237,22 @@ def _turns(harnesses: Harnesses) -> dict[type[r.Request], Handler]:
     def login_code(request: r.LoginCode) -> line.LineLoginCode:
         return line.LineLoginCode(req=0, code=request.code)
 
+    def turns(request: r.Turns) -> line.TurnHistory:
+        return line.TurnHistory(req=0, limit=request.limit)
+
+    def stats(request: r.Stats) -> line.LineStats:
+        return line.LineStats(req=0, window=request.window)
+
+    def model(request: r.Model) -> line.LineModel:
+        return line.LineModel(req=0, model=request.model)
+
     return {
         r.Events: forward(events),
-        r.Turns: forward(lambda request: line.TurnHistory(req=0, limit=request.limit)),
-        r.Stats: forward(lambda request: line.LineStats(req=0, window=request.window)),
+        r.Turns: forward(turns),
+        r.Stats: forward(stats),
         r.Cancel: forward(lambda _: line.LineCancel(req=0)),
         r.Compact: forward(lambda _: line.LineCompact(req=0)),
-        r.Model: forward(lambda request: line.LineModel(req=0, model=request.model)),
+        r.Model: forward(model),
         r.NewSession: forward(lambda _: line.LineNewSession(req=0)),
         r.LoginStart: forward(lambda _: line.LineLoginStart(req=0)),
         r.LoginCode: forward(login_code),
