@@ -23,22 +23,32 @@ _HOME = {
     "connect": "hyperhive.client",
 }
 
-__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [
+    "AgentConfig",
+    "Broker",
+    "Bus",
+    "Delivery",
+    "Hive",
+    "HiveConfig",
+    "HiveError",
+    "InboxRow",
+    "Lifecycle",
+    "Receipt",
+    "TurnResult",
+    "TurnRunner",
+    "connect",
+]
 
 if TYPE_CHECKING:
-    from hyperhive.broker import Broker as Broker
-    from hyperhive.bus import Bus as Bus
-    from hyperhive.client import connect as connect
-    from hyperhive.config import AgentConfig as AgentConfig, HiveConfig as HiveConfig
-    from hyperhive.errors import HiveError as HiveError
-    from hyperhive.harness import TurnResult as TurnResult, TurnRunner as TurnRunner
-    from hyperhive.hive import Hive as Hive
-    from hyperhive.lifecycle import Lifecycle as Lifecycle
-    from hyperhive.protocol.types import (
-        Delivery as Delivery,
-        InboxRow as InboxRow,
-        Receipt as Receipt,
-    )
+    from hyperhive.broker import Broker
+    from hyperhive.bus import Bus
+    from hyperhive.client import connect
+    from hyperhive.config import AgentConfig, HiveConfig
+    from hyperhive.errors import HiveError
+    from hyperhive.harness import TurnResult, TurnRunner
+    from hyperhive.hive import Hive
+    from hyperhive.lifecycle import Lifecycle
+    from hyperhive.protocol.types import Delivery, InboxRow, Receipt
 
 
 def __getattr__(name: str) -> object:
