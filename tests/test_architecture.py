@@ -37,9 +37,6 @@ FRAMEWORKS = {
 # What a light import must not load, however it comes in.
 HEAVY = {"litestar", "mcp", "mcp_types", "sqlite_utils", "structlog", "pydantic", "uvicorn"}
 
-# Functions that show a role to a reader, and decide nothing by it.
-ROLE_SHOWN = {("mcp/render.py", "identity")}
-
 # Functions that may catch every exception: supervisors, which turn one part's fault into a record and go on.
 SUPERVISORS: set[tuple[str, str]] = {
     (
@@ -122,15 +119,20 @@ def test_a_light_import_loads_no_framework(statement: str) -> None:
     assert not HEAVY & set(json.loads(done.stdout))
 
 
-def test_only_policy_looks_at_a_role() -> None:
-    strays = [
-        f"{short(path)}:{node.lineno}"
-        for path, tree in trees().items()
-        if short(path) != "protocol/policy.py"
-        for node, function in within(tree)
-        if isinstance(node, ast.Attribute) and node.attr == "role" and isinstance(node.ctx, ast.Load)
-        if (short(path), function) not in ROLE_SHOWN
-    ]
+def test_only_policy_looks_at_an_actors_role() -> None:
+    """What an agent *is* (a row's column, a view's field) may be read; who *speaks* decides in one place alone."""
+    strays = []
+    for path, tree in trees().items():
+        knows_actors = any(
+            isinstance(node, ast.ImportFrom) and node.module == "hyperhive.protocol.policy"
+            for node in ast.walk(tree)
+        )
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Attribute) or node.attr not in {"role", "roles", "shown_role"}:
+                continue
+            speaker = re.search(r"actor|caller", ast.unparse(node.value), re.IGNORECASE)
+            if (knows_actors or speaker) and short(path) != "protocol/policy.py":
+                strays.append(f"{short(path)}:{node.lineno}")
     assert not strays
 
 
