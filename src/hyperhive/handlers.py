@@ -15,7 +15,7 @@ from hyperhive.protocol import replies as p
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.codec import encode
 from hyperhive.protocol.dispatch import CALL_ID, Answer, Handler
-from hyperhive.protocol.policy import Caller
+from hyperhive.protocol.policy import TOOLS, Caller
 from hyperhive.protocol.types import REPLY_LINE_MAX_BYTES, Mount
 
 T = TypeVar("T", bound=r.Request)
@@ -100,11 +100,13 @@ def _mail(broker: Broker, desk: Desk) -> dict[type[r.Request], Handler]:
         lease = await broker.take(caller.name, request.max, request.wait_seconds, request.min_urgency)
         lease.keep(_fitting([encode(delivery) for delivery in lease.deliveries]))
         ids = [delivery.id for delivery in lease.deliveries]
-        return Answer(
-            reply=p.Messages(messages=lease.deliveries),
-            written=lambda: broker.mark_taken(caller.name, ids),
-            undo=lease.undo,
-        )
+
+        def written() -> None:
+            # What a harness pops is done when its turn's result says so; what a tool call took, with the turn itself.
+            if caller.channel == TOOLS:
+                broker.mark_taken(caller.name, ids)
+
+        return Answer(reply=p.Messages(messages=lease.deliveries), written=written, undo=lease.undo)
 
     async def status(caller: Caller, request: r.Status) -> p.Reply:
         if caller.any:

@@ -13,6 +13,9 @@ from hyperhive.names import MANAGER, AgentName
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.types import Role
 
+TOOLS: Final = "tools"
+"""The channel of tool calls."""
+
 Scope = Literal["own", "any"]
 Grants = dict[Role, Scope]
 
@@ -161,7 +164,7 @@ def tool_actor(actor: Actor) -> Actor:
     """
     if actor.role == "operator":
         raise Forbidden("the operator's socket serves no tools")
-    return Actor(name=actor.name, role="harness", channel="tools")
+    return Actor(name=actor.name, role="harness", channel=TOOLS)
 
 
 def may(actor: Actor, request: type[r.Request]) -> bool:
