@@ -10,7 +10,7 @@ _HOME = {
     "HistoryChecker": "hyperhive.testing.checker",
 }
 
-__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["FakeClock", "HistoryChecker"]
 
 if TYPE_CHECKING:
     from hyperhive.testing.checker import HistoryChecker as HistoryChecker
