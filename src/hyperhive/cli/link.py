@@ -81,6 +81,10 @@ class Link:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hangs up. Idempotent."""
         self._socket.close()
 
     def ask(self, request: Request, *, timeout: float | None = -1.0) -> Answer:
