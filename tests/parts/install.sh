@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Installs the real parts that tests run: packages by apt-get (as root, by name), both agent CLIs by npm under .parts/.
-# Usage: tests/parts/install.sh [claude] [bwrap] [git] [make] [npm]     (nothing named: all of them)
+# Usage: tests/parts/install.sh [claude] [bwrap] [git] [make] [npm] [systemd-analyze]     (nothing named: all of them)
 # What is there already is left alone. Prints where each part is. Never asks anything.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PARTS=.parts
 want=("$@")
-[ ${#want[@]} -gt 0 ] || want=(git make npm bwrap claude)
+[ ${#want[@]} -gt 0 ] || want=(git make npm bwrap systemd-analyze claude)
 
 refreshed=
 package() { # package COMMAND NAME
@@ -45,6 +45,7 @@ for part in "${want[@]}"; do
   case $part in
     git | make | npm) package "$part" "$part" ;;
     bwrap) package bwrap bubblewrap ;;
+    systemd-analyze) package systemd-analyze systemd ;;
     claude)
       package npm npm
       cli 2.1.328

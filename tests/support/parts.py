@@ -115,6 +115,9 @@ PARTS: dict[str, Part] = {
     "git": Part(_command("git"), f"install the package git (as root: {INSTALL} git)"),
     "make": Part(_command("make"), f"install the package make (as root: {INSTALL} make)"),
     "npm": Part(_command("npm"), f"install the package npm (as root: {INSTALL} npm)"),
+    "systemd-analyze": Part(
+        _command("systemd-analyze"), f"install the package systemd (as root: {INSTALL} systemd-analyze)"
+    ),
     "root": Part(_root, "run the suite as root"),
 }
 
