@@ -7,6 +7,7 @@ turns error replies into errors; it decides nothing and prints nothing.
 import errno
 import socket
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -72,6 +73,8 @@ class Link:
     def __init__(self, places: Sequence[Path], *, timeout: float | None = 30.0) -> None:
         self.timeout = timeout
         self._socket, self.run_dir = _connect(places)
+        # A command ends with its process: whoever does not hang up has it done for them, without a warning.
+        self._hang_up = weakref.finalize(self, self._socket.close)
         self._rest = bytearray()
         self._until: float | None = None
 
@@ -85,7 +88,7 @@ class Link:
 
     def close(self) -> None:
         """Hangs up. Idempotent."""
-        self._socket.close()
+        self._hang_up()
 
     def ask(self, request: Request, *, timeout: float | None = -1.0) -> Answer:
         """One request, its reply.

@@ -1,0 +1,174 @@
+"""Every way a command can end, as a script sees it: one exit code, and one JSON object or one line with a hint."""
+
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import anyio.to_thread
+import pytest
+
+from console import Console, Done
+from desk import answers, desk, raises
+from hyperhive import errors
+from hyperhive.cli.app import COMMANDS
+from hyperhive.cli.exits import EXIT_CODES, exit_code
+from hyperhive.errors import HiveError
+from hyperhive.protocol import replies as p
+from hyperhive.protocol import requests as r
+from hyperhive.protocol.codec import error_from
+from hyperhive.protocol.policy import Caller
+
+
+async def run(console: Console, *words: str, stdin: str | None = None) -> Done:
+    return await anyio.to_thread.run_sync(partial(console.run, *words, stdin=stdin))
+
+
+@pytest.fixture
+async def serving(console: Console, tmp_path: Path) -> AsyncIterator[Console]:
+    """A hive whose `restart` fails with the code that the agent is named for, and whose `list` is empty."""
+    console.env["HYPERHIVE_RUN_DIR"] = str(tmp_path / "run")
+
+    async def restart(caller: Caller, request: r.Restart) -> p.Reply:
+        del caller
+        raise error_from(request.name.replace("-", "_"), "it is so", "mend it")
+
+    async with desk(tmp_path / "run", {r.Restart: restart, r.List: answers(p.Agents(agents=["manager"]))}):
+        yield console
+
+
+def codes(root: type[HiveError]) -> set[str]:
+    return {root.code}.union(*(codes(child) for child in root.__subclasses__()))
+
+
+@pytest.mark.parametrize("code", sorted((codes(HiveError) | EXIT_CODES.keys()) - {"usage", "interrupted"}))
+async def test_every_error_code_has_its_exit_code(serving: Console, code: str) -> None:
+    done = await run(serving, "restart", code.replace("_", "-"), "--json")
+    assert done.code == exit_code(code)
+    assert done.json == {"ok": False, "error": "it is so", "code": code, "hint": "mend it"}
+    assert done.err == ""
+
+
+async def test_people_get_the_error_and_the_hint_on_standard_error(serving: Console) -> None:
+    done = await run(serving, "restart", "conflict")
+    assert (done.code, done.out) == (4, "")
+    assert done.err == "error: it is so\nhint:  mend it\n"
+
+
+async def test_a_request_that_this_version_does_not_serve_fails_honestly(serving: Console) -> None:
+    """Every command of a later release sends its request and prints the hive's own word."""
+    words = {
+        "ask": ["why?"], "answer": ["1", "so"], "remind": ["x", "--delay-seconds", "5"], "show": ["1"],
+        "approve": ["1"], "deny": ["1"], "rebuild": ["a"], "update": ["a"], "rollback": ["a", "0"],
+        "request-spawn": ["a"], "attach": ["a"],
+    }  # fmt: skip
+    later = [c.name for group in COMMANDS.values() for c in group if c.target.startswith("later:")]
+    assert len(later) >= 18
+    for name in later:
+        done = await run(serving, name, *words.get(name, []), "--json")
+        assert (name, done.code, done.json["code"]) == (name, 1, "not_available")
+
+
+async def test_a_reply_is_printed_as_it_is_on_the_wire(serving: Console) -> None:
+    done = await run(serving, "list", "--json")
+    assert (done.code, done.json) == (0, {"ok": True, "agents": ["manager"]})
+
+
+def test_without_a_hive_every_place_that_was_tried_is_named(console: Console, tmp_path: Path) -> None:
+    console.env["XDG_RUNTIME_DIR"] = str(tmp_path / "xdg")
+    done = console.run("list", "--json", "--state-dir", str(tmp_path / "state"))
+    assert (done.code, done.json["code"]) == (5, "unreachable")
+    for place in (tmp_path / "xdg/hyperhive", tmp_path / "state/run", Path("/run/hyperhive")):
+        assert f"{place}/host.sock" in done.json["error"]
+    assert "hyperhive up" in done.json["hint"]
+
+
+def test_a_named_place_is_the_only_one_tried(console: Console, tmp_path: Path) -> None:
+    """A command must not reach another hive than the one it was told; the flag wins over the variable."""
+    console.env |= {"HYPERHIVE_RUN_DIR": str(tmp_path / "variable"), "XDG_RUNTIME_DIR": str(tmp_path / "xdg")}
+    error = console.run("list", "--json").json["error"]
+    assert "variable/host.sock" in error
+    assert "xdg" not in error
+    error = console.run("list", "--json", "--run-dir", str(tmp_path / "flag")).json["error"]
+    assert "flag/host.sock" in error
+    assert "variable" not in error
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nonsense"], ["send"], ["list", "--nonsense"], ["kill"], ["kill", "a", "--all"],
+        ["stats", "a", "--window", "1h"],
+        ["dead", "requeue"], ["answer", "x", "y"], ["remind", "x"], ["--nonsense"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_wrong_usage_is_exit_code_2_before_any_hive_is_asked(console: Console, words: list[str]) -> None:
+    done = console.run(*words)
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err.startswith("error: ")
+    assert "Traceback" not in done.err
+    assert console.run(*words, "--json").json["ok"] is False
+
+
+def test_a_misspelt_command_is_guessed(console: Console) -> None:
+    assert "did you mean 'restart'?" in console.run("restrat").err
+
+
+def test_common_flags_stand_before_or_behind_the_command(console: Console, tmp_path: Path) -> None:
+    for words in (
+        ["--run-dir", str(tmp_path), "--json", "list"],
+        ["list", f"--run-dir={tmp_path}", "--json"],
+    ):
+        done = console.run(*words)
+        assert (done.code, done.json["code"]) == (5, "unreachable")
+
+
+def test_help_and_version_need_nothing(console: Console) -> None:
+    for words in (["--help"], ["-h"]):
+        done = console.run(*words)
+        assert (done.code, done.err) == (0, "")
+        assert "restore-backup" in done.out
+        assert max(len(line) for line in done.out.splitlines()) <= 96
+    assert console.run("--version").out.startswith("hyperhive 0.")
+    assert console.run().code == 2
+
+
+@pytest.mark.parametrize("name", [c.name for group in COMMANDS.values() for c in group if c.target])
+def test_every_command_says_what_it_takes(console: Console, name: str) -> None:
+    done = console.run(name, "--help")
+    assert (done.code, done.err) == (0, "")
+    assert f"Usage: hyperhive {name}" in done.out
+    assert "--json" in done.out
+    assert max(len(line) for line in done.out.splitlines()) <= 80
+
+
+@pytest.mark.parametrize("alias", ["ls", "stop", "approvals"])
+def test_aliases_work_and_are_not_listed(console: Console, alias: str) -> None:
+    assert console.run(alias, "--help").code == 0
+    assert f"\n  {alias} " not in console.run("--help").out
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(console: Console) -> None:
+    import subprocess
+
+    from console import PROGRAM
+
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{PROGRAM} --help | head -n 1"], env=console.environ(), capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert done.stdout.startswith("Usage")
+
+
+def test_every_code_of_the_table_is_a_code_of_the_tree_or_of_a_later_version() -> None:
+    later = {"usage", "interrupted", "foreign", "moved", "unseen", "stale_base", "superseded"}
+    assert EXIT_CODES.keys() <= codes(errors.HiveError) | later
+
+
+async def test_a_bug_in_the_hive_is_a_failure_that_says_so(console: Console, tmp_path: Path) -> None:
+    console.env["HYPERHIVE_RUN_DIR"] = str(tmp_path / "run")
+    async with desk(tmp_path / "run", {r.List: raises(ZeroDivisionError())}):
+        done = await run(console, "list", "--json")
+    assert (done.code, done.json["code"]) == (1, "bug")
