@@ -22,6 +22,8 @@ from hyperhive.protocol.types import RECENT_MAX, Delivery, FileRef, Urgency
 HEAD_COUNT: Final = 1000
 HEAD_CHARS: Final = 1_000_000
 
+_FILE_REFS: Final = msgspec.json.Decoder(tuple[FileRef, ...])
+
 URGENCIES: Final[tuple[Urgency, ...]] = ("next_turn", "soon", "interrupt")
 
 
@@ -60,7 +62,7 @@ class Entry(msgspec.Struct, gc=False):
             at=self.at,
             redelivered=self.attempt > 0,
             urgency=URGENCIES[self.urgency],
-            file_refs=msgspec.json.decode(self.file_refs, type=list[FileRef]) if self.file_refs else [],
+            file_refs=_FILE_REFS.decode(self.file_refs) if self.file_refs else (),
         )
 
 
