@@ -37,7 +37,7 @@ class _Moved(msgspec.Struct, rename={"sender": "from", "recipient": "to"}):
 def send(
     to: str,
     /,
-    *body: str,
+    *body: Annotated[str, Parameter(allow_leading_hyphen=True)],
     wait: Flag = False,
     timeout: float | None = None,
     urgency: Urgency = "next_turn",
