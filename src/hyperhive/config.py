@@ -117,6 +117,8 @@ class AgentConfig(_Section, frozen=True, kw_only=True):
     model: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
     prompt: str = ""
     account: str = "default"
+    harness: Literal["embedded", "own"] = "embedded"
+    """`own`: the agent's harness is a process of its own (`hyperhive agent serve`), which reports for duty."""
     network: Network | None = None
     packages: tuple[str, ...] = ()
     env: dict[str, str] = {}

@@ -1,0 +1,116 @@
+"""What one part's events set off in another: the whole table.
+
+| event | reaction |
+| --- | --- |
+| a helper event of the lifecycle | mail from `system` to the manager; to the operator, where it is about the manager |
+| an account needs a login, or has one again | the same, once for the account |
+| an agent is purged | its mail becomes dead letters |
+| a message was sent or delivered; a harness's state or login changed | that agent's fleet row is looked at again |
+
+A reaction that fails is logged and stops nothing. Nothing here keeps state beyond what is under way.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from hyperhive.accounts import Accounts, AccountState
+from hyperhive.background import Background
+from hyperhive.broker import Broker
+from hyperhive.bus import Bus, Missed
+from hyperhive.errors import HiveError
+from hyperhive.names import MANAGER, OPERATOR, SYSTEM, AgentName
+from hyperhive.protocol.events import (
+    AnyDashboardEvent,
+    AnyHelperEvent,
+    Delivered,
+    LoggedIn,
+    NeedsLogin,
+    QuestionAnswered,
+    QuestionAsked,
+    Sent,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Herald:
+    """Mails helper events. The key makes the same event of two lives of the hive one message."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def tell(self, event: AnyHelperEvent, key: str) -> None:
+        """Durable when it returns.
+
+        Raises:
+            HiveError: it could not be stored.
+        """
+        body = msgspec.json.encode(event).decode()
+        await self._broker.send(SYSTEM, _recipient(event), body, dedupe_key=key)
+
+
+def _recipient(event: AnyHelperEvent) -> AgentName:
+    subject = None if isinstance(event, QuestionAsked | QuestionAnswered) else event.agent
+    return OPERATOR if subject == MANAGER else MANAGER
+
+
+class AccountWatch:
+    """Tells of logins that were lost and found, once for each account however many agents share it."""
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        herald: Herald,
+        background: Background,
+        agents_of: Callable[[str], list[AgentName]],
+        touch: Callable[[str], None],
+    ) -> None:
+        self._herald = herald
+        self._background = background
+        self._agents_of = agents_of
+        self._touch = touch
+        self._needs: set[str] = set()
+        accounts.subscribe(self._changed)
+
+    def _changed(self, state: AccountState) -> None:
+        agents = self._agents_of(state.name)
+        for agent in agents:
+            self._touch(agent)
+        needed = state.name in self._needs
+        if state.needs_login == needed or not agents:
+            return
+        event: NeedsLogin | LoggedIn
+        if state.needs_login:
+            self._needs.add(state.name)
+            event = NeedsLogin(agent=agents[0])
+        else:
+            self._needs.discard(state.name)
+            event = LoggedIn(agent=agents[0])
+        self._background.spawn(lambda: self._tell(event, state), f"login of {state.name}")
+
+    async def _tell(self, event: NeedsLogin | LoggedIn, state: AccountState) -> None:
+        tag = type(event).__struct_config__.tag
+        try:
+            await self._herald.tell(event, f"{tag}:{state.name}:{state.generation}")
+        except HiveError as error:
+            log.warning("account_change_not_told account=%s error=%s", state.name, error)
+
+
+async def purge_mail(broker: Broker, name: AgentName) -> None:
+    """An agent is purged: nobody will ever read its mail."""
+    await broker.purge(name)
+
+
+async def watch_mail(
+    bus: Bus[AnyDashboardEvent], touch: Callable[[str], None], everyone: Callable[[], Iterable[str]]
+) -> None:
+    """Mail that comes and goes changes its reader's fleet row. Runs for ever."""
+    async with bus.subscribe() as events:
+        async for item in events:
+            if isinstance(item, Missed):
+                for name in everyone():
+                    touch(name)
+            elif isinstance(item.event, Sent | Delivered):
+                touch(item.event.recipient)
