@@ -38,7 +38,7 @@ def parse_mount(text: str, cwd: Path) -> MountSetting:
     chosen: Literal["ro", "rw"] = "rw" if colon and mode == "rw" else "ro"
     if not colon or mode not in {"ro", "rw"}:
         source = text
-    path = Path(os.path.abspath(cwd / Path(source).expanduser()))  # noqa: PTH100 (keeps symlinks; resolve does not)
+    path = Path(os.path.abspath(cwd / Path(source).expanduser()))  # noqa: PTH100 - resolve() would hide a symlink from the check
     if not source or not path.name:
         raise BadRequest(f"{text!r} names no directory to mount", hint="--mount DIR or --mount DIR:rw")
     return MountSetting(source=str(path), target=f"{BOX_WORKSPACE}/{path.name}", mode=chosen)

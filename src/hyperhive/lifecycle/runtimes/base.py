@@ -71,11 +71,7 @@ class Runtime(Protocol):
     def launcher(
         self, agent: AgentName, *, mounts: Sequence[MountSetting], limits: ResourceLimits
     ) -> Launcher:
-        """The launcher of one agent.
-
-        Raises:
-            BadConfig: a mount is refused; every fault is listed.
-        """
+        """The launcher of one agent. Mounts are judged at each launch, which raises BadConfig where one is refused."""
         ...
 
     async def release(self, agent: AgentName) -> None:

@@ -126,7 +126,6 @@ class BwrapRuntime:
         self, agent: AgentName, *, mounts: Sequence[MountSetting], limits: ResourceLimits
     ) -> "BwrapLauncher":
         """The launcher of one agent."""
-        check_mounts(mounts, self._paths)
         return BwrapLauncher(self, self._paths, agent, mounts, limits)
 
     async def release(self, agent: AgentName) -> None:
@@ -137,7 +136,7 @@ class BwrapRuntime:
         """Ends whatever still runs."""
         if self._found is not None:
             await self.sweep()
-            self._found.limiter.cgroups.close()
+            await anyio.to_thread.run_sync(self._found.limiter.cgroups.close)
 
     def _prepare(self, box: BoxPlan, limits: ResourceLimits) -> tuple[Fence, list[int]]:
         """The agent's groups, and the descriptors that the box is made from; the first is the arguments'. Blocks."""

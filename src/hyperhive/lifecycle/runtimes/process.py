@@ -12,7 +12,6 @@ import anyio
 
 from hyperhive.config import MountSetting, RuntimeName
 from hyperhive.errors import MissingPart, WorldError
-from hyperhive.lifecycle.mounts import check_mounts
 from hyperhive.lifecycle.runtimes import wrapper
 from hyperhive.lifecycle.runtimes.base import Marks
 from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
@@ -68,10 +67,13 @@ class ProcessRuntime:
         await sweep(self._marks, self.limiter)
 
     def launcher(
-        self, agent: AgentName, *, mounts: Sequence[MountSetting], limits: ResourceLimits
+        self,
+        agent: AgentName,
+        *,
+        mounts: Sequence[MountSetting],  # noqa: ARG002 - the port's
+        limits: ResourceLimits,
     ) -> "ProcessLauncher":
-        """The launcher of one agent. Mounts are checked, and then lie where they are: there is no /workspace."""
-        check_mounts(mounts, self._paths)
+        """The launcher of one agent. Mounts lie where they are: there is no /workspace."""
         return ProcessLauncher(self, self._paths.box(agent, isolated=False), limits)
 
     async def release(self, agent: AgentName) -> None:
@@ -82,7 +84,7 @@ class ProcessRuntime:
         """Ends whatever still runs."""
         if self._limiter is not None:
             await self.sweep()
-            self._limiter.cgroups.close()
+            await anyio.to_thread.run_sync(self._limiter.cgroups.close)
 
     async def run(
         self, box: Box, limits: ResourceLimits, argv: Sequence[str], env: Mapping[str, str], *, cwd: str

@@ -1,0 +1,105 @@
+"""`Fleet`: what can be asked about a hive's agents. It changes nothing; `Lifecycle` is a fleet that can be changed."""
+
+from collections.abc import Callable, Sequence
+
+from hyperhive.background import Background
+from hyperhive.bus import Bus
+from hyperhive.clock import Clock
+from hyperhive.config import AgentConfig, MountSetting
+from hyperhive.lifecycle.actions import Actions
+from hyperhive.lifecycle.roster import Roster
+from hyperhive.lifecycle.runtimes import ResourceLimits, Runtime
+from hyperhive.lifecycle.views import FactsOf, Life, Views, assemble
+from hyperhive.names import AgentName
+from hyperhive.paths import Paths
+from hyperhive.ports import Launcher
+from hyperhive.protocol.events import AnyDashboardEvent
+from hyperhive.protocol.types import ContainerView, Mount
+from hyperhive.store import Store
+
+
+class Fleet:
+    """The agents of one hive, as they are now. Nothing here waits."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        paths: Paths,
+        runtime: Runtime,
+        bus: Bus[AnyDashboardEvent],
+        clock: Clock,
+        config_of: Callable[[AgentName], AgentConfig],
+        facts_of: FactsOf,
+    ) -> None:
+        """See `Lifecycle`."""
+        self.bus = bus
+        self.paths = paths
+        self.runtime = runtime
+        self._config_of = config_of
+        self._facts_of = facts_of
+        self._roster = Roster(store)
+        self._background = Background("lifecycle")
+        self._views = Views(self._look, bus, clock)
+        self._actions = Actions(bus, self._background, self._views.touch)
+
+    def names(self) -> Sequence[AgentName]:
+        """The names of all agents, the manager first; no tombstones."""
+        return [agent.name for agent in self._roster.living()]
+
+    def tombstones(self) -> Sequence[str]:
+        """The names of destroyed agents whose state is kept."""
+        return sorted(agent.name for agent in self._roster if agent.row.phase == "tombstone")
+
+    def exists(self, name: str) -> bool:
+        """Whether there is an agent or a tombstone of this name: somebody to write to."""
+        return name in self._roster
+
+    def view(self, name: str) -> ContainerView:
+        """What the fleet shows of an agent now.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return self._look(self._roster.live(name).name)
+
+    def last_error(self, name: str) -> str | None:
+        """Why the agent is failed, or crashed last."""
+        return self._roster.live(name).reason
+
+    def mounts(self, name: str) -> Sequence[MountSetting]:
+        """The agent's mounts: the configuration's and those of its spawn."""
+        agent = self._roster.live(name)
+        return self._all_mounts(agent.name, agent.row.mounts)
+
+    def launcher(self, name: str) -> Launcher:
+        """Where this agent's programs are started.
+
+        Raises:
+            NotFound: there is none.
+        """
+        agent = self._roster.live(name)
+        limits = ResourceLimits.of(self._config_of(agent.name).limits)
+        return self.runtime.launcher(agent.name, mounts=self.mounts(name), limits=limits)
+
+    def touch(self, name: str) -> None:
+        """Something that `facts_of` tells of this agent has changed: its view is looked at again, soon."""
+        self._views.touch(AgentName(name))
+
+    def _look(self, name: AgentName) -> ContainerView:
+        agent = self._roster.live(name)
+        life = Life(
+            name=name,
+            manager=agent.row.role == "manager",
+            running=agent.running,
+            failed=agent.failed,
+            held=agent.row.held,
+            isolation=self.runtime.isolation,
+            network=self.runtime.network,
+            transient=self._actions.current(name),
+        )
+        return assemble(life, self._facts_of(name))
+
+    def _all_mounts(self, name: AgentName, spawned: Sequence[Mount]) -> list[MountSetting]:
+        own = [MountSetting(source=m.source, target=m.target, mode=m.mode) for m in spawned]
+        return [*self._config_of(name).mounts, *own]

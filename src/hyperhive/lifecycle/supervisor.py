@@ -1,0 +1,183 @@
+"""Starting, stopping and watching the agents' loops: the crash watch.
+
+A loop that ends unasked is told of at once, and started again by the rules of `crashes.py`. Writes no row: whether an
+agent should run at all is the lifecycle's affair.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+import anyio
+import anyio.to_thread
+
+from hyperhive.background import Background
+from hyperhive.clock import Clock, unix_seconds
+from hyperhive.errors import Conflict, HiveError
+from hyperhive.lifecycle.actions import Actions
+from hyperhive.lifecycle.harnesses import HarnessFactory, drain
+from hyperhive.lifecycle.roster import Agent
+from hyperhive.lifecycle.runtimes import Runtime
+from hyperhive.names import AgentName
+from hyperhive.paths import Paths
+from hyperhive.protocol.events import AnyHelperEvent, ContainerCrash
+
+log = logging.getLogger(__name__)
+
+Tell = Callable[[AnyHelperEvent, str], Awaitable[None]]
+"""Hears what has happened. The key says the same event again after a crash; to raise HiveError loses the event only."""
+
+
+async def tell_nobody(event: AnyHelperEvent, key: str) -> None:
+    """For a lifecycle that is used alone."""
+    del event, key
+
+
+class Supervisor:
+    """The loops of all agents."""
+
+    def __init__(
+        self,
+        *,
+        paths: Paths,
+        runtime: Runtime,
+        harnesses: HarnessFactory,
+        actions: Actions,
+        background: Background,
+        clock: Clock,
+        touch: Callable[[AgentName], None],
+        tell: Tell,
+        drain_seconds: float,
+    ) -> None:
+        self._paths = paths
+        self._runtime = runtime
+        self._harnesses = harnesses
+        self._actions = actions
+        self._background = background
+        self._clock = clock
+        self._touch = touch
+        self._tell = tell
+        self._drain_seconds = drain_seconds
+
+    # --- starting ---------------------------------------------------------------------------------------------------
+
+    async def start(self, agent: Agent, *, afresh: bool = False) -> None:
+        """Starts an agent's loop. `afresh`: somebody asked for it, so earlier crashes do not count any more.
+
+        Raises:
+            HiveError: it cannot be started; the agent is `failed` and tried again later.
+        """
+        self._forget_retry(agent)
+        if afresh:
+            agent.crashes = type(agent.crashes)()
+            agent.reason = None
+        agent.life += 1
+        life = agent.life
+        try:
+            await anyio.to_thread.run_sync(self._paths.make_agent, agent.name)
+            agent.harness = await self._harnesses.start(
+                agent.name, lambda reason: self._ended(agent, life, reason)
+            )
+        except HiveError as error:
+            agent.crashes, pause = agent.crashes.failed()
+            self._fail(agent, str(error), pause)
+            raise
+        agent.started = self._clock.monotonic()
+        agent.failed = False
+        self._touch(agent.name)
+
+    async def try_start(self, agent: Agent) -> bool:
+        """As `start`, for when nobody waits for the answer. False: it could not be started, or is being acted on."""
+        try:
+            await self._actions.run(agent.name, "starting", lambda: self.start(agent))
+        except Conflict:
+            return agent.running
+        except HiveError as error:
+            log.warning("agent_start_failed agent=%s error=%s", agent.name, error)
+            return False
+        return True
+
+    # --- stopping ---------------------------------------------------------------------------------------------------
+
+    async def halt(self, agent: Agent, *, now: bool) -> None:
+        """Ends an agent's loop, and whatever of it still runs after that. Idempotent."""
+        self._forget_retry(agent)
+        agent.failed = False
+        harness = agent.harness
+        if harness is not None:
+            agent.life += 1  # its end is no crash
+            await drain(harness, self._clock, self._drain_seconds, now=now)
+            agent.harness = None
+        await self._runtime.release(agent.name)
+        self._touch(agent.name)
+
+    async def hurry(self, agent: Agent) -> None:
+        """Ends the turn that a stop under way waits for."""
+        if agent.harness is not None:
+            await agent.harness.stop(now=True)
+
+    async def halt_all(self, agents: Sequence[Agent], *, now: bool) -> None:
+        """Ends every loop, side by side."""
+        async with anyio.create_task_group() as tasks:
+            for agent in agents:
+                if agent.harness is not None:
+                    tasks.start_soon(self._halt_quietly, agent, now)
+
+    async def _halt_quietly(self, agent: Agent, now: bool) -> None:
+        try:
+            await self.halt(agent, now=now)
+        except HiveError as error:
+            log.warning("agent_stop_failed agent=%s error=%s", agent.name, error)
+
+    # --- watching ---------------------------------------------------------------------------------------------------
+
+    def _ended(self, agent: Agent, life: int, reason: str | None) -> None:
+        if life != agent.life or agent.harness is None:
+            return
+        agent.harness = None
+        agent.reason = reason or "its loop ended without a reason"
+        self._touch(agent.name)
+        self._background.spawn(lambda: self._crashed(agent, life), f"crash of {agent.name}")
+
+    async def _crashed(self, agent: Agent, life: int) -> None:
+        now = self._clock.monotonic()
+        agent.crashes, pause = agent.crashes.crashed(now, agent.started)
+        note = agent.reason or ""
+        log.warning("agent_crashed agent=%s retry_seconds=%s reason=%s", agent.name, pause, note)
+        if pause:
+            self._fail(agent, note, pause)
+            note = f"{note} (too often: it is tried again in {pause:.0f} s)"
+        await self._runtime.release(agent.name)
+        await self._report(agent, life, note)
+        if not pause:
+            await self._again(agent, life)
+
+    async def _report(self, agent: Agent, life: int, note: str) -> None:
+        key = f"crash:{agent.name}:{unix_seconds(self._clock)}:{life}"
+        try:
+            await self._tell(ContainerCrash(agent=agent.name, note=note), key)
+        except HiveError as error:
+            log.warning("crash_not_told agent=%s error=%s", agent.name, error)
+
+    def _fail(self, agent: Agent, reason: str, pause: float) -> None:
+        agent.failed = True
+        agent.reason = reason
+        life = agent.life
+        self._touch(agent.name)
+
+        async def retry() -> None:
+            await self._clock.sleep(pause)
+            agent.retry = None
+            await self._again(agent, life)
+
+        agent.retry = self._background.spawn(retry, f"retry {agent.name}")
+
+    async def _again(self, agent: Agent, life: int) -> None:
+        """Starts it, unless somebody acted on it since."""
+        await self._actions.wait(agent.name)
+        if agent.life == life and agent.harness is None and agent.row.phase == "alive" and not agent.row.held:
+            await self.try_start(agent)
+
+    def _forget_retry(self, agent: Agent) -> None:
+        if agent.retry is not None:
+            agent.retry.cancel()
+            agent.retry = None

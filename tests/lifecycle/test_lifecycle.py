@@ -1,0 +1,683 @@
+"""Lifecycle: actions one at a time, what holds across stops and crashes, and the crash watch.
+
+Real store, real directories, runtime `process`; the loops are stand-ins that do what the test says.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+import pytest
+
+from hyperhive.bus import Bus
+from hyperhive.config import AgentConfig, Limits, MountSetting
+from hyperhive.errors import (
+    BadConfig,
+    Closed,
+    Conflict,
+    Forbidden,
+    InvalidName,
+    MissingPart,
+    NotAvailable,
+    NotFound,
+    PathTooLong,
+    StoreFailed,
+)
+from hyperhive.lifecycle import MIGRATIONS, Lifecycle
+from hyperhive.lifecycle.harnesses import Ended, Harness
+from hyperhive.lifecycle.runtimes import ProcessRuntime
+from hyperhive.names import MANAGER, OPERATOR, AgentName
+from hyperhive.paths import Paths
+from hyperhive.protocol.events import (
+    AnyDashboardEvent,
+    AnyHelperEvent,
+    ContainerCrash,
+    ContainerRemoved,
+    ContainerStateChanged,
+    Destroyed,
+    Killed,
+    Spawned,
+    TransientCleared,
+    TransientSet,
+)
+from hyperhive.protocol.types import Mount
+from hyperhive.store import Store
+from hyperhive.testing import FakeClock
+
+
+class Loop:
+    """A stand-in for a harness: its turn ends when the test (or `now`) says so."""
+
+    def __init__(self, agent: AgentName, ended: Ended) -> None:
+        self.agent = agent
+        self.crash = ended
+        self.stopped: list[bool] = []
+        self.idle = anyio.Event()
+        self.idle.set()
+
+    async def stop(self, *, now: bool) -> None:
+        self.stopped.append(now)
+        if now:
+            self.idle.set()
+        await self.idle.wait()
+
+
+class Loops:
+    """Makes loops, and remembers them."""
+
+    def __init__(self) -> None:
+        self.made: list[Loop] = []
+        self.broken: str | None = None
+        self.gate: anyio.Event | None = None
+
+    async def start(self, agent: AgentName, ended: Ended) -> Harness:
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.broken is not None:
+            raise MissingPart(self.broken)
+        self.made.append(Loop(agent, ended))
+        return self.made[-1]
+
+    def __getitem__(self, name: str) -> Loop:
+        return next(loop for loop in reversed(self.made) if loop.agent == name)
+
+    def count(self, name: str) -> int:
+        return sum(loop.agent == name for loop in self.made)
+
+
+@dataclass
+class World:
+    """A host: what stays when the hive's process dies, and what is told in the hive's life."""
+
+    paths: Paths
+    clock: FakeClock = field(default_factory=FakeClock)
+    loops: Loops = field(default_factory=Loops)
+    told: list[tuple[AnyHelperEvent, str]] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    config: Callable[[AgentName], AgentConfig] = lambda _: AgentConfig()
+    tell_fails: bool = False
+    forget_fails: bool = False
+
+    async def _tell(self, event: AnyHelperEvent, key: str) -> None:
+        if self.tell_fails:
+            raise StoreFailed("the disk is full")
+        self.told.append((event, key))
+
+    async def _forget(self, name: AgentName) -> None:
+        if self.forget_fails:
+            raise StoreFailed("the disk is full")
+        self.forgotten.append(name)
+
+    @property
+    def events(self) -> list[AnyHelperEvent]:
+        return [event for event, _ in self.told]
+
+    def sleeping_for(self, seconds: float) -> bool:
+        """Somebody sleeps for exactly this long from now."""
+        now = self.clock.monotonic()
+        return any(due - now == seconds for due, _, _ in self.clock._sleepers)
+
+    @asynccontextmanager
+    async def hive(self, *, start: bool = True) -> AsyncIterator[Lifecycle]:
+        """One life of the hive."""
+        await anyio.to_thread.run_sync(self.paths.make_hive)
+        runtime = ProcessRuntime(self.paths, {"PATH": "/usr/bin:/bin"})
+        await runtime.check()
+        async with Store.open(self.paths.database, migrations=[MIGRATIONS], clock=self.clock) as store:
+            bus: Bus[AnyDashboardEvent] = Bus()
+            lifecycle = Lifecycle(
+                store=store,
+                paths=self.paths,
+                runtime=runtime,
+                harnesses=self.loops,
+                bus=bus,
+                clock=self.clock,
+                config_of=self.config,
+                tell=self._tell,
+                forget=self._forget,
+            )
+            try:
+                await lifecycle.start_up()
+                if start:
+                    await lifecycle.start_all()
+                yield lifecycle
+            finally:
+                await lifecycle.aclose()
+                await runtime.aclose()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(Paths.of(tmp_path / "hive"))
+
+
+def seen(lifecycle: Lifecycle, *kinds: type) -> list[AnyDashboardEvent]:
+    return [frame.event for frame in lifecycle.bus.history() if isinstance(frame.event, kinds)]
+
+
+async def run_until_blocked() -> None:
+    await anyio.wait_all_tasks_blocked()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Lets everything run until this is so; worker threads included."""
+    with anyio.fail_after(5):
+        while not condition():
+            await anyio.to_thread.run_sync(lambda: None)
+
+
+# --- spawn, start, stop, restart ---
+
+
+async def test_spawn_makes_the_directories_and_runs_the_agent(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        assert await hive.list() == ["alice"]
+        assert (hive.view("alice").running, hive.view("alice").state) == (True, "idle")
+        assert world.events == [Spawned(agent="alice", ok=True)]
+        for place in (
+            hive.paths.agent_state(AgentName("alice")),
+            hive.paths.agent_claude(AgentName("alice")),
+        ):
+            assert place.stat().st_mode & 0o777 == 0o700
+        assert seen(hive, TransientSet, TransientCleared) == [
+            TransientSet(agent="alice", what="spawning"),
+            TransientCleared(agent="alice"),
+        ]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Alice", "a_b", "-x", "x-", "a\n", "..", "manager", "operator", "a" * 64]
+)
+async def test_a_name_that_no_agent_can_bear_is_refused(name: str, world: World) -> None:
+    async with world.hive() as hive:
+        with pytest.raises(InvalidName):
+            await hive.spawn(name)
+        assert await hive.list() == []
+
+
+async def test_a_name_whose_socket_path_is_too_long_is_refused_before_anything_is_made(
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / ("r" * max(1, 80 - len(str(tmp_path))))
+    world = World(await anyio.to_thread.run_sync(Paths.of, tmp_path / "hive", run))
+    async with world.hive() as hive:
+        await hive.spawn("a")
+        with pytest.raises(PathTooLong):
+            await hive.spawn("a" * 40)
+        assert await hive.list() == ["a"]
+        assert not hive.paths.agent_dir(AgentName("a" * 40)).exists()
+
+
+async def test_a_live_name_is_not_spawned_again(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        with pytest.raises(Conflict):
+            await hive.spawn("alice")
+        await hive.stop("alice")
+        with pytest.raises(Conflict):
+            await hive.spawn("alice")
+        assert world.loops.count("alice") == 1
+
+
+async def test_a_second_action_is_refused_with_what_is_going_on(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        world.loops["alice"].idle = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hive.stop, "alice")
+            await until(lambda: bool(world.loops["alice"].stopped))
+            assert hive.view("alice").transient == "stopping"
+            for action in (hive.start, hive.restart, hive.destroy, hive.stop, hive.spawn):
+                with pytest.raises(Conflict) as refused:
+                    await action("alice")
+                assert "stopping" in refused.value.message or action == hive.spawn
+            world.loops["alice"].idle.set()
+        assert hive.view("alice").transient is None
+        assert not hive.view("alice").running
+
+
+async def test_two_spawns_of_one_name_make_one_agent(world: World) -> None:
+    refusals: list[Conflict] = []
+
+    async def spawn(hive: Lifecycle) -> None:
+        try:
+            await hive.spawn("alice")
+        except Conflict as error:
+            refusals.append(error)
+
+    async with world.hive() as hive:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(spawn, hive)
+        assert len(refusals) == 4
+        assert world.loops.count("alice") == 1
+
+
+async def test_an_action_goes_on_when_whoever_asked_goes_away(world: World) -> None:
+    async with world.hive() as hive:
+        world.loops.gate = anyio.Event()
+        with anyio.move_on_after(0.05):
+            await hive.spawn("alice")
+        assert hive.view("alice").transient == "spawning"
+        world.loops.gate.set()
+        await until(lambda: hive.view("alice").transient is None)
+        assert hive.view("alice").running
+
+
+async def test_stop_waits_for_the_turn_and_now_does_not(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        await hive.stop("alice")
+        assert world.loops["alice"].stopped == [False]
+        await hive.start("alice")
+        await hive.stop("alice", now=True)
+        assert world.loops["alice"].stopped == [True]
+        assert world.events[1:] == [Killed(agent="alice"), Killed(agent="alice")]
+        assert len({key for _, key in world.told}) == 3
+
+
+async def test_a_turn_that_does_not_end_is_ended_after_the_drain_time(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        world.loops["alice"].idle = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hive.stop, "alice")
+            await until(lambda: world.sleeping_for(900))
+            await world.clock.advance(899)
+            assert world.loops["alice"].stopped == [False]
+            await world.clock.advance(1)
+        assert world.loops["alice"].stopped == [False, True]
+
+
+async def test_stop_now_hurries_a_stop_under_way(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        world.loops["alice"].idle = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hive.stop, "alice")
+            await until(lambda: bool(world.loops["alice"].stopped))
+            await hive.stop("alice", now=True)
+            assert not hive.view("alice").running
+
+
+async def test_start_of_a_running_agent_changes_nothing(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        await hive.start("alice")
+        assert world.loops.count("alice") == 1
+
+
+async def test_restart_makes_a_new_loop(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        await hive.restart("alice")
+        assert world.loops.count("alice") == 2
+        assert world.loops.made[0].stopped == [False]
+        assert hive.view("alice").running
+
+
+async def test_nobody_can_act_on_whom_there_is_not(world: World) -> None:
+    async with world.hive() as hive:
+        for action in (hive.start, hive.stop, hive.restart, hive.destroy, hive.rebuild):
+            with pytest.raises(NotFound):
+                await action("ghost")
+        with pytest.raises(NotFound):
+            hive.view("ghost")
+
+
+async def test_what_comes_later_says_so(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        with pytest.raises(NotAvailable):
+            await hive.rebuild("alice")
+        with pytest.raises(NotAvailable):
+            await hive.rollback("alice", 1)
+
+
+# --- who may ---
+
+
+async def test_what_the_operator_stopped_only_the_operator_starts(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        await hive.stop("alice", by=OPERATOR)
+        assert hive.view("alice").held_by_operator
+        for action in (hive.start, hive.restart):
+            with pytest.raises(Forbidden):
+                await action("alice", by=MANAGER)
+        await hive.stop("alice", by=MANAGER)  # changes nothing: it is stopped, and stays the operator's
+        assert hive.view("alice").held_by_operator
+        await hive.start("alice", by=OPERATOR)
+        assert not hive.view("alice").held_by_operator
+
+
+async def test_what_the_manager_stopped_the_manager_starts(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        await hive.stop("alice", by=MANAGER)
+        assert not hive.view("alice").held_by_operator
+        await hive.start("alice", by=MANAGER)
+        assert hive.view("alice").running
+
+
+async def test_the_manager_can_neither_stop_nor_restart_itself_and_is_never_destroyed(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.ensure_manager()
+        await hive.start_all()
+        for action in (hive.stop, hive.restart):
+            with pytest.raises(Forbidden):
+                await action("manager", by=MANAGER)
+        with pytest.raises(Forbidden):
+            await hive.destroy("manager")
+        with pytest.raises(Forbidden):
+            await hive.destroy("manager", purge=True)
+        assert hive.view("manager").running
+        assert hive.view("manager").role == "manager"
+
+
+# --- destroy, tombstones, purge ---
+
+
+async def test_destroy_keeps_the_state_and_spawn_picks_it_up_again(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        note = hive.paths.agent_state(AgentName("alice")) / "note"
+        note.write_text("remember")
+        await hive.destroy("alice")
+        assert (await hive.list(), hive.tombstones()) == ([], ["alice"])
+        assert hive.exists("alice")
+        assert ContainerRemoved(name="alice") in seen(hive, ContainerRemoved)
+        assert world.events[-1] == Destroyed(agent="alice")
+        with pytest.raises(NotFound):
+            await hive.start("alice")
+        await hive.spawn("alice")
+        assert (await hive.list(), hive.tombstones()) == (["alice"], [])
+        assert note.read_text() == "remember"
+        assert len({key for _, key in world.told}) == 3
+
+
+async def test_restore_is_for_tombstones_only(world: World) -> None:
+    async with world.hive() as hive:
+        with pytest.raises(NotFound):
+            await hive.restore("alice")
+        await hive.spawn("alice")
+        await hive.destroy("alice")
+        await hive.restore("alice")
+        assert hive.view("alice").running
+
+
+async def test_purge_deletes_everything_even_what_the_agent_locked(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        alice = AgentName("alice")
+        locked = hive.paths.agent_state(alice) / "go" / "pkg"
+        locked.mkdir(parents=True)
+        (locked / "file").write_text("x")
+        outside = world.paths.state_dir.parent / "outside"
+        outside.mkdir(mode=0o500)
+        (hive.paths.agent_state(alice) / "link").symlink_to(outside)
+        locked.chmod(0)
+        await hive.destroy("alice", purge=True)
+        assert not hive.exists("alice")
+        assert world.forgotten == ["alice"]
+        assert not hive.paths.agent_dir(alice).exists()
+        assert not (hive.paths.proposed / "alice").exists()
+        assert not hive.paths.tools_dir(alice).exists()
+        assert outside.stat().st_mode & 0o777 == 0o500
+
+
+async def test_a_tombstone_can_be_purged(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        await hive.destroy("alice")
+        with pytest.raises(NotFound):
+            await hive.destroy("alice")
+        await hive.destroy("alice", purge=True)
+        assert (hive.tombstones(), hive.exists("alice")) == ([], False)
+
+
+# --- mounts ---
+
+
+async def test_spawn_checks_mounts_first_and_keeps_them(world: World, tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    code.mkdir()
+    async with world.hive() as hive:
+        with pytest.raises(BadConfig):
+            await hive.spawn("alice", [Mount(source=str(world.paths.state_dir), target="/workspace/x")])
+        assert not hive.exists("alice")
+        await hive.spawn("alice", [Mount(source=str(code), target="/workspace/code", mode="rw")])
+        await hive.destroy("alice")
+        await hive.spawn("alice")
+    async with world.hive() as hive:
+        assert hive.mounts("alice") == [MountSetting(source=str(code), target="/workspace/code", mode="rw")]
+
+
+async def test_the_launcher_has_the_configured_limits_and_mounts(world: World, tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    code.mkdir()
+    mount = MountSetting(source=str(code), target="/workspace/code")
+    world.config = lambda _: AgentConfig(mounts=(mount,), limits=Limits(disk="1M"))
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        assert hive.mounts("alice") == [mount]
+        child = await hive.launcher("alice").launch(["/bin/sh", "-c", "ulimit -f"], {"PATH": "/usr/bin:/bin"})
+        assert await child.stdout.receive() == b"2048\n"
+        await child.aclose()
+
+
+# --- across lives of the hive ---
+
+
+async def test_every_agent_that_the_operator_did_not_stop_comes_back(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.ensure_manager()
+        await hive.start_all()
+        for name in ("alice", "bob", "carol"):
+            await hive.spawn(name)
+        await hive.stop("bob", by=OPERATOR)
+        await hive.stop("carol", by=MANAGER)
+    async with world.hive() as hive:
+        running = {name: hive.view(name).running for name in await hive.list()}
+        assert running == {"manager": True, "alice": True, "bob": False, "carol": True}
+        await hive.ensure_manager()
+        assert await hive.list() == ["manager", "alice", "bob", "carol"]
+
+
+async def test_shutdown_drains_and_a_second_one_hurries(world: World) -> None:
+    async with world.hive() as hive:
+        for name in ("alice", "bob"):
+            await hive.spawn(name)
+        world.loops["alice"].idle = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hive.shutdown)
+            await until(lambda: bool(world.loops["alice"].stopped))
+            with pytest.raises(Conflict):
+                await hive.spawn("carol")
+            await hive.shutdown(now=True)
+        assert world.loops["alice"].stopped[:2] == [False, True]
+        assert not hive.view("bob").running
+        assert world.events[2:] == []  # nobody was killed: they come back
+    async with world.hive() as hive:
+        assert hive.view("alice").running
+
+
+async def test_a_spawn_cut_short_is_finished_at_the_next_start(world: World) -> None:
+    async with world.hive() as hive:
+        world.loops.gate = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+
+            async def spawn() -> None:
+                with pytest.raises((Closed, Conflict)):
+                    await hive.spawn("alice")
+
+            tasks.start_soon(spawn)
+            await until(lambda: hive.exists("alice"))
+            world.tell_fails = True
+            await _die(hive)
+    world.tell_fails = False
+    world.loops.gate = None
+    async with world.hive() as hive:
+        assert hive.view("alice").running
+        assert world.events == [Spawned(agent="alice", ok=True)]
+
+
+async def test_a_stop_cut_short_is_finished_at_the_next_start(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        world.tell_fails = True
+        with pytest.raises(StoreFailed):
+            await hive.stop("alice")
+    world.tell_fails = False
+    async with world.hive() as hive:
+        assert not hive.view("alice").running
+        assert world.events == [Spawned(agent="alice", ok=True), Killed(agent="alice")]
+
+
+@pytest.mark.parametrize("purge", [False, True])
+async def test_a_destroy_cut_short_is_finished_at_the_next_start(purge: bool, world: World) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        world.tell_fails = world.forget_fails = True
+        with pytest.raises(StoreFailed):
+            await hive.destroy("alice", purge=purge)
+        assert await hive.list() == []
+    world.tell_fails = world.forget_fails = False
+    async with world.hive() as hive:
+        assert await hive.list() == []
+        assert hive.tombstones() == ([] if purge else ["alice"])
+        assert world.events[-1] == Destroyed(agent="alice")
+        assert hive.paths.agent_dir(AgentName("alice")).exists() is not purge
+        assert world.forgotten == (["alice"] if purge else [])
+
+
+async def test_a_destroy_that_failed_can_be_asked_again(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        world.forget_fails = True
+        with pytest.raises(StoreFailed):
+            await hive.destroy("alice", purge=True)
+        world.forget_fails = False
+        await hive.destroy("alice", purge=True)
+        assert not hive.exists("alice")
+
+
+# --- crash watch ---
+
+
+async def test_a_loop_that_ends_unasked_is_told_of_and_started_again(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        world.loops["alice"].crash("it tripped")
+        assert not hive.view("alice").running
+        await until(lambda: hive.view("alice").running)
+        assert world.events[1:] == [ContainerCrash(agent="alice", note="it tripped")]
+        assert world.loops.count("alice") == 2
+        assert hive.last_error("alice") == "it tripped"
+
+
+async def test_five_crashes_in_ten_minutes_are_a_loop_with_growing_pauses(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        for number in range(1, 5):
+            await world.clock.advance(100)
+            await crash_and(lambda n=number: world.loops.count("alice") == n + 1, world)  # type: ignore[misc]
+        for pause in (60, 120, 240):
+            await crash_and(lambda: hive.view("alice").state == "failed", world)
+            await until(lambda p=pause: world.sleeping_for(p))  # type: ignore[misc]
+            before = world.loops.count("alice")
+            await world.clock.advance(pause)
+            await until(lambda n=before: world.loops.count("alice") == n + 1)  # type: ignore[misc]
+            await until(lambda: hive.view("alice").running)
+        assert isinstance(world.events[5], ContainerCrash)
+        assert "tried again in 60 s" in (world.events[5].note or "")
+        await world.clock.advance(601)
+        await crash_and(lambda: hive.view("alice").running, world)  # it ran long enough: a new story
+        assert len([event for event in world.events if isinstance(event, ContainerCrash)]) == 8
+
+
+async def crash_and(condition: Callable[[], bool], world: World) -> None:
+    world.loops["alice"].crash("again")
+    await until(condition)
+
+
+async def test_an_agent_that_cannot_be_started_is_failed_and_tried_again(world: World) -> None:
+    world.loops.broken = "there is no claude"
+    async with world.hive() as hive:
+        with pytest.raises(MissingPart):
+            await hive.spawn("alice")
+        assert hive.view("alice").state == "failed"
+        assert world.events == [Spawned(agent="alice", ok=False, note="there is no claude")]
+        world.loops.broken = None
+        await until(lambda: world.sleeping_for(60))
+        await world.clock.advance(60)
+        await until(lambda: hive.view("alice").running)
+        assert hive.view("alice").state == "idle"
+
+
+async def test_a_failed_start_does_not_keep_the_others_down(world: World) -> None:
+    async with world.hive() as hive:
+        for name in ("alice", "bob"):
+            await hive.spawn(name)
+    world.loops.broken = "there is no claude"
+    async with world.hive() as hive:
+        assert [hive.view(name).state for name in await hive.list()] == ["failed", "failed"]
+        world.loops.broken = None
+        await hive.start("alice")
+        assert [hive.view(name).state for name in await hive.list()] == ["idle", "failed"]
+
+
+async def test_an_operators_stop_ends_the_retries(world: World) -> None:
+    world.loops.broken = "there is no claude"
+    async with world.hive() as hive:
+        with pytest.raises(MissingPart):
+            await hive.spawn("alice")
+        await hive.stop("alice")
+        world.loops.broken = None
+        await world.clock.advance(7200)
+        await run_until_blocked()
+        assert not hive.view("alice").running
+        assert hive.view("alice").state == "stopped"
+
+
+async def test_the_end_that_a_stop_brings_is_no_crash(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        loop = world.loops["alice"]
+        await hive.stop("alice")
+        loop.crash("late news")
+        await run_until_blocked()
+        assert world.events[1:] == [Killed(agent="alice")]
+        assert world.loops.count("alice") == 1
+
+
+# --- scale ---
+
+
+async def test_a_thousand_agents_are_no_thousand_tasks_or_threads(world: World) -> None:
+    """Idle agents cost memory only: what runs beside them does not grow with their number."""
+    import asyncio
+    import threading
+
+    async with world.hive() as hive:
+        await hive.ensure_manager()
+        async with anyio.create_task_group() as tasks:
+            for number in range(200):
+                tasks.start_soon(hive.spawn, f"agent-{number}")
+        assert len(await hive.list()) == 201
+        await run_until_blocked()
+        assert len(asyncio.all_tasks()) < 12
+        assert threading.active_count() < 50
+    async with world.hive() as hive:
+        views = [hive.view(name) for name in await hive.list()]
+        assert all(view.running for view in views)
+        assert len(seen(hive, ContainerStateChanged)) <= 4 * len(views)
+
+
+async def _die(hive: Lifecycle) -> None:
+    """As much of a kill -9 as one process can have: nothing is settled any more."""
+    hive._actions.close()
+    await hive._background.aclose()
