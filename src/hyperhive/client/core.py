@@ -6,7 +6,7 @@ implements `harness.core.Core`, and composes with nothing: who serves turns is t
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
 from pathlib import Path
 
@@ -45,6 +45,7 @@ class SocketCore:
         self._hello = hello
         self._clock = clock
         self._held: set[int] = set()
+        self._took: set[int] = set()
         self._unsure = True
         self._reporting = asyncio.Lock()
         self._asking = _Numbered(path, clock, self._doubt)
@@ -52,6 +53,8 @@ class SocketCore:
 
     async def ask(self, request: Request) -> Reply:
         """See `Core`."""
+        if isinstance(request, AckTurn) and request.taken and request.ids is not None:
+            request = msgspec.structs.replace(request, ids=sorted({*request.ids, *self._took}))
         while True:
             try:
                 reply = await self._ask_once(request)
@@ -64,6 +67,14 @@ class SocketCore:
                 continue
             self._note(request, reply)
             return _checked(reply)
+
+    def took(self, ids: Iterable[int]) -> None:
+        """Tool calls inside the running turn took these messages (`mcp.remote` tells): they are held, too.
+
+        The core knows that as well, but forgets it in a restart.
+        """
+        self._took.update(ids)
+        self._held.update(ids)
 
     async def aclose(self) -> None:
         """Hangs up; the core takes it as the end of this harness's requests. Idempotent."""
@@ -99,7 +110,9 @@ class SocketCore:
         if isinstance(reply, Messages):
             self._held.update(message.id for message in reply.messages)
         elif isinstance(request, AckTurn | RequeueInflight) and not isinstance(reply, Err):
-            self._held.difference_update(self._held if request.ids is None else request.ids)
+            gone = set(self._held) if request.ids is None else set(request.ids)
+            self._held -= gone
+            self._took -= gone
 
 
 def _checked(reply: Reply) -> Reply:
