@@ -52,8 +52,9 @@ class Lifecycle(Fleet):
     does not say): what the operator stopped only the operator starts, and the manager cannot stop itself.
 
     >>> import anyio, tempfile
+    >>> state_dir = tempfile.mkdtemp()
     >>> async def main() -> None:
-    ...     async with Lifecycle.open(tempfile.mkdtemp(), runtime="process") as lifecycle:
+    ...     async with Lifecycle.open(state_dir, runtime="process") as lifecycle:
     ...         await lifecycle.spawn("alice")
     ...         print(await lifecycle.list(), lifecycle.view("alice").state)
     ...         await lifecycle.stop("alice")
