@@ -26,7 +26,8 @@ from hyperhive.testing.scripted_cli import Interrupted, Json, ScriptedCli
 MESSAGE = re.compile(
     r"\[message (\d+) from (\S+), boundary (\w+)\]\n(.*?)\n\[end of message \1, boundary \3\]", re.DOTALL
 )
-BANNER = re.compile(r"\[redelivered[^\]\n]*\]\n")
+BANNER = re.compile(r"\[(?:redelivered|its turn was interrupted)[^\]\n]*\]\n")
+STANDING = "(its text stands above in this session)"
 PART = re.compile(r"Part (\d+) of (\d+) of task (\d+): (.*)", re.DOTALL)
 DONE = re.compile(r"Done with part (\d+) of (\d+) of task (\d+): (.*)", re.DOTALL)
 
@@ -92,7 +93,9 @@ def work(cli: ScriptedCli, prompt: str) -> str:
     """Everything one prompt asks for; the last words."""
     words = "Nothing to do."
     for found in MESSAGE.finditer(prompt):
-        sender, body = found[2], BANNER.sub("", found[4], count=1).strip()
+        sender, body = found[2], BANNER.sub("", found[4]).strip()
+        if body == STANDING:
+            body = recall(cli, found[1])
         directives = os.environ.get("HYPERHIVE_SCRIPTED", "") + body
         words = (
             run_directives(cli, directives) if "[[" in directives else play(cli, int(found[1]), sender, body)
@@ -101,6 +104,16 @@ def work(cli: ScriptedCli, prompt: str) -> str:
         words = run_directives(cli, prompt)
     cli.say(words)
     return words
+
+
+def recall(cli: ScriptedCli, message_id: str) -> str:
+    """The body of a message as it was told earlier in this session."""
+    for entry in reversed(cli.memory):
+        for found in MESSAGE.finditer(str(entry.get("text", ""))):
+            body = BANNER.sub("", found[4]).strip()
+            if found[1] == message_id and body != STANDING:
+                return body
+    return ""
 
 
 # --- the role play --------------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Drivers: how one kind of agent CLI is started and spoken to."""

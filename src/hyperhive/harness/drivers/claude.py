@@ -1,0 +1,235 @@
+"""How Claude Code is started: its flags, its environment and its prompts. Starts nothing itself.
+
+Authority is an allow-list on the command line, never a file: settings, hooks, plugins and MCP files that an agent can
+write are not loaded (`--setting-sources ""`, `--strict-mcp-config`), and bypassing permissions is not among the flags.
+Nothing secret goes into argv: prompts go over standard input (`initialize`), further MCP servers, whose environment may
+hold keys, into a file of the harness's. The environment is built from what is named here, never inherited.
+"""
+
+import os
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+import anyio.to_thread
+import msgspec
+
+from hyperhive.agent_cli import AgentCli
+from hyperhive.config import AgentConfig
+from hyperhive.errors import BadRequest, HiveError
+from hyperhive.harness.prompts import fill
+from hyperhive.ports import Box
+from hyperhive.safe_open import read_beneath
+
+SERVER: Final = "hyperhive"
+MEMORY_FILE: Final = "CLAUDE.md"
+MEMORY_MAX: Final = 128 * 1024
+QUESTION_TOOL: Final = "AskUserQuestion"
+NO_ISOLATION: Final = "none"
+
+BUILT_IN: Final = (
+    "Task", "Agent", "Bash", "BashOutput", "KillShell", "CronCreate", "CronDelete", "CronList", "Edit",
+    "EnterWorktree", "ExitWorktree", "Glob", "Grep", "LSP", "ListAgents", "Monitor", "NotebookEdit", "Read",
+    "ReportFindings", "ScheduleWakeup", "SendMessage", "Skill", "TaskCreate", "TaskGet", "TaskList", "TaskOutput",
+    "TaskStop", "TaskUpdate", "TodoWrite", "ToolSearch", "WebFetch", "WebSearch", "Workflow", "Write",
+)  # fmt: skip
+"""The built-in tools of the supported versions, but the one that asks a human at a terminal. A new version's new tools
+are not used before they stand here."""
+
+UNISOLATED: Final = ("Read", "Grep", "Edit")
+"""What an agent may use that no runtime holds in."""
+
+SNAPSHOT_SINCE: Final = (2, 1, 328)
+"""From this version on a result names its messages' uuids, and a system prompt is recorded unless told otherwise."""
+
+PASSED_THROUGH: Final = (
+    "ANTHROPIC_BASE_URL", "ANTHROPIC_MODEL", "CLAUDE_CODE_MAX_RETRIES", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC",
+    "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LC_MESSAGES", "NO_PROXY", "no_proxy",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
+)  # fmt: skip
+PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose CLI it is."""
+
+    name: str
+    role: Literal["agent", "manager"] = "agent"
+    config: AgentConfig = AgentConfig()
+    pronouns: str = "they/them"
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything to start a process with, but its session. Equal commands need no new process."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    readable: tuple[Path, ...]
+    append_prompt: str
+    echoes: bool
+    """This version tells by echo, not in its results, which messages a turn was for."""
+    version: str
+    warning: str | None = None
+
+
+class ClaudeDriver:
+    """Makes the command of one agent's CLI.
+
+    Args:
+        profile: read anew for every turn, so that a changed config takes effect at the next turn boundary.
+        find_cli: the CLI that serves; see `hyperhive.agent_cli.AgentClis.find`.
+        directory: the harness's own directory for this agent, in no box.
+        account_env: the variables of the agent's account, read anew for every turn.
+        environ: the operator's environment; only what is named in this file is passed through.
+    """
+
+    def __init__(
+        self,
+        profile: Callable[[], Profile],
+        find_cli: Callable[[], Awaitable[AgentCli]],
+        directory: Path,
+        *,
+        account_env: Callable[[], Mapping[str, str]] = dict,
+        environ: Mapping[str, str],
+    ) -> None:
+        self._profile = profile
+        self._find_cli = find_cli
+        self._directory = directory
+        self._account_env = account_env
+        self._environ = environ
+
+    async def prepare(self, box: Box, isolation: str) -> Command:
+        """What the agent's CLI is to be started with now.
+
+        Raises:
+            MissingPart: there is no usable CLI.
+            WorldError: the harness's directory cannot be written.
+        """
+        cli = await self._find_cli()
+        profile = self._profile()
+        new = version_of(cli.version) >= SNAPSHOT_SINCE
+        mcp, readable = await anyio.to_thread.run_sync(self._mcp_config, profile.config)
+        isolated = isolation != NO_ISOLATION
+        flags = ["-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose"]
+        flags += ["--setting-sources", "", "--strict-mcp-config", "--mcp-config", *mcp]
+        flags += ["--system-prompt-snapshot", "off", "--permission-prompts", "none"] if new else []
+        flags += [] if new else ["--replay-user-messages"]
+        flags += _authority(profile.config, isolated=isolated, cwd=box.state)
+        return Command(
+            argv=(str(cli.path), *flags),
+            env=self._environment(profile, box),
+            readable=(cli.path, *readable),
+            append_prompt=await anyio.to_thread.run_sync(_append_prompt, profile, box),
+            echoes=not new,
+            version=cli.version,
+            warning=cli.warning,
+        )
+
+    def _mcp_config(self, config: AgentConfig) -> tuple[list[str], list[Path]]:
+        """The values of `--mcp-config`, and the files they name."""
+        own = {"type": "sdk", "name": SERVER, "alwaysLoad": True}
+        values = [msgspec.json.encode({"mcpServers": {SERVER: own}}).decode()]
+        if not config.mcp:
+            return values, []
+        servers = {
+            key: {"type": "stdio", "command": one.command, "args": one.args, "env": one.env}
+            for key, one in config.mcp.items()
+        }
+        path = self._directory / "mcp.json"
+        _write_private(path, msgspec.json.encode({"mcpServers": servers}))
+        return [*values, str(path)], [path]
+
+    def _environment(self, profile: Profile, box: Box) -> dict[str, str]:
+        passed = {name: self._environ[name] for name in PASSED_THROUGH if name in self._environ}
+        passed |= {n: self._environ[n] for n in PROXIES if _has_no_userinfo(self._environ.get(n))}
+        mail = f"{profile.name}@hyperhive.invalid"
+        return {
+            "LANG": "C.UTF-8",
+            **passed,
+            **profile.config.env,
+            "HOME": box.state,
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "TMPDIR": "/tmp",  # noqa: S108 (the box's own)
+            "TERM": "dumb",
+            "CLAUDE_CONFIG_DIR": box.claude,
+            "DISABLE_AUTOUPDATER": "1",
+            "DISABLE_TELEMETRY": "1",
+            "DISABLE_ERROR_REPORTING": "1",
+            "MCP_TIMEOUT": "30000",
+            "MCP_TOOL_TIMEOUT": "3600000",
+            "GIT_AUTHOR_NAME": profile.name,
+            "GIT_AUTHOR_EMAIL": mail,
+            "GIT_COMMITTER_NAME": profile.name,
+            "GIT_COMMITTER_EMAIL": mail,
+            **self._account_env(),
+        }
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """`2.1.328` as numbers that compare."""
+    return tuple(int(part) for part in text.split(".") if part.isdecimal())
+
+
+def _authority(config: AgentConfig, *, isolated: bool, cwd: str) -> list[str]:
+    """Which tools there are, and which run unasked. What would ask is denied: nobody is there to be asked."""
+    tools = config.tools
+    rules = list(tools.allow if tools.allow is not None else BUILT_IN if isolated else UNISOLATED)
+    built_in = [name for name in BUILT_IN if any(_tool_name(rule) == name for rule in rules)]
+    # Without a box a bare file tool means: below the agent's own directory.
+    allowed = [f"{rule}(/{cwd}/**)" if not isolated and rule in UNISOLATED else rule for rule in rules]
+    allowed = [*allowed, f"mcp__{SERVER}"]
+    allowed += [
+        f"mcp__{key}__{pattern}" for key, server in config.mcp.items() for pattern in server.allowedTools
+    ]
+    denied = [QUESTION_TOOL, *tools.deny, *tools.ask]
+    return [
+        *("--tools", ",".join(built_in)),
+        *("--allowedTools", ",".join(allowed)),
+        *("--disallowedTools", ",".join(denied)),
+    ]
+
+
+def _tool_name(rule: str) -> str:
+    return rule.partition("(")[0]
+
+
+def _append_prompt(profile: Profile, box: Box) -> str:
+    """The role's prompt, the operator's or manager's addition, and the agent's own notes (blocking)."""
+    parts = [
+        fill(profile.role, name=profile.name, state=box.state, config=box.config, pronouns=profile.pronouns),
+        profile.config.prompt,
+    ]
+    try:
+        memory = read_beneath(box.host_state, MEMORY_FILE, limit=MEMORY_MAX + 1)
+    except HiveError as error:
+        if isinstance(error, BadRequest):
+            parts.append(f"({box.state}/{MEMORY_FILE} was not read: it is no regular file.)")
+        memory = b""
+    if memory:
+        text = memory[:MEMORY_MAX].decode(errors="replace")
+        cut = (
+            f"\n({MEMORY_FILE} is cut here: keep it below {MEMORY_MAX // 1024} KiB.)"
+            if len(memory) > MEMORY_MAX
+            else ""
+        )
+        parts.append(f"Your own notes, from {box.state}/{MEMORY_FILE}:\n\n{text}{cut}")
+    return "\n\n".join(part for part in parts if part)
+
+
+def _has_no_userinfo(proxy: str | None) -> bool:
+    if not proxy:
+        return False
+    try:
+        return "@" not in urlsplit(proxy if "://" in proxy else f"//{proxy}").netloc
+    except ValueError:
+        return False
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+    temporary.replace(path)

@@ -1,0 +1,360 @@
+"""One living CLI process: its lines, its control requests, and the hive's tools over its own pipes.
+
+The CLI is the client of the hive's MCP server: it asks by `mcp_message` control requests on its output and is answered
+on its input; calls run side by side and can be cancelled. Everything is bounded: the length of a line, what waits to
+be written, the calls under way, and how much is read in a second. What a frame means for a turn is not known here.
+"""
+
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from typing import Final, Protocol, TypeVar
+
+import anyio
+import msgspec
+from anyio.abc import ByteReceiveStream, TaskGroup
+
+from hyperhive.clock import Clock
+from hyperhive.errors import HiveError
+from hyperhive.harness.stream_json import Frame, parse_frame
+from hyperhive.ports import ChildProcess, ToolSession
+from hyperhive.protocol.live import clean_line
+
+log = logging.getLogger(__name__)
+
+CHUNK: Final = 256 * 1024
+LINE_MAX: Final = 16 * 2**20
+OUTBOX_MAX: Final = 32 * 2**20
+CALLS_MAX: Final = 64
+BYTES_A_SECOND: Final = 16 * 2**20
+"""A CLI that prints more is read no faster, so that it cannot keep the loop to itself."""
+DRAIN_SECONDS: Final = 1.0
+STDERR_KEPT: Final = 5
+CONTROL_KINDS: Final = frozenset({"control_request", "control_response", "control_cancel_request"})
+
+_ENCODE = msgspec.json.Encoder().encode
+_Shape = TypeVar("_Shape", bound=msgspec.Struct)
+
+
+class Listener(Protocol):
+    """Who is told. Contract: these are called on the loop, in the order of the output, and do not wait."""
+
+    def on_frame(self, line: bytes, frame: Frame) -> None: ...
+
+    def on_noise(self, line: bytes, size: int) -> None: ...
+
+    def on_stderr(self, text: str) -> None: ...
+
+    def on_answer(self, what: str) -> None: ...
+
+    def on_output_closed(self) -> None: ...
+
+
+class _McpRequest(msgspec.Struct):
+    subtype: str = ""
+    message: msgspec.Raw = msgspec.Raw()
+
+
+class _RpcParams(msgspec.Struct):
+    requestId: str | int | None = None  # noqa: N815 (MCP's name)
+
+
+class _Rpc(msgspec.Struct):
+    id: str | int | None = None
+    method: str | None = None
+    params: _RpcParams | None = None
+
+
+class _Response(msgspec.Struct):
+    request_id: str = ""
+
+
+class CliLink:
+    """Speaks to one CLI process. `serve` runs for as long as the process lives and leaves nothing of it."""
+
+    def __init__(self, child: ChildProcess, tools: ToolSession, listener: Listener, clock: Clock) -> None:
+        self._child = child
+        self._tools = tools
+        self._listener = listener
+        self._clock = clock
+        self._outbox: deque[bytes] = deque()
+        self._outbox_size = 0
+        self._outbox_filled = anyio.Event()
+        self._input_closing = False
+        self._asked: dict[str, str] = {}
+        self._asks = 0
+        self._calls: dict[str, anyio.CancelScope] = {}
+        self._calls_by_rpc_id: dict[str | int, str] = {}
+        self._group: TaskGroup | None = None
+        self._output_ended = anyio.Event()
+        self._stderr_tail: deque[str] = deque(maxlen=STDERR_KEPT)
+
+    @property
+    def pid(self) -> int:
+        """The process id, as the host sees it."""
+        return self._child.pid
+
+    @property
+    def calls_open(self) -> int:
+        """Calls of the hive's tools that are under way."""
+        return len(self._calls)
+
+    @property
+    def ended_well(self) -> bool:
+        """The process ended by itself: what it knew of its session is stored."""
+        return self._child.returncode in {0, 1}
+
+    def words(self) -> str:
+        """How the process ended, for people: exit code or signal, and the last it said on standard error."""
+        code = self._child.returncode
+        ended = (
+            "it is still there" if code is None else f"exit code {code}" if code >= 0 else f"signal {-code}"
+        )
+        said = " · ".join(self._stderr_tail)
+        return f"{ended}: {said}" if said else ended
+
+    # --- to the CLI ---------------------------------------------------------------------------------------------
+
+    def write(self, message: object) -> None:
+        """Queue one line for the CLI's input."""
+        line = _ENCODE(message) + b"\n"
+        self._outbox_size += len(line)
+        if self._outbox_size > OUTBOX_MAX:
+            self._listener.on_output_closed()  # it has stopped reading: as good as gone
+            return
+        self._outbox.append(line)
+        self._outbox_filled.set()
+
+    def send_prompt(self, uuid: str, text: str) -> None:
+        """A user message."""
+        self.write({"type": "user", "message": {"role": "user", "content": text}, "uuid": uuid})
+
+    def ask(self, what: str, request: Mapping[str, object]) -> None:
+        """A control request; `on_answer(what)` when it is answered, well or not."""
+        self._asks += 1
+        request_id = f"hive-{self._asks}"
+        self._asked[request_id] = what
+        self.write({"type": "control_request", "request_id": request_id, "request": request})
+
+    def close_input(self) -> None:
+        """Close standard input once what is queued is written."""
+        self._input_closing = True
+        self._outbox_filled.set()
+
+    def terminate(self) -> None:
+        """Ask the payload to end."""
+        self._child.terminate()
+
+    async def kill(self) -> None:
+        """End it and all its descendants."""
+        await self._child.kill()
+
+    # --- the process's life -------------------------------------------------------------------------------------
+
+    async def serve(self) -> None:
+        """Read and write until the process is gone; then nothing of it, or of its calls, is left."""
+        try:
+            async with anyio.create_task_group() as group:
+                self._group = group
+                group.start_soon(self._read_output)
+                group.start_soon(self._read_stderr)
+                group.start_soon(self._write_input)
+                await self._child.wait()
+                with anyio.move_on_after(DRAIN_SECONDS):  # a descendant may hold the pipe open for ever
+                    await self._output_ended.wait()
+                group.cancel_scope.cancel()
+        finally:
+            self._group = None
+            with anyio.CancelScope(shield=True):
+                await self._child.kill()
+                await self._child.aclose()
+                await self._tools.aclose()
+
+    async def _read_output(self) -> None:
+        lines = LineReader(LINE_MAX)
+        started, taken = self._clock.monotonic(), 0
+        try:
+            while True:
+                chunk = await self._child.stdout.receive(CHUNK)
+                for line in lines.feed(chunk):
+                    self._take_line(line)
+                if lines.dropped:
+                    self._listener.on_noise(b"(a line that is too long)", lines.dropped)
+                    lines.dropped = 0
+                taken += len(chunk)
+                now = self._clock.monotonic()
+                if now - started >= 1.0:
+                    started, taken = now, 0
+                elif taken > BYTES_A_SECOND:
+                    await self._clock.sleep(started + 1.0 - now)
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            if lines.rest:
+                self._take_line(lines.rest)
+        self._output_ended.set()
+        await self._clock.sleep(DRAIN_SECONDS)
+        self._listener.on_output_closed()
+
+    def _take_line(self, line: bytes) -> None:
+        line = clean_line(line)
+        if not line:
+            return
+        frame = parse_frame(line)
+        if frame is None:
+            self._listener.on_noise(line, len(line))
+        elif frame.type in CONTROL_KINDS:
+            self._control(frame)
+        else:
+            self._listener.on_frame(line, frame)
+
+    async def _read_stderr(self) -> None:
+        stderr = self._child.stderr
+        async for line in _lines_of(stderr):
+            text = clean_line(line).decode()
+            if text:
+                self._stderr_tail.append(text[:300])
+                self._listener.on_stderr(text)
+
+    async def _write_input(self) -> None:
+        try:
+            while True:
+                while self._outbox:
+                    line = self._outbox.popleft()
+                    await self._child.stdin.send(line)
+                    self._outbox_size -= len(line)
+                if self._input_closing:
+                    await self._child.stdin.aclose()
+                    return
+                self._outbox_filled = anyio.Event()
+                await self._outbox_filled.wait()
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+            return  # its end is noticed by its output and its exit
+
+    # --- control requests of the CLI ----------------------------------------------------------------------------
+
+    def _control(self, frame: Frame) -> None:
+        if frame.type == "control_response":
+            what = self._asked.pop(_decode(frame.response, _Response()).request_id, None)
+            if what is not None:
+                self._listener.on_answer(what)
+        elif frame.request_id is None:
+            return
+        elif frame.type == "control_cancel_request":
+            self._cancel_call(frame.request_id)
+        else:
+            self._answer_request(frame.request_id, _decode(frame.request, _McpRequest()))
+
+    def _answer_request(self, request_id: str, request: _McpRequest) -> None:
+        if request.subtype == "can_use_tool":
+            denied = {"behavior": "deny", "message": "Not allowed here, and nobody is there to be asked."}
+            self._respond(request_id, denied)
+        elif request.subtype != "mcp_message" or not bytes(request.message):
+            self._refuse(request_id, f"this host does not serve {request.subtype[:80]!r}")
+        elif len(self._calls) >= CALLS_MAX or self._group is None:
+            self._refuse(request_id, "too many calls at once")
+        else:
+            message = bytes(request.message)
+            rpc = _decode(msgspec.Raw(message), _Rpc())
+            if (
+                rpc.method == "notifications/cancelled"
+                and rpc.params is not None
+                and rpc.params.requestId is not None
+            ):
+                self._cancel_call(self._calls_by_rpc_id.get(rpc.params.requestId, ""))
+            scope = anyio.CancelScope()
+            self._calls[request_id] = scope
+            if rpc.id is not None and rpc.method is not None:
+                self._calls_by_rpc_id[rpc.id] = request_id
+            self._group.start_soon(self._call, request_id, rpc, message, scope)
+
+    def _cancel_call(self, request_id: str) -> None:
+        if scope := self._calls.get(request_id):
+            scope.cancel()
+
+    async def _call(self, request_id: str, rpc: _Rpc, message: bytes, scope: anyio.CancelScope) -> None:
+        reply: bytes | None = None
+        failure = "the call was cancelled"
+        try:
+            with scope:
+                reply = await self._tools.handle(message)
+                failure = ""
+        except HiveError as error:
+            failure = str(error)
+        finally:
+            self._calls.pop(request_id, None)
+            if rpc.id is not None and self._calls_by_rpc_id.get(rpc.id) == request_id:
+                del self._calls_by_rpc_id[rpc.id]
+        self._respond(request_id, {"mcp_response": _reply(reply, rpc, failure)})
+
+    def _respond(self, request_id: str, response: object) -> None:
+        answer = {"subtype": "success", "request_id": request_id, "response": response}
+        self.write({"type": "control_response", "response": answer})
+
+    def _refuse(self, request_id: str, error: str) -> None:
+        answer = {"subtype": "error", "request_id": request_id, "error": error}
+        self.write({"type": "control_response", "response": answer})
+
+
+def _reply(reply: bytes | None, rpc: _Rpc, failure: str) -> object:
+    if reply is not None:
+        return msgspec.Raw(reply)
+    if failure and rpc.id is not None:
+        return {"jsonrpc": "2.0", "id": rpc.id, "error": {"code": -32000, "message": failure}}
+    return {"jsonrpc": "2.0", "id": 0, "result": {}}  # a notification wants an answer of this carrier, too
+
+
+def _decode(raw: msgspec.Raw, default: _Shape) -> _Shape:
+    """The raw JSON in the shape of `default`, or `default` where it is of another."""
+    try:
+        return msgspec.json.decode(raw, type=type(default))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return default
+
+
+class LineReader:
+    """Lines out of chunks. A line longer than `limit` is dropped: its size is added to `dropped`."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._skipping = False
+        self.dropped = 0
+
+    @property
+    def rest(self) -> bytes:
+        """What came after the last newline."""
+        return b"".join(self._parts)
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The lines that `chunk` completes, without their newlines."""
+        first, *more = chunk.split(b"\n")
+        if not more:
+            self._add(first)
+            return []
+        self._add(first)
+        lines = [] if self._skipping else [b"".join(self._parts)]
+        self._parts, self._size, self._skipping = [], 0, False
+        self._add(more.pop())
+        return [*lines, *more]
+
+    def _add(self, part: bytes) -> None:
+        if self._skipping:
+            self.dropped += len(part)
+        elif self._size + len(part) > self._limit:
+            self.dropped += self._size + len(part)
+            self._parts, self._size, self._skipping = [], 0, True
+        elif part:
+            self._parts.append(part)
+            self._size += len(part)
+
+
+async def _lines_of(stream: ByteReceiveStream) -> AsyncIterator[bytes]:
+    """The lines of a stream, long ones dropped; ends quietly with it."""
+    lines = LineReader(CHUNK)
+    try:
+        while True:
+            for line in lines.feed(await stream.receive(CHUNK)):
+                yield line
+    except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+        if lines.rest:
+            yield lines.rest
