@@ -51,6 +51,11 @@ class AttachedHarness:
         self._lines: Lines | None = None
         self._missed = 0
 
+    @property
+    def attached(self) -> bool:
+        """Whether there is a core that takes events."""
+        return self._lines is not None
+
     def publish(self, event: bytes) -> None:
         """One live event, as one encoded line without its newline. Returns at once and never fails."""
         lines = self._lines
@@ -87,7 +92,7 @@ class AttachedHarness:
                 last_word = await self._serve(lines, incoming)
             finally:
                 self._lines = None
-                lines.close()
+                await lines.aclose()
             if last_word is not None:
                 raise error_from(last_word.code, last_word.message, last_word.hint)
             attempts = 1  # it was there a moment ago; give it one

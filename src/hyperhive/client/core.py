@@ -78,8 +78,8 @@ class SocketCore:
 
     async def aclose(self) -> None:
         """Hangs up; the core takes it as the end of this harness's requests. Idempotent."""
-        self._asking.close()
-        self._receiving.close()
+        await self._asking.aclose()
+        await self._receiving.aclose()
 
     async def _ask_once(self, request: Request) -> Reply:
         await self._asking.reach()
@@ -166,10 +166,11 @@ class _Numbered:
         if self._lines is not None:
             self._lines.close()
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Ends it for good."""
         self.closed = True
-        self.hang_up()
+        if self._lines is not None:
+            await self._lines.aclose()
 
     def _on_line(self, line: bytes) -> None:
         try:
@@ -179,7 +180,7 @@ class _Numbered:
             return
         waiter = self._waiting.get(number) if number is not None else None
         if waiter is not None and not waiter.done():
-            waiter.set_result(reply)
+            waiter.set_result(msgspec.structs.replace(reply, req=None))
 
     def _on_lost(self) -> None:
         self._lines = None

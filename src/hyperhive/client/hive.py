@@ -95,7 +95,8 @@ class RemoteHive:
         self._waiting[number] = waiter
         try:
             await lines.send(encode(msgspec.structs.replace(request, req=number)))
-            return decode_host_reply(await waiter, type(request))
+            reply = decode_host_reply(await waiter, type(request))
+            return msgspec.structs.replace(reply, req=request.req)
         finally:
             del self._waiting[number]
 
@@ -129,7 +130,7 @@ class RemoteHive:
             yield self._frames(first, frames, lines)
         finally:
             self._streams.discard(lines)
-            lines.close()
+            await lines.aclose()
 
     async def _frames(
         self, line: bytes | None, frames: "asyncio.Queue[bytes | None]", lines: Lines
@@ -146,7 +147,7 @@ class RemoteHive:
         self._closed = True
         for lines in (self._lines, *self._streams):
             if lines is not None:
-                lines.close()
+                await lines.aclose()
 
     # --- the connection ---------------------------------------------------------------------------------------------
 

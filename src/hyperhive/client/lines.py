@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+import anyio
+
 from hyperhive.errors import Closed, HiveUnreachable
 from hyperhive.protocol.codec import LineSplitter, LineTooLong
 from hyperhive.protocol.types import REPLY_LINE_MAX_BYTES
@@ -29,6 +31,7 @@ class Lines(asyncio.Protocol):
         self._splitter = LineSplitter(REPLY_LINE_MAX_BYTES)
         self._transport: asyncio.Transport | None = None
         self._writable = asyncio.Event()
+        self._ended = asyncio.Event()
         self.lost = False
 
     async def send(self, line: bytes) -> None:
@@ -67,6 +70,12 @@ class Lines(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    async def aclose(self) -> None:
+        """The same, and returns when it has ended."""
+        self.close()
+        with anyio.CancelScope(shield=True):
+            await self._ended.wait()
+
     # --- asyncio.Protocol -------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -92,6 +101,7 @@ class Lines(asyncio.Protocol):
         del exc
         self.lost = True
         self._writable.set()
+        self._ended.set()
         self._on_lost()
 
 

@@ -155,8 +155,8 @@ class RemoteToolSession:
                 await self._lost.wait()
             finally:
                 self._relay.lost()
-                self._lines.close()
-                self._lines = None
+                lines, self._lines = self._lines, None
+                await lines.aclose()
             attempts = 1
 
     def _send(self, lines: list[bytes]) -> None:

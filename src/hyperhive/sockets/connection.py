@@ -53,10 +53,16 @@ class Owner(Protocol):
     def detach(self, line: AttachedLine) -> None: ...
 
 
+class Peers(set["Connection"]):
+    """The connections of one socket. `closed`: the socket is no longer served, and who still comes is cut off."""
+
+    closed = False
+
+
 class Connection(Wire):
     """One accepted connection of a socket that belongs to `actor`; it enters itself among the socket's `peers`."""
 
-    def __init__(self, owner: Owner, actor: Actor, peers: "set[Connection]", limits: Limits) -> None:
+    def __init__(self, owner: Owner, actor: Actor, peers: Peers, limits: Limits) -> None:
         super().__init__(limits)
         self.owner = owner
         self.actor = actor
@@ -78,7 +84,9 @@ class Connection(Wire):
         most = self.limits.host_connections if self.actor.channel == "host" else self.limits.connections
         full = len(self.peers) >= most
         self.peers.add(self)
-        if full:
+        if self.peers.closed:
+            self.transport.abort()
+        elif full:
             self.refuse(LimitExceeded("too many connections to this socket", hint="close one first"))
 
     def busy(self) -> bool:

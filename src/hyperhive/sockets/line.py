@@ -74,7 +74,7 @@ class AttachedLine:
             raise BadRequest("no valid reply: the field `req` is missing")
         waiter = self._waiting.get(head.req)
         if waiter is not None and not waiter.done():
-            waiter.set_result(decode_reply(line))
+            waiter.set_result(msgspec.structs.replace(decode_reply(line), req=None))
         return None
 
     def lost(self) -> None:

@@ -6,13 +6,13 @@ nothing here belongs to the task that opened it.
 
 import asyncio
 import logging
-import sys
+import socket
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from hyperhive.errors import Closed, Conflict
@@ -20,23 +20,15 @@ from hyperhive.names import AgentName
 from hyperhive.protocol.dispatch import Dispatcher
 from hyperhive.protocol.line import HarnessLine, LineListener
 from hyperhive.protocol.policy import Actor
-from hyperhive.sockets.connection import Connection
-from hyperhive.sockets.files import BoundSocket, bind
+from hyperhive.sockets.connection import Connection, Peers
+from hyperhive.sockets.files import BACKLOG, BoundSocket, bind
 from hyperhive.sockets.limits import Limits
 from hyperhive.sockets.line import AttachedLine
 from hyperhive.sockets.tools import SessionOpener
 
 log = logging.getLogger(__name__)
 
-# Since 3.13 asyncio would stat and unlink the file by itself, on the loop and without asking whose it is.
-_SERVER_OPTIONS: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-
-
-@dataclass(frozen=True, slots=True)
-class _Listening:
-    bound: BoundSocket
-    server: asyncio.Server
-    peers: set[Connection]
+ACCEPT_AGAIN_SECONDS = 1.0
 
 
 class SocketServer:
@@ -61,7 +53,7 @@ class SocketServer:
         self.tools = tools
         self._lines = lines
         self._limits = limits or Limits()
-        self._listening: dict[Path, _Listening] = {}
+        self._listening: dict[Path, Listener] = {}
         self._attached: dict[AgentName, AttachedLine] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -84,22 +76,15 @@ class SocketServer:
             raise Conflict(f"{path} is served already")
         with anyio.CancelScope(shield=True):
             bound = await anyio.to_thread.run_sync(bind, path)
-            peers: set[Connection] = set()
-            server = await asyncio.get_running_loop().create_unix_server(
-                lambda: Connection(self, actor, peers, self._limits), sock=bound.sock, **_SERVER_OPTIONS
-            )
-            self._listening[path] = _Listening(bound, server, peers)
+            self._listening[path] = Listener(self, bound, actor, self._limits)
 
     async def unlisten(self, path: Path) -> None:
         """Stops serving `path`, ends its connections and removes its file. Idempotent."""
         found = self._listening.pop(path, None)
         if found is None:
             return
-        found.server.close()
-        for peer in found.peers:
-            peer.transport.abort()
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(found.bound.unlink)
+            await found.aclose()
 
     def line(self, agent: AgentName) -> HarnessLine | None:
         """The line of this agent's harness, while one is attached."""
@@ -108,8 +93,7 @@ class SocketServer:
     async def aclose(self) -> None:
         """Stops serving everything, ends all connections, and returns when their tasks have ended. Idempotent."""
         with anyio.CancelScope(shield=True):
-            for path in tuple(self._listening):
-                await self.unlisten(path)
+            await asyncio.gather(*map(self.unlisten, tuple(self._listening)))
             while self._tasks:
                 for task in self._tasks:
                     task.cancel()
@@ -156,3 +140,63 @@ class SocketServer:
         del self._attached[line.agent]
         if self._lines is not None:
             self._lines.detached(line)
+
+
+class Listener:
+    """One socket that is served. It listens from the start until `aclose`.
+
+    It accepts by itself: asyncio's own server leaks a connection that is accepted in the moment of its closing.
+    """
+
+    def __init__(self, server: SocketServer, bound: BoundSocket, actor: Actor, limits: Limits) -> None:
+        self.peers = Peers()
+        self._server = server
+        self._bound = bound
+        self._actor = actor
+        self._limits = limits
+        self._coming = 0
+        self._loop = asyncio.get_running_loop()
+        self._listen()
+
+    def _listen(self) -> None:
+        if not self.peers.closed:
+            self._loop.add_reader(self._bound.sock, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(BACKLOG):
+            try:
+                connection, _address = self._bound.sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except (
+                OSError
+            ) as error:  # out of file descriptors or memory: leave them in the queue for a moment
+                log.error("cannot_accept path=%s error=%s", self._bound.path, error)
+                self._loop.remove_reader(self._bound.sock)
+                self._loop.call_later(ACCEPT_AGAIN_SECONDS, self._listen)
+                return
+            self._coming += 1
+            self._server.start(self._welcome(connection), "accept")
+
+    async def _welcome(self, connection: socket.socket) -> None:
+        try:
+            connection.setblocking(False)  # noqa: FBT003 (its only argument)
+            await self._loop.connect_accepted_socket(
+                lambda: Connection(self._server, self._actor, self.peers, self._limits), connection
+            )
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            self._coming -= 1
+
+    async def aclose(self) -> None:
+        """Stops listening, ends the connections, removes the file; returns when all that has happened."""
+        self.peers.closed = True
+        self._loop.remove_reader(self._bound.sock)
+        self._bound.sock.close()
+        for peer in tuple(self.peers):
+            peer.transport.abort()
+        await anyio.to_thread.run_sync(self._bound.unlink)
+        while self.peers or self._coming:  # `connection_lost` comes with the loop's next round
+            await anyio.lowlevel.cancel_shielded_checkpoint()
