@@ -109,9 +109,7 @@ async def test_events_tell_the_life_of_a_message(broker: Broker) -> None:
     ]
 
 
-async def test_sent_is_told_after_the_commit_and_before_the_sender_goes_on(
-    broker: Broker, path: Path
-) -> None:
+async def test_sent_is_told_before_the_sender_goes_on(broker: Broker) -> None:
     async with broker.bus.subscribe() as frames:
         await broker.send("alice", "bob", "x" * 5000)
         item = frames.next_nowait()

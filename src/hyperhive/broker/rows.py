@@ -200,7 +200,8 @@ _REQUEUE: Final = (
     " WHERE id = ? AND attempt = ? AND recipient = ? AND acked_at IS NULL AND parked IS NULL RETURNING tries"
 )
 _PARK: Final = (
-    "UPDATE messages SET parked = 'dead', parked_at = ?, reason = ?, delivered_at = NULL"
+    "UPDATE messages SET parked = 'dead', parked_at = ?, reason = ?, delivered_at = NULL,"
+    " attempt = attempt + (delivered_at IS NOT NULL)"
     " WHERE id = ? AND recipient = ? AND acked_at IS NULL AND parked IS NULL"
     " RETURNING id, sender, recipient, body, hops, coalesce(chain, id)"
 )

@@ -36,6 +36,7 @@ class HistoryChecker:
         self._lease_may_be_lost: set[str] = set()
         self._first_out: dict[tuple[str, str], list[str]] = defaultdict(list)
         self._gone: set[str] = set()
+        self._may_have_been_out: set[str] = set()
 
     # --- sends ---
 
@@ -72,7 +73,7 @@ class HistoryChecker:
         if self._ids[message.id] != body:
             raise Violation(f"id {message.id} came with two bodies")
         before = self._handed_out[body]
-        if message.redelivered and not before:
+        if message.redelivered and not before and body not in self._may_have_been_out:
             raise Violation(f"{body!r} was marked as redelivered, and came for the first time")
         if before and not message.redelivered and body not in self._lease_may_be_lost:
             raise Violation(f"{body!r} came again without the mark")
@@ -131,6 +132,8 @@ class HistoryChecker:
 
     def restarted(self, *, killed: bool) -> None:
         """The broker was closed or killed, and opened again; everything in flight was requeued."""
+        if killed:  # what was handed out in the moment of death, nobody has seen
+            self._may_have_been_out.update(self._begun)
         for recipient, flight in self._flight.items():
             if killed:
                 self._lease_may_be_lost.update(flight)
