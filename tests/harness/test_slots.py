@@ -62,7 +62,7 @@ async def test_a_process_is_retired_after_its_idle_time_and_not_before() -> None
         await clock.advance(1)
         await settle()
         assert not process.warm
-        assert clock.sleepers == [], "nothing is left to wait for"
+        assert clock.sleepers == 0, "nothing is left to wait for"
 
 
 async def test_a_turn_in_between_starts_the_idle_time_anew() -> None:
