@@ -90,11 +90,29 @@ def _run_command(words: list[str]) -> int:
         result = command(*bound.args, **bound.kwargs)
     except HiveError as error:
         return _fail(common, error)
+    except BaseExceptionGroup as group:
+        error_of_ours = _first_of_ours(group)
+        if error_of_ours is None:
+            raise
+        return _fail(common, error_of_ours)
     except KeyboardInterrupt:
         from hyperhive.cli.exits import INTERRUPTED
 
         return INTERRUPTED
     return result if isinstance(result, int) and not isinstance(result, bool) else 0
+
+
+def _first_of_ours(group: BaseExceptionGroup[BaseException]) -> "HiveError | None":
+    """A command that runs tasks ends with a group; where all in it are errors on purpose, the first is the answer."""
+    from hyperhive.errors import HiveError
+
+    ours, others = group.split(HiveError)
+    if ours is None or others is not None:
+        return None
+    error: BaseException = ours
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error if isinstance(error, HiveError) else None
 
 
 def _common(arguments: "dict[str, object]") -> "Common":

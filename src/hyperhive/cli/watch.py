@@ -16,9 +16,9 @@ from hyperhive.cli.common import DEFAULTS, Common, Session
 from hyperhive.cli.frames import Fields, agent_line, hive_line
 from hyperhive.cli.link import Frames
 from hyperhive.cli.render import clock
-from hyperhive.errors import BadRequest, NotFound
+from hyperhive.errors import BadRequest, HiveUnreachable, NotFound
 from hyperhive.protocol import requests as r
-from hyperhive.protocol.replies import EventPage, LogLines
+from hyperhive.protocol.replies import EventPage, HiveStatus, LogLines
 from hyperhive.terminal import visible
 
 Follow = Annotated[bool, Parameter(name=["--follow", "-f"], negative="")]
@@ -79,10 +79,10 @@ def logs(
         common: flags of every command.
     """
     session = Session(common)
-    if name is None:
-        return _hive_log(session, session.state_dir() / "log" / "hive.log", follow=follow, lines=lines)
+    if name is None and (follow or not _reachable(session)):
+        return _hive_log(session, _log_file(session), follow=follow, lines=lines)
     live = session.dial() if follow else None
-    frames = live.subscribe(name) if live else None
+    frames = live.subscribe(name) if live and name else None
     answer = session.ask(r.Logs(name=name, lines=lines))
     if common.as_json and frames is None:
         return session.show(answer, lambda: None)
@@ -117,6 +117,20 @@ def _print_frame(session: Session, frame: Fields, words: Callable[[Fields, int],
 
 
 # --- log files ------------------------------------------------------------------------------------------------------
+
+
+def _reachable(session: Session) -> bool:
+    try:
+        return session.link is not None
+    except HiveUnreachable:
+        return False
+
+
+def _log_file(session: Session) -> Path:
+    """The log of the running hive, else of the one whose state was named."""
+    running = _reachable(session)
+    state = Path(session.ask(r.Status()).read(HiveStatus).hive.state_dir) if running else session.state_dir()
+    return state / "log" / "hive.log"
 
 
 def _hive_log(session: Session, path: Path, *, follow: bool, lines: int) -> int:

@@ -1,0 +1,77 @@
+"""The commands that run a hive: `up` in a terminal, `serve` as a service, `agent serve` for one harness in a container.
+
+What they take, and where their logs go. The work is `running`'s, which is imported when one of them runs.
+"""
+
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hyperhive.cli.common import DEFAULTS, Common, Session
+
+if TYPE_CHECKING:
+    from hyperhive.config import HiveConfig
+
+
+def up(*, runtime: str | None = None, claude: str | None = None, common: Common = DEFAULTS) -> int:
+    """Run a hive in this terminal until Ctrl-C: the manager, and every agent that you had not stopped.
+
+    Args:
+        runtime: what agents live in: auto, bwrap or process (else HYPERHIVE_RUNTIME, else hive.toml).
+        claude: the agent CLI (else HYPERHIVE_CLAUDE, else what doctor --install-cli installed, else PATH).
+        common: flags of every command.
+    """
+    from hyperhive.cli.running import run_up
+
+    session = Session(common)
+    config = _configuration(session, runtime, claude, serve=False)
+    return _logged(session, config, lambda: run_up(session, config), stream_level="WARNING")
+
+
+def serve(*, runtime: str | None = None, claude: str | None = None, common: Common = DEFAULTS) -> int:
+    """Run the hive as a service: it logs to standard error (JSON under systemd) and into its state directory.
+
+    Args:
+        runtime: what agents live in: auto, bwrap or process (else HYPERHIVE_RUNTIME, else hive.toml).
+        claude: the agent CLI (else HYPERHIVE_CLAUDE, else what doctor --install-cli installed, else PATH).
+        common: flags of every command.
+    """
+    from hyperhive.cli.running import run_serve
+
+    session = Session(common)
+    config = _configuration(session, runtime, claude, serve=True)
+    return _logged(session, config, lambda: run_serve(config), stream_level="INFO")
+
+
+def _logged(
+    session: Session, config: "HiveConfig", run: Callable[[], Coroutine[Any, Any, int]], *, stream_level: str
+) -> int:
+    """Runs it with logs in the state directory and on standard error."""
+    import anyio
+
+    from hyperhive import logs
+    from hyperhive.paths import Paths
+
+    form = "json" if session.common.as_json else logs.stream_form(sys.stderr, session.environ)
+    directory = Paths.of(config.state_dir, config.run_dir).log
+    with logs.configured(directory=directory, stream=sys.stderr, form=form, stream_level=stream_level):
+        return anyio.run(run)
+
+
+def _configuration(session: Session, runtime: str | None, claude: str | None, *, serve: bool) -> "HiveConfig":
+    """hive.toml, environment and flags, the flags winning."""
+    import msgspec
+
+    from hyperhive.config import load
+
+    common = session.common
+    config = load(
+        session.environ, serve=serve, state_dir=_absolute(common.state_dir), run_dir=_absolute(common.run_dir),
+        runtime=runtime,
+    )  # fmt: skip
+    return config if claude is None else msgspec.structs.replace(config, claude=claude)
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return None if path is None else path.absolute()
