@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import msgspec
@@ -20,10 +20,12 @@ from hyperhive.cli.render import plural
 from hyperhive.client import RemoteHive, connect
 from hyperhive.config import HiveConfig
 from hyperhive.errors import Closed, HiveError
-from hyperhive.hive import Hive
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.replies import HiveStatus
 from hyperhive.terminal import visible
+
+if TYPE_CHECKING:
+    from hyperhive.hive import Hive
 
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -32,6 +34,8 @@ Say = Callable[[str], None]
 
 async def run_up(session: Session, config: HiveConfig) -> int:
     """A hive in a terminal: says where it is and what is not isolated, shows mail and changes, until it is stopped."""
+    from hyperhive.hive import Hive
+
     with anyio.open_signal_receiver(*STOPPING, signal.SIGHUP) as signals:
         async with Hive.open(config=config) as hive, connect(hive.paths.run_dir) as client:
             status = await client.request(r.Status())
@@ -47,6 +51,8 @@ async def run_up(session: Session, config: HiveConfig) -> int:
 
 async def run_serve(config: HiveConfig) -> int:
     """A hive as a service: it says what it does in its log alone."""
+    from hyperhive.hive import Hive
+
     log: structlog.stdlib.BoundLogger = structlog.get_logger("hyperhive.serve")
     with anyio.open_signal_receiver(*STOPPING, signal.SIGHUP) as signals:
         async with Hive.open(config=config) as hive, connect(hive.paths.run_dir) as client:
@@ -59,7 +65,7 @@ async def run_serve(config: HiveConfig) -> int:
 
 
 async def stop_when_told(
-    hive: Hive, client: RemoteHive, signals: AsyncIterator[signal.Signals], say: Say
+    hive: "Hive", client: RemoteHive, signals: AsyncIterator[signal.Signals], say: Say
 ) -> None:
     """Returns when the hive is to be closed: after a first signal and the end of all turns, or a second signal."""
     await _first(client, signals, say)

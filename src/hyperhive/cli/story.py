@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import anyio.to_thread
@@ -25,13 +25,15 @@ from hyperhive.cli.render import plural
 from hyperhive.client import RemoteHive, connect
 from hyperhive.config import HiveConfig, parse_hive_file
 from hyperhive.errors import Closed, TimedOut
-from hyperhive.hive import Hive
 from hyperhive.names import MANAGER, OPERATOR
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.replies import HiveStatus, InboxRows, TurnRows
 from hyperhive.protocol.types import RECENT_MAX
 from hyperhive.terminal import visible
 from hyperhive.testing.turns import install_scripted_cli
+
+if TYPE_CHECKING:
+    from hyperhive.hive import Hive
 
 TEAM: Final = ("ada", "ben")
 HIVE_TOML: Final = f"""
@@ -97,6 +99,8 @@ def configuration(place: Path) -> HiveConfig:
 
 async def play(session: Session, config: HiveConfig, task: str, once: bool) -> int:
     """Tells the whole story; stays until Ctrl-C unless `once`. The exit code: 0 where every message was worked."""
+    from hyperhive.hive import Hive
+
     began = time.monotonic()
     live = Live(
         session.screen, quiet=session.common.as_json, stamp=lambda: f"{time.monotonic() - began:5.1f}s"
@@ -169,7 +173,7 @@ async def _all_done(client: RemoteHive) -> bool:
     return bool(agents) and all(each.view.unread == 0 and each.view.turn_state == "idle" for each in agents)
 
 
-async def _facts(hive: Hive, client: RemoteHive, seconds: float) -> Facts:
+async def _facts(hive: "Hive", client: RemoteHive, seconds: float) -> Facts:
     """What the hive's own rows say."""
     names = (OPERATOR, MANAGER, *TEAM)
     inboxes = {name: await hive.broker.recent(name, RECENT_MAX) for name in names}
