@@ -109,7 +109,16 @@ async def test_a_removed_account_is_gone_from_disk_and_its_agents_need_a_login(t
     assert state.needs_login
     assert accounts.bind("alice", "default").kind == "login"
     with pytest.raises(NotFound):
-        accounts.bind("alice", "work")
+        await accounts.remove("default")
+
+
+async def test_a_named_account_that_does_not_exist_needs_a_login_until_it_is_stored(tmp_path: Path) -> None:
+    accounts = await opened(tmp_path)
+    bound = accounts.bind("alice", "work")
+    assert (bound.state.needs_login, bound.own_login, bound.environment()) == (True, False, {})
+    await accounts.set("work", "key", Secret("x"))
+    assert not accounts.bind("alice", "work").state.needs_login
+    assert accounts.bind("alice", "work").environment() == {"ANTHROPIC_API_KEY": "x"}
 
 
 async def test_a_store_that_fails_changes_nothing(tmp_path: Path) -> None:
@@ -175,7 +184,7 @@ def test_agents_parked_together_come_back_one_after_the_other() -> None:
 async def test_every_change_is_told_once_to_waiters_and_listeners(tmp_path: Path) -> None:
     accounts = await opened(tmp_path)
     seen: list[tuple[str, bool]] = []
-    accounts.subscribe(lambda state: seen.append((state.name, state.needs_login)))
+    stop = accounts.subscribe(lambda state: seen.append((state.name, state.needs_login)))
     state = accounts.bind("alice").state
     woken = anyio.Event()
 
@@ -191,6 +200,9 @@ async def test_every_change_is_told_once_to_waiters_and_listeners(tmp_path: Path
         with anyio.fail_after(5):
             await woken.wait()
     assert seen == [("alice (own login)", True)]
+    stop()
+    state.login_landed()
+    assert len(seen) == 1
 
 
 def test_an_account_shows_its_kind_not_its_secret() -> None:

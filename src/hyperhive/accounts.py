@@ -26,6 +26,8 @@ AccountKind = Literal["key", "token"]
 
 DEFAULT = "default"
 ENV: Final = "env"
+OWN_LOGIN: Final = " (own login)"
+"""Ends the name of an account that is an agent's own; no stored account can be named so."""
 STAGGER_SECONDS = 2.0
 """Agents that were parked by one account come back this far apart."""
 
@@ -145,6 +147,11 @@ class BoundAccount:
         self.state = state
 
     @property
+    def own_login(self) -> bool:
+        """The agent logs in by itself: `hyperhive login NAME` is the way."""
+        return self.account is None and self.name.endswith(OWN_LOGIN)
+
+    @property
     def kind(self) -> Literal["key", "token", "env", "login"]:
         """How it authenticates, as `AccountView.kind` has it."""
         if self.account is None:
@@ -225,19 +232,20 @@ class Accounts:
         self.state(name).login_refused(self.state(name).generation)
 
     def bind(self, agent: str, account: str | None = None) -> BoundAccount:
-        """The account that `agent` runs under.
+        """The account that `agent` runs under now. Never fails; ask again after every change.
 
-        It is the one named; for `default` or None, where that does not exist, `env`, else its own login.
-
-        Raises:
-            NotFound: the one named (other than `default`) does not exist.
+        It is the one named; for `default` or None, where that does not exist, `env`, else its own login. An account
+        that is named and does not exist needs a login until it is stored.
         """
         if account is not None and account != DEFAULT:
-            return BoundAccount(account, self._get(account), self.state(account))
+            state = self.state(account)
+            if account not in self._accounts:
+                state.login_refused(state.generation)
+            return BoundAccount(account, self._accounts.get(account), state)
         for name in (DEFAULT, ENV):
             if name in self._accounts:
                 return BoundAccount(name, self._accounts[name], self.state(name))
-        own = f"{agent} (own login)"
+        own = f"{agent}{OWN_LOGIN}"
         return BoundAccount(own, None, self.state(own))
 
     def state(self, name: str) -> AccountState:
@@ -247,9 +255,10 @@ class Accounts:
             state.subscribe(self._tell)
         return self._states[name]
 
-    def subscribe(self, listener: Callable[[AccountState], None]) -> None:
-        """Call `listener` after each change of any account's state (it must not raise or block)."""
+    def subscribe(self, listener: Callable[[AccountState], None]) -> Callable[[], None]:
+        """Call `listener` after each change of any account (it must not raise or block); returns the way to stop."""
         self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
     def _tell(self, state: AccountState) -> None:
         for listener in tuple(self._listeners):
