@@ -31,6 +31,7 @@ LEFT_OUT: Final = frozenset({"log", "cli", "run"})
 
 _DATABASE_SUFFIX: Final = ".sqlite"
 _BESIDE_DATABASES: Final = ("-wal", "-shm", "-journal", ".lock")
+_OLD_COPY: Final = ".sqlite.before-migration-"
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,7 +154,7 @@ class _Writer:
 
     def _add(self, place: PurePosixPath, descriptor: int) -> None:
         if not _agents_own(place):
-            if place.name.endswith(_BESIDE_DATABASES):
+            if place.name.endswith(_BESIDE_DATABASES) or _OLD_COPY in place.name:
                 return
             if place.name.endswith(_DATABASE_SUFFIX):
                 self._add_database(place)

@@ -75,3 +75,33 @@ def _configuration(session: Session, runtime: str | None, claude: str | None, *,
 
 def _absolute(path: Path | None) -> Path | None:
     return None if path is None else path.absolute()
+
+
+def agent_serve(
+    name: str,
+    /,
+    *,
+    socket: Path | None = None,
+    runtime: str | None = None,
+    claude: str | None = None,
+    common: Common = DEFAULTS,
+) -> int:
+    """Run one agent's harness in this process: it dials the hive's harness socket, and again when the hive restarts.
+
+    Args:
+        name: the agent.
+        socket: its harness socket (else RUN_DIR/harness/NAME/harness.sock).
+        runtime: what its CLI lives in here: process inside a container, bwrap or process on a host.
+        claude: the agent CLI.
+        common: flags of every command.
+    """
+    from hyperhive.cli.harnessing import run_harness
+
+    session = Session(common)
+    config = _configuration(session, runtime, claude, serve=False)
+    return _logged(
+        session,
+        config,
+        lambda: run_harness(name, config, session.environ, socket=socket),
+        stream_level="INFO",
+    )
