@@ -123,9 +123,11 @@ class CoreSession:
 
     async def aclose(self) -> None:
         """Ends the session; what is under way gets no reply. Idempotent."""
+        self._end_requests()
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait([self._task])
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([self._task])
 
     # --- in ---------------------------------------------------------------------------------------------------------
 
@@ -186,11 +188,15 @@ class CoreSession:
         self._to_server.close()
         if self._on_close is not None:
             self._on_close(self)
+        self._end_requests()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("tool_session_failed agent=%s", self._actor.name, exc_info=error)
+
+    def _end_requests(self) -> None:
+        """What is under way gets no reply: an error would be taken for the call's own, and it may be made again."""
         for request in self._under_way.values():
             if not request.reply.done():
                 request.reply.set_exception(Closed("the tool session has ended"))
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("tool_session_failed agent=%s", self._actor.name, exc_info=error)
 
     async def _list_tools(
         self, ctx: Context, params: types.PaginatedRequestParams | None
