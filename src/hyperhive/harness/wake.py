@@ -6,8 +6,10 @@ that a message ends only where its own code stands. Whether the session still ha
 
 from collections.abc import Collection, Sequence
 
-from hyperhive.harness.prompts import fill
+from hyperhive.harness.prompts import fill, load
 from hyperhive.protocol.types import Delivery
+
+_TEMPLATE = load("wake")  # read at import, where blocking is no fault
 
 REDELIVERED = "[redelivered after harness restart — may already be handled]"
 
@@ -32,7 +34,7 @@ def wake_prompt(
     count = "1 message" if len(messages) == 1 else f"{len(messages)} messages"
     summary = f"Again: {count}." if again else f"You have {count}."
     sections = [_section(one, boundary, one.id in standing, interrupted_by) for one in messages]
-    return fill("wake", summary=summary, more=_more(unread), messages="\n\n".join(sections)).strip() + "\n"
+    return fill(_TEMPLATE, summary=summary, more=_more(unread), messages="\n\n".join(sections)).strip() + "\n"
 
 
 def injected_prompt(message: Delivery, *, boundary: str) -> str:

@@ -6,13 +6,13 @@ In a test: `with FakeAnthropic(scenario) as api:` and give the CLI `api.url` as 
 there GET /__log and POST /__scenario do the same. Standard library only; it never sees a real key's worth.
 
 A scenario is `{"rules": [RULE, ...], "default": STEP}`; the first rule that fits answers. A RULE may have `match`
-(regex on the last user text, <system-reminder> blocks left out), `system` (regex on the system prompt), `model`, `path`,
+(regex on the last user text, <system-reminder> blocks left out), `system` (on the system prompt), `model`, `path`,
 `nth` (the n-th request for a message, from 1), `tools` (whether the request offers any) and `times` (how often it may
 answer), and then one STEP's keys or `steps: [STEP, ...]`, indexed by how many tool results have come back since that
 text (the last step repeats). A STEP is `blocks` (a list of "plain text", {"text": ..}, {"thinking": ..} or
 {"tool": NAME, "input": {..}}), `usage` (over the computed figures), `delay` (seconds before the headers),
 `chunk_delay` (between deltas), `stop_reason`, `headers`, `cut_after` (drop the connection after so many events),
-`sse_error` (an error event inside the stream), or `error`: {"status": 529, "type": "overloaded_error", "message": ".."}.
+`sse_error` (an error event inside the stream), or `error`: {"status": 529, "type": "overloaded_error", "message": ""}.
 `{text}` and `{tool_result}` in a text are filled in from the request.
 """
 
@@ -236,11 +236,12 @@ def events_of(message: Json) -> Iterator[Json]:
 
 def _block_events(index: int, block: Json) -> Iterator[Json]:
     kind = block["type"]
-    empty: Json = {
+    empties: dict[str, Json] = {
         "text": {"text": ""},
         "thinking": {"thinking": "", "signature": ""},
         "tool_use": {"input": {}},
-    }[kind]
+    }
+    empty = empties[kind]
     yield {"type": "content_block_start", "index": index, "content_block": {**block, **empty}}
     if kind == "tool_use":
         name, field, value = "input_json_delta", "partial_json", json.dumps(block["input"])

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio.to_thread
+
 from hyperhive.agent_cli import AgentCli
 from hyperhive.clock import SYSTEM_CLOCK, Clock
 from hyperhive.config import AgentConfig
@@ -46,7 +48,7 @@ async def _greet(_: Mapping[str, object]) -> str:
 
 
 class TurnBench:
-    """One agent called alice with everything that a `TurnRunner` needs, below a directory."""
+    """One agent called alice with everything that a `TurnRunner` needs, below a directory (an absolute path)."""
 
     def __init__(
         self,
@@ -71,16 +73,10 @@ class TurnBench:
         self.events: list[AnyLiveEvent] = []
         self.states: list[TurnStateName] = []
         self.unasked: list[UnaskedTurn] = []
-        self.paths = Paths.of(directory)
+        self.paths = Paths(directory, directory / "run")
         self.runtime = ProcessRuntime(self.paths, {})
         self.name = parse_resident("alice")
         self.harness_dir = self.paths.agent_harness(self.name)
-        for place in (
-            self.harness_dir,
-            self.paths.agent_state(self.name),
-            self.paths.agent_claude(self.name),
-        ):
-            place.mkdir(parents=True, exist_ok=True)
         self._environ = dict(environ or {})
 
     @property
@@ -88,8 +84,14 @@ class TurnBench:
         """The agent's own directory, its cwd."""
         return self.paths.agent_state(self.name)
 
+    def make_directories(self) -> None:
+        """Make what a hive would have made (blocking)."""
+        for place in (self.harness_dir, self.state, self.paths.agent_claude(self.name)):
+            place.mkdir(parents=True, exist_ok=True)
+
     async def runner(self, *, new_uuid: Callable[[], str] = fresh_uuid, model: str = "haiku") -> TurnRunner:
         """A runner on this agent; a later one continues its session."""
+        await anyio.to_thread.run_sync(self.make_directories)
         await self.runtime.check()
 
         async def find_cli() -> AgentCli:
@@ -122,11 +124,12 @@ class TurnBench:
 @asynccontextmanager
 async def scripted_runner() -> AsyncIterator[TurnRunner]:
     """A runner on the scripted CLI, in a directory of its own that is removed afterwards."""
-    directory = Path(tempfile.mkdtemp(prefix="hyperhive-turns-"))
+    directory = Path(await anyio.to_thread.run_sync(lambda: tempfile.mkdtemp(prefix="hyperhive-turns-")))
     try:
-        cli = AgentCli(path=install_scripted_cli(directory / "claude"), version=SCRIPTED_VERSION)
-        bench = TurnBench(directory / "hive", cli)
+        program = await anyio.to_thread.run_sync(install_scripted_cli, directory / "claude")
+        bench = TurnBench(directory / "hive", AgentCli(path=program, version=SCRIPTED_VERSION))
         async with await bench.runner() as runner:
             yield runner
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(lambda: shutil.rmtree(directory, ignore_errors=True))

@@ -19,7 +19,7 @@ import msgspec
 from hyperhive.agent_cli import AgentCli
 from hyperhive.config import AgentConfig
 from hyperhive.errors import BadRequest, HiveError
-from hyperhive.harness.prompts import fill
+from hyperhive.harness.prompts import fill, load
 from hyperhive.ports import Box
 from hyperhive.safe_open import read_beneath
 
@@ -198,7 +198,7 @@ def _tool_name(rule: str) -> str:
 def _append_prompt(profile: Profile, box: Box) -> str:
     """The role's prompt, the operator's or manager's addition, and the agent's own notes (blocking)."""
     parts = [
-        fill(profile.role, name=profile.name, state=box.state, config=box.config, pronouns=profile.pronouns),
+        fill(load(profile.role), name=profile.name, state=box.state, config=box.config, pronouns=profile.pronouns),
         profile.config.prompt,
     ]
     try:

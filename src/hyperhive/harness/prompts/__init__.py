@@ -11,8 +11,7 @@ def load(name: str) -> str:
 
 
 def fill(template: str, /, **values: str) -> str:
-    """`template.md` with every `{key}` replaced by its value; other braces stay as they are."""
-    text = load(template)
+    """The text with every `{key}` replaced by its value; other braces stay as they are."""
     for key, value in values.items():
-        text = text.replace("{" + key + "}", value)
-    return text
+        template = template.replace("{" + key + "}", value)
+    return template
