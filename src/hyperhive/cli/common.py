@@ -55,11 +55,15 @@ class Screen:
         self.colour = out.isatty() and not plain
         self.err_colour = err.isatty() and not plain
         self.tty = out.isatty()
-        self.columns = _columns(out, environ)
+        self.columns, self.rows = _size(out, environ)
 
     def line(self, text: str = "") -> None:
         """One line of our own words; what others wrote must have gone through `visible` or `Table`."""
         self._out.write(text + "\n")
+
+    def raw(self, codes: str) -> None:
+        """Our own control codes, as they are."""
+        self._out.write(codes)
 
     def lines(self, lines: Iterable[str]) -> None:
         """Several of them."""
@@ -155,10 +159,11 @@ class Session:
         return 0
 
 
-def _columns(out: IO[str], environ: Mapping[str, str]) -> int:
-    if environ.get("COLUMNS", "").isdecimal() and int(environ["COLUMNS"]) > 0:
-        return int(environ["COLUMNS"])
+def _size(out: IO[str], environ: Mapping[str, str]) -> tuple[int, int]:
     try:
-        return os.get_terminal_size(out.fileno()).columns or 80
+        columns, rows = os.get_terminal_size(out.fileno())
     except (OSError, ValueError):
-        return 80
+        columns, rows = 0, 0
+    if environ.get("COLUMNS", "").isdecimal():
+        columns = int(environ["COLUMNS"])
+    return columns or 80, rows or 24

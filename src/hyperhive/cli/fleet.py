@@ -183,15 +183,16 @@ def _act(common: Common, request: r.Request, done: str) -> int:
 # --- printing -------------------------------------------------------------------------------------------------------
 
 
-def print_agents(session: Session, views: list[ContainerView], now: float | None = None) -> None:
-    """The fleet as a table: who needs the operator comes first."""
+def print_agents(session: Session, views: list[ContainerView], *, limit: int | None = None) -> None:
+    """The fleet as a table: who needs the operator comes first; at most `limit` of them."""
     screen = session.screen
     if not views:
         screen.line("no agents yet; create one with `hyperhive spawn NAME`")
         return
-    clock = time.time() if now is None else now
+    clock = time.time()
     order = {"needs_you": 0, "failed": 1, "working": 2, "idle": 3, "stopped": 4}
     views = sorted(views, key=lambda view: (order.get(view.state, 9), view.name != MANAGER, view.name))
+    views, more = views[:limit], len(views[limit:]) if limit is not None else 0
     states = iter([view.state for view in views])
 
     def paint(column: int, cell: str) -> str:
@@ -210,6 +211,8 @@ def print_agents(session: Session, views: list[ContainerView], now: float | None
     ]
     header = ("NAME", "STATE", "DOING", "UNREAD", "MODEL", "ISOLATION")
     screen.lines(table(header, rows, screen.columns, right=frozenset({3}), paint=paint))
+    if more:
+        screen.line(f"and {more} more")
 
 
 def doing(view: ContainerView, now: float) -> str:

@@ -1,6 +1,6 @@
 """Commands whose requests a later version of the hive serves: they send them all the same, and print the hive's word.
 
-So a newer hive answers them, and this one says `not_available`. Three need more than a request and say it themselves.
+So a newer hive answers them, and this one says `not_available`. `open` needs more than a request, and says it itself.
 """
 
 from typing import Annotated
@@ -220,21 +220,6 @@ def reload(*, common: Common = DEFAULTS) -> int:
     return _forward(common, r.Reload())
 
 
-def top(*, common: Common = DEFAULTS) -> int:
-    """Watch the agents in a live table."""
-    raise _not_here("top", "`hyperhive list` and `hyperhive events` show the same", common)
-
-
-def attach(name: str, /, *, common: Common = DEFAULTS) -> int:
-    """Watch one agent and write to it.
-
-    Args:
-        name: the agent.
-        common: flags of every command.
-    """
-    raise _not_here("attach", f"use `hyperhive events {name} -f` and `hyperhive send {name}`", common)
-
-
 def open_page(ref: str | None = None, /, *, common: Common = DEFAULTS) -> int:
     """Open the dashboard.
 
@@ -242,13 +227,8 @@ def open_page(ref: str | None = None, /, *, common: Common = DEFAULTS) -> int:
         ref: what to show there.
         common: flags of every command.
     """
-    del ref
-    raise _not_here("open", "there is no dashboard yet", common)
-
-
-def _not_here(command: str, instead: str, common: Common) -> NotAvailable:
-    del common
-    return NotAvailable(f"{command} is not available in this version", hint=instead)
+    del ref, common
+    raise NotAvailable("open is not available in this version", hint="there is no dashboard yet")
 
 
 def _forward(common: Common, request: r.Request) -> int:
