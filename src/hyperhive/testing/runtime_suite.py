@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -278,19 +279,25 @@ async def a_sweep_ends_what_was_orphaned(kit: RuntimeKit) -> None:
 async def a_sweep_spares_other_hives(kit: RuntimeKit) -> None:
     """A sweep ends nothing of another hive on this machine, nor any process of nobody's."""
     nap = new_nap()
-    async with await anyio.open_process(["/bin/sleep", nap]) as bystander:
-        other = Paths.of(kit.work / "other")
-        await anyio.to_thread.run_sync(other.make_hive)
-        theirs = await pick_runtime(kit.runtime.name, other, os.environ)
-        await anyio.to_thread.run_sync(other.make_agent, kit.agent)
-        child = await theirs.launcher(kit.agent, mounts=(), limits=ResourceLimits()).launch(
-            ["/bin/sleep", nap], ENV
-        )
+    other = Paths.of(kit.work / "other")
+    await anyio.to_thread.run_sync(other.make_hive)
+    await anyio.to_thread.run_sync(other.make_agent, kit.agent)
+    theirs = await pick_runtime(kit.runtime.name, other, os.environ)
+    launcher = theirs.launcher(kit.agent, mounts=(), limits=ResourceLimits())
+    child = await launcher.launch(["/bin/sh", "-c", f"echo ready; sleep {nap}; exit"], ENV)
+    bystander = await anyio.open_process(["/bin/sh", "-c", f"echo ready; exec sleep {nap}"])
+    try:
+        for stream in (child.stdout, bystander.stdout):
+            assert stream is not None
+            await read_until(stream, b"ready\n")
         await kit.runtime.sweep()
-        assert len(sleepers(nap)) == 2
+        assert child.returncode is None
+        assert bystander.returncode is None
+    finally:
+        bystander.kill()
+        await bystander.aclose()
         await child.aclose()
         await theirs.aclose()
-        bystander.kill()
 
 
 async def mounts_are_as_the_operator_said(kit: RuntimeKit) -> None:
@@ -425,7 +432,7 @@ RUNTIME_CASES: Final[tuple[Callable[[RuntimeKit], Awaitable[None]], ...]] = (
 
 async def _doomed_hive(kit: RuntimeKit, nap: str) -> tuple[anyio.abc.Process, int]:
     """Another process that holds a program of this hive's; returns it and the program's pid."""
-    program = f"from {__name__} import doomed; doomed()"
+    program = "from hyperhive.testing.runtime_suite import doomed; doomed()"
     arguments = [kit.runtime.name, str(kit.paths.state_dir), kit.agent, nap]
     hive = await anyio.open_process([sys.executable, "-c", program, *arguments], stderr=None)
     if hive.stdout is None:
@@ -456,3 +463,40 @@ def doomed() -> None:
 
 def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()[1])
+
+
+# --- as a program ---------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """`python -m hyperhive.testing.runtime_suite RUNTIME DIRECTORY`: runs every case, and names what failed.
+
+    For a user other than the test suite's own: it needs nothing but the library.
+    """
+    name, directory = sys.argv[1:]
+    failed = [
+        case.__name__
+        for number, case in enumerate(RUNTIME_CASES)  # a number: socket paths must be short
+        if not _passes(case, name, Path(directory) / str(number))
+    ]
+    print(f"{len(RUNTIME_CASES) - len(failed)} of {len(RUNTIME_CASES)} passed; failed: {failed}")  # noqa: T201
+    sys.exit(1 if failed else 0)
+
+
+def _passes(case: Callable[[RuntimeKit], Awaitable[None]], name: str, directory: Path) -> bool:
+    async def run() -> None:
+        async with RuntimeKit.open(name, directory) as kit:  # type: ignore[arg-type]
+            await case(kit)
+
+    directory.mkdir()
+    try:
+        anyio.run(run)
+    except Exception:  # noqa: BLE001 - supervisor: the other cases run all the same
+        print(case.__name__, file=sys.stderr)  # noqa: T201
+        traceback.print_exc()
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main()

@@ -19,7 +19,7 @@ from typing import Final, Self
 import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream, Process
 
-from hyperhive.errors import BugError, MissingPart, WorldError
+from hyperhive.errors import BugError, MissingPart, TimedOut, WorldError
 from hyperhive.lifecycle.runtimes import wrapper
 
 START_SECONDS: Final = 20.0
@@ -145,6 +145,7 @@ async def launch(plan: Plan) -> BoxedProcess:
     Raises:
         MissingPart: the program, or the box's own program, cannot be executed.
         WorldError: anything else that kept it from starting, with what it wrote to stderr.
+        TimedOut: it took longer than `START_SECONDS`, and was ended.
     """
     ours, theirs = socket.socketpair()
     ours.settimeout(0)
@@ -164,11 +165,15 @@ async def launch(plan: Plan) -> BoxedProcess:
             payload = await _await_payload(plan, process, ours)
             handle = _handle(payload)
         return BoxedProcess(process, ours, plan.mark, payload, handle)
-    except BaseException:
+    except BaseException as error:
         ours.close()
         with anyio.CancelScope(shield=True):
             if process is not None:
                 await _discard(process, plan.mark)
+        if isinstance(error, TimeoutError):
+            raise TimedOut(f"{plan.program} did not start within {START_SECONDS:.0f} s") from error
+        if isinstance(error, OSError):
+            raise WorldError(f"{plan.program} cannot be started: {error}") from error
         raise
     finally:
         theirs.close()
