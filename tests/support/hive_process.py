@@ -1,0 +1,296 @@
+"""`hyperhive up` as the operator runs it: a real process in a directory of its own, with an environment of its own.
+
+`HivePlace` is the directory and the environment, `HiveProcess` one life of the hive in it. Ready means that the hive
+said so. What it prints (`--json`: every frame of the hive's stream) is kept, and `until` waits on it. Mail is read from
+the database by a reader of our own, so that it can be looked at while no hive runs.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+from anyio.abc import Process, TaskGroup
+
+from children import MARK
+from hyperhive.client import RemoteHive, connect
+from parts import CLEAN_ENV
+from processes import Found, belonging_to, descendants, gone
+
+Json = dict[str, Any]
+
+START_SECONDS = 30.0
+END_SECONDS = 10.0
+PATIENCE_SECONDS = 45.0
+LOOK_AGAIN_SECONDS = 0.5
+"""`until` looks again after this time at the latest, whatever the hive prints."""
+
+DEFAULT_TOML = """
+backoff_seconds = 0.2
+backoff_max_seconds = 1.0
+"""
+
+
+@dataclass(frozen=True)
+class Mail:
+    """One row of the table of messages."""
+
+    id: int
+    sender: str
+    recipient: str
+    body: str
+    delivered: bool
+    acked: bool
+    attempt: int
+    tries: int
+    parked: str | None
+
+    @property
+    def way(self) -> tuple[str, str, str]:
+        return (self.sender, self.recipient, self.body)
+
+
+class HivePlace:
+    """A directory with a short path (sockets lie in it), and the environment of the hive's processes.
+
+    Args:
+        claude: the agent CLI.
+        api_url: where the stand-in of the Messages API listens.
+        toml: `hive.toml`.
+        environ: over the environment that is made here.
+    """
+
+    def __init__(
+        self,
+        claude: Path,
+        api_url: str | None = None,
+        *,
+        runtime: str = "bwrap",
+        toml: str = DEFAULT_TOML,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="hh-", dir="/tmp"))
+        self.state = self.root / "s"
+        self.run = self.root / "r"
+        self.errors = self.root / "stderr"
+        home = self.root / "home"
+        home.mkdir()
+        config = self.root / "hive.toml"
+        config.write_text(toml)
+        self.environ = {
+            **CLEAN_ENV,
+            "HOME": str(home),
+            "HYPERHIVE_CONFIG": str(config),
+            "HYPERHIVE_STATE_DIR": str(self.state),
+            "HYPERHIVE_RUN_DIR": str(self.run),
+            "HYPERHIVE_RUNTIME": runtime,
+            "HYPERHIVE_CLAUDE": str(claude),
+            "ANTHROPIC_API_KEY": "dummy-key-for-tests",
+            "CLAUDE_CODE_MAX_RETRIES": "0",
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            MARK: os.environ.get(MARK, "none"),
+            **({} if api_url is None else {"ANTHROPIC_BASE_URL": api_url}),
+            **(environ or {}),
+        }
+        self._marks = [str(self.root), *([] if api_url is None else [f"ANTHROPIC_BASE_URL={api_url}"])]
+
+    def processes(self) -> list[Found]:
+        """Whatever runs in this place."""
+        return belonging_to(self._marks)
+
+    def clis(self) -> dict[int, Found]:
+        """The agent CLIs that run here, by pid."""
+        claude = self.environ["HYPERHIVE_CLAUDE"]
+        return {
+            one.pid: one for one in self.processes() if one.argv[0] == claude and "stream-json" in one.argv
+        }
+
+    def mail(self) -> list[Mail]:
+        """Every message, in the order in which they were sent."""
+        columns = "id, sender, recipient, body, delivered_at, acked_at, attempt, tries, parked"
+        with closing(sqlite3.connect(f"file:{self.state}/hive.sqlite?mode=ro", uri=True)) as db:
+            rows = db.execute(f"SELECT {columns} FROM messages ORDER BY id").fetchall()
+        return [
+            Mail(
+                id=row[0],
+                sender=row[1],
+                recipient=row[2],
+                body=row[3],
+                delivered=row[4] is not None,
+                acked=row[5] is not None,
+                attempt=row[6],
+                tries=row[7],
+                parked=row[8],
+            )
+            for row in rows
+        ]
+
+    def integrity(self) -> str:
+        """What SQLite says of the file. `ok`, or what is wrong."""
+        with closing(sqlite3.connect(self.state / "hive.sqlite")) as db:
+            return str(db.execute("PRAGMA integrity_check").fetchone()[0])
+
+    async def nothing_left(self, seconds: float = END_SECONDS) -> None:
+        """Returns when no process of this place lives; fails where one stays."""
+        left: list[Found] = []
+        with anyio.move_on_after(seconds):
+            while left := self.processes():
+                await gone(one.pid for one in left)
+            return
+        raise AssertionError("processes that were left over:\n" + "\n".join(map(str, left)))
+
+    def remove(self) -> None:
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+@dataclass
+class HiveProcess:
+    """One life of a hive: enter it to start it; leaving it ends it, by signals where it still runs."""
+
+    place: HivePlace
+    command: tuple[str, ...] = ("up", "--json")
+    frames: list[Json] = field(default_factory=list)
+
+    _process: Process | None = None
+    _group: TaskGroup | None = None
+    _news: anyio.Event = field(default_factory=anyio.Event)
+    _ready: bool = False
+
+    async def __aenter__(self) -> Self:
+        self._group = await anyio.create_task_group().__aenter__()
+        try:
+            with self.place.errors.open("ab") as errors:
+                self._process = await anyio.open_process(
+                    [sys.executable, "-m", "hyperhive.cli", *self.command],
+                    stdin=subprocess.DEVNULL,
+                    stderr=errors,
+                    env=self.place.environ,
+                    cwd=self.place.root,
+                    start_new_session=True,
+                )
+            self._group.start_soon(self._read)
+            with anyio.fail_after(START_SECONDS):
+                await self._said(lambda: self._ready)
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._group is not None
+        try:
+            if self._process is not None and self._process.returncode is None:
+                with anyio.CancelScope(shield=True):
+                    await self._end()
+        finally:
+            self._group.cancel_scope.cancel()
+            await self._group.__aexit__(kind, error, trace)
+            if self._process is not None:
+                with anyio.CancelScope(shield=True):
+                    await self._process.aclose()
+
+    # --- its life ---------------------------------------------------------------------------------------------------
+
+    @property
+    def process(self) -> Process:
+        assert self._process is not None, "not started"
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    async def kill(self) -> None:
+        """`kill -9` of this one process; returns when neither it nor anything that it had started lives."""
+        below = descendants(self.pid)
+        os.kill(self.pid, signal.SIGKILL)
+        with anyio.fail_after(END_SECONDS):
+            await self.process.wait()
+            await gone(below)
+        await self.place.nothing_left()
+
+    async def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        self.process.terminate()
+        with anyio.fail_after(END_SECONDS):
+            return await self.process.wait()
+
+    async def _end(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+            with anyio.move_on_after(END_SECONDS / 2):
+                self.process.send_signal(number)
+                await self.process.wait()
+                return
+
+    # --- what it says -----------------------------------------------------------------------------------------------
+
+    async def until(self, true: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:
+        """Returns when `true()` holds; looks whenever the hive has said something."""
+        with anyio.move_on_after(seconds):
+            while not true():
+                with anyio.move_on_after(LOOK_AGAIN_SECONDS):
+                    await self._news.wait()
+            return
+        raise AssertionError(f"waited {seconds} s in vain; the hive's last words:\n{self.last_words()}")
+
+    async def nth_frame(self, n: int) -> None:
+        """Returns when it has said `n` more things."""
+        goal = len(self.frames) + n
+        await self._said(lambda: len(self.frames) >= goal)
+
+    def last_words(self) -> str:
+        """For the report of a failure."""
+        frames = "\n".join(json.dumps(frame)[:300] for frame in self.frames[-15:])
+        return f"{frames}\n{self.place.errors.read_text(errors='replace')[-3000:]}"
+
+    async def _said(self, true: Callable[[], bool]) -> None:
+        while not true():
+            if self.process.returncode is not None:
+                raise AssertionError(f"it ended with {self.process.returncode}:\n{self.last_words()}")
+            await self._news.wait()
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        rest = b""
+        try:
+            async for chunk in self.process.stdout:
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    self._take(line)
+        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+            pass
+        await self.process.wait()
+        self._tell()
+
+    def _take(self, line: bytes) -> None:
+        try:
+            frame: Json = json.loads(line)
+        except ValueError:
+            frame = {"kind": "text", "text": line.decode(errors="replace")}
+        self._ready = self._ready or frame.get("kind") == "ready"
+        self.frames.append(frame)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = anyio.Event()
+
+
+@asynccontextmanager
+async def running(place: HivePlace) -> AsyncIterator[tuple[HiveProcess, RemoteHive]]:
+    """One life of the hive, and a connection to it."""
+    async with HiveProcess(place) as hive, connect(place.run) as client:
+        yield hive, client
