@@ -23,7 +23,7 @@ SQLITE_IOERR_TRUNCATE = 10 | (6 << 8)
 
 _POINTER = ctypes.c_void_p
 _OPEN = ctypes.CFUNCTYPE(
-    ctypes.c_int, _POINTER, ctypes.c_char_p, _POINTER, ctypes.c_int, ctypes.POINTER(ctypes.c_int)
+    ctypes.c_int, _POINTER, _POINTER, _POINTER, ctypes.c_int, ctypes.POINTER(ctypes.c_int)
 )
 _DELETE = ctypes.CFUNCTYPE(ctypes.c_int, _POINTER, ctypes.c_char_p, ctypes.c_int)
 _WRITE = ctypes.CFUNCTYPE(ctypes.c_int, _POINTER, _POINTER, ctypes.c_int, ctypes.c_int64)
@@ -147,9 +147,10 @@ class _Shim:
     def restore(self) -> None:
         self.vfs.open, self.vfs.delete = self.originals
 
-    def _open(self, vfs: int, name: bytes | None, file: int, flags: int, out: Any) -> int:
+    def _open(self, vfs: int, name: int | None, file: int, flags: int, out: Any) -> int:
+        # The name goes on as the pointer it is: SQLite keeps it for as long as the file is open.
         code = self.open(vfs, name, file, flags, out)
-        path = Path(name.decode()) if name else None
+        path = Path(ctypes.string_at(name).decode()) if name else None
         if code == SQLITE_OK and path is not None and path.parent == self.recorder.directory:
             self.names[file] = path.name
             slot = ctypes.cast(file, ctypes.POINTER(_POINTER))
