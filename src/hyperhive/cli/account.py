@@ -5,18 +5,29 @@ hive stores it; without one it goes into the account's file, where the next hive
 """
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 from cyclopts import Parameter
 
 from hyperhive.cli.common import DEFAULTS, Common, Session
-from hyperhive.errors import BadRequest, HiveError, HiveUnreachable
+from hyperhive.cli.link import Frames
+from hyperhive.errors import BadRequest, HiveError, HiveUnreachable, TimedOut
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.replies import Login, LoginSession
 from hyperhive.terminal import visible
 
+_LANDS_WITHIN_SECONDS = 60.0
 _PROMPT = "API key, or the output of `claude setup-token` (it is not shown): "
+
+
+class _StatusFrame(msgspec.Struct):
+    """What is read of an agent's frames here; a frame of the agent CLI may hold anything under `status`."""
+
+    kind: str
+    status: object = None
 
 
 def login(
@@ -119,10 +130,33 @@ def _agent_login(session: Session, name: str, *, only_code: bool, cancel: bool) 
         if current is None or current.finished:
             return _ended(session, name, current)
         session.screen.note(f"open this page and log in: {current.url or current.output}")
-    answer = session.ask(r.LoginCode(name=name, code=_read_code(name)), timeout=120.0)
-    if session.common.as_json:
-        return session.show(answer, lambda: None)
-    return _ended(session, name, answer.read(Login).session)
+    text = _read_code(name)
+    frames = session.dial().subscribe(name)
+    answer = session.ask(r.LoginCode(name=name, code=text), timeout=120.0)
+    current = answer.read(Login).session
+    if current is not None and not current.finished:
+        _wait_until_landed(frames, name)
+    return _ended(session, name, current)
+
+
+def _wait_until_landed(frames: Frames, name: str) -> None:
+    """Returns when the agent's stream says that it is logged in.
+
+    Raises:
+        HiveError: it says that the login was given up; TimedOut: it says neither.
+    """
+    until = time.monotonic() + _LANDS_WITHIN_SECONDS
+    while True:
+        try:
+            frame = msgspec.json.decode(frames.next(until - time.monotonic()), type=_StatusFrame)
+        except TimedOut:
+            raise TimedOut(
+                f"the login of {name} has not landed yet", hint=f"hyperhive status {name}"
+            ) from None
+        if frame.kind == "status_changed" and frame.status == "online":
+            return
+        if frame.kind == "status_changed" and frame.status == "needs_login_idle":
+            raise HiveError(f"the login of {name} did not work", hint=f"try again: hyperhive login {name}")
 
 
 def _read_code(name: str) -> str:
@@ -144,10 +178,4 @@ def _ended(session: Session, name: str, ended: LoginSession | None) -> int:
         raise HiveError(
             f"the login of {name} did not work: {note}", hint=f"try again: hyperhive login {name}"
         )
-    done = ended is None or ended.finished
-    text = (
-        f"{visible(name)} is logged in"
-        if done
-        else f"the code is handed over; see `hyperhive status {visible(name)}`"
-    )
-    return session.say({"name": name, "finished": done}, text)
+    return session.say({"name": name, "finished": True}, f"{visible(name)} is logged in")

@@ -27,11 +27,11 @@ class _Moved(msgspec.Struct, rename={"sender": "from", "recipient": "to"}):
     """The frames of the hive's stream that a waiting `send` looks at, with the fields it needs."""
 
     kind: str
-    id: int | str = 0
-    state: str = ""
-    note: str | None = None
-    sender: str = ""
-    recipient: str = ""
+    id: object = None
+    state: object = None
+    note: object = None
+    sender: object = None
+    recipient: object = None
 
 
 def send(
@@ -159,8 +159,9 @@ def _until_worked(session: Session, frames: Frames, message: int, to: str, until
     answers: list[int] = []
     while True:
         frame = _next(frames, message, to, until)
-        if frame.kind == "sent" and frame.sender == to and frame.recipient == "operator":
-            answers.append(int(frame.id))
+        if frame.kind == "sent" and (frame.sender, frame.recipient) == (to, "operator"):
+            if isinstance(frame.id, int):
+                answers.append(frame.id)
         elif frame.kind == "message_state" and frame.id == message:
             if frame.state == "acked":
                 return answers

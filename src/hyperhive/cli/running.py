@@ -25,7 +25,7 @@ from hyperhive.protocol.replies import HiveStatus
 from hyperhive.terminal import visible
 
 if TYPE_CHECKING:
-    from hyperhive.hive import Hive
+    from hyperhive.host import Hive
 
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -34,7 +34,7 @@ Say = Callable[[str], None]
 
 async def run_up(session: Session, config: HiveConfig) -> int:
     """A hive in a terminal: says where it is and what is not isolated, shows mail and changes, until it is stopped."""
-    from hyperhive.hive import Hive
+    from hyperhive.host import Hive
 
     with anyio.open_signal_receiver(*STOPPING, signal.SIGHUP) as signals:
         async with Hive.open(config=config) as hive, connect(hive.paths.run_dir) as client:
@@ -51,7 +51,7 @@ async def run_up(session: Session, config: HiveConfig) -> int:
 
 async def run_serve(config: HiveConfig) -> int:
     """A hive as a service: it says what it does in its log alone."""
-    from hyperhive.hive import Hive
+    from hyperhive.host import Hive
 
     log: structlog.stdlib.BoundLogger = structlog.get_logger("hyperhive.serve")
     with anyio.open_signal_receiver(*STOPPING, signal.SIGHUP) as signals:

@@ -33,7 +33,7 @@ from hyperhive.terminal import visible
 from hyperhive.testing.turns import install_scripted_cli
 
 if TYPE_CHECKING:
-    from hyperhive.hive import Hive
+    from hyperhive.host import Hive
 
 TEAM: Final = ("ada", "ben")
 HIVE_TOML: Final = f"""
@@ -99,7 +99,7 @@ def configuration(place: Path) -> HiveConfig:
 
 async def play(session: Session, config: HiveConfig, task: str, once: bool) -> int:
     """Tells the whole story; stays until Ctrl-C unless `once`. The exit code: 0 where every message was worked."""
-    from hyperhive.hive import Hive
+    from hyperhive.host import Hive
 
     began = time.monotonic()
     live = Live(
