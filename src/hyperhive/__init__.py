@@ -12,7 +12,7 @@ _HOME = {
     "Broker": "hyperhive.broker",
     "Bus": "hyperhive.bus",
     "Delivery": "hyperhive.protocol.types",
-    "Hive": "hyperhive.hive",
+    "Hive": "hyperhive.host",
     "HiveConfig": "hyperhive.config",
     "HiveError": "hyperhive.errors",
     "InboxRow": "hyperhive.protocol.types",
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from hyperhive.config import AgentConfig, HiveConfig
     from hyperhive.errors import HiveError
     from hyperhive.harness import TurnResult, TurnRunner
-    from hyperhive.hive import Hive
+    from hyperhive.host import Hive
     from hyperhive.lifecycle import Lifecycle
     from hyperhive.protocol.types import Delivery, InboxRow, Receipt
 

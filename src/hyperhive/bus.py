@@ -139,6 +139,7 @@ class Bus(Generic[E]):
         self._kind_of = kind_of
         self._text_of = text_of
         self._subscribers: tuple[Subscription[E], ...] = ()
+        self._taps: tuple[Callable[[E], object], ...] = ()
         self._seq = 0
         self._lost = 0
 
@@ -154,7 +155,13 @@ class Bus(Generic[E]):
         self._kept.append(frame)
         for subscriber in self._subscribers:
             self._lost += subscriber.offer(frame)
+        for tap in self._taps:
+            tap(event)
         return seq
+
+    def tap(self, listener: Callable[[E], object]) -> None:
+        """Calls `listener` with every event, at once and in order; it must neither wait nor raise."""
+        self._taps = (*self._taps, listener)
 
     def subscribe(self, *, after: int | None = None) -> Subscription[E]:
         """A reader of what is published from now on.

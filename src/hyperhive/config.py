@@ -195,12 +195,7 @@ def load(
         BadConfig: with every fault of file and environment.
     """
     source = config_path(environ, serve=serve)
-    file = HiveFile()
-    if source.exists():
-        try:
-            file = parse_hive_file(source.read_text(encoding="utf-8"), str(source))
-        except (OSError, UnicodeError) as error:
-            raise BadConfig([f"{source}: cannot be read: {error}"]) from error
+    file = read_file(source)
     faults: list[str] = []
     state = state_dir or state_directory(environ, serve=serve)
     chosen = runtime or environ.get("HYPERHIVE_RUNTIME") or file.runtime
@@ -221,6 +216,20 @@ def load(
         port=int(port),
         pronouns=environ.get("HIVE_OPERATOR_PRONOUNS") or file.pronouns,
     )
+
+
+def read_file(source: Path) -> HiveFile:
+    """The file at `source`; the defaults where there is none.
+
+    Raises:
+        BadConfig: with every fault.
+    """
+    try:
+        return parse_hive_file(source.read_text(encoding="utf-8"), str(source))
+    except FileNotFoundError:
+        return HiveFile()
+    except (OSError, UnicodeError) as error:
+        raise BadConfig([f"{source}: cannot be read: {error}"]) from error
 
 
 def config_path(environ: Mapping[str, str], *, serve: bool = False) -> Path:

@@ -20,7 +20,7 @@ from hyperhive.protocol import requests as r
 from hyperhive.protocol.policy import Caller
 
 AgentLog = Callable[[AgentName, int], Awaitable[Sequence[str]]]
-Details = Callable[[AgentName | None], Sequence[p.AgentDetail]]
+Details = Callable[[AgentName | None], Awaitable[Sequence[p.AgentDetail]]]
 
 
 class HiveDesk:
@@ -65,7 +65,7 @@ class HiveDesk:
         Raises:
             NotFound: there is no agent of this name.
         """
-        details = list(self._details(name))
+        details = list(await self._details(name))
         counts = await self._broker.counts()
         dead = sum(inbox.dead for inbox in counts.values())
         info = self._info

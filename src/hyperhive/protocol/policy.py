@@ -9,7 +9,7 @@ from typing import Final, Literal
 import msgspec
 
 from hyperhive.errors import Forbidden
-from hyperhive.names import MANAGER, AgentName
+from hyperhive.names import MANAGER, OPERATOR, AgentName
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.types import Role
 
@@ -103,6 +103,11 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True):
     role: Role
     channel: str
     """How the request came in: `host`, `tools`, `harness`, `http`, `library`. For the audit."""
+
+    @classmethod
+    def operator(cls, channel: str = "host") -> "Actor":
+        """The operator, by way of `channel`."""
+        return cls(name=OPERATOR, role="operator", channel=channel)
 
     @property
     def roles(self) -> tuple[Role, ...]:

@@ -1,0 +1,121 @@
+"""What the parts know of each agent, put together for its fleet row, for `status` and for its log. Changes nothing."""
+
+from collections.abc import Callable, Sequence
+
+from hyperhive.accounts import BoundAccount
+from hyperhive.broker import Broker
+from hyperhive.config import DEFAULT_MODEL, HiveConfig
+from hyperhive.crew import Attached, Crew
+from hyperhive.errors import HiveError
+from hyperhive.lifecycle import Facts, Lifecycle
+from hyperhive.names import AgentName
+from hyperhive.protocol import replies as p
+from hyperhive.protocol.harness_line import History, Snapshot
+
+
+class FleetFacts:
+    """Facts of the agents of one hive."""
+
+    def __init__(
+        self,
+        crew: Crew,
+        broker: Broker,
+        account: Callable[[AgentName], BoundAccount],
+        config: Callable[[], HiveConfig],
+    ) -> None:
+        self._crew = crew
+        self._broker = broker
+        self._account = account
+        self._config = config
+
+    def of(self, name: AgentName) -> Facts:
+        """What the fleet row shows beside what the lifecycle knows. Returns at once."""
+        account = self._account(name)
+        model = self._config().agent(name).model or DEFAULT_MODEL
+        member = self._crew.find(name)
+        if member is None:
+            return Facts(
+                unread=self._broker.pending_now(name),
+                model=model,
+                account=account.name,
+                needs_login=account.state.needs_login,
+            )
+        gist = member.gist()
+        return Facts(
+            turn_state=gist.state,
+            turn_state_since=gist.since,
+            unread=self._broker.pending_now(name),
+            model=gist.model or model,
+            account=account.name,
+            waiting_reason=gist.reason,
+            waiting_until=gist.until,
+            needs_login=gist.needs_login or account.state.needs_login,
+            ctx_tokens=None if gist.ctx is None else gist.ctx.context_tokens,
+        )
+
+    def users(self, account: str, names: Sequence[AgentName]) -> list[AgentName]:
+        """Which of these agents run under an account."""
+        return [name for name in names if self._account(name).name == account]
+
+    async def details(self, lifecycle: Lifecycle, name: AgentName | None) -> list[p.AgentDetail]:
+        """What `status` shows of one agent, or of all.
+
+        Raises:
+            NotFound: there is no agent of this name.
+        """
+        names = lifecycle.names() if name is None else [name]
+        return [await self._detail(lifecycle, each, whole=name is not None) for each in names]
+
+    async def _detail(self, lifecycle: Lifecycle, name: AgentName, *, whole: bool) -> p.AgentDetail:
+        view = lifecycle.view(name)
+        account = self._account(name)
+        member = self._crew.find(name)
+        warnings = []
+        if account.kind != "login" and not isinstance(member, Attached):
+            warnings.append("its account's key is in its CLI's environment, where the agent can read it")
+        if isinstance(member, Attached) and not member.attached:
+            warnings.append("its harness has not reported for duty")
+        if lifecycle.runtime.unenforced:
+            warnings.append(f"limits that are not enforced here: {', '.join(lifecycle.runtime.unenforced)}")
+        snapshot = await self._snapshot(name) if whole else None
+        return p.AgentDetail(
+            view=view,
+            mounts=[f"{mount.source} -> {mount.target} ({mount.mode})" for mount in lifecycle.mounts(name)],
+            cli_version=None if snapshot is None else snapshot.cli_version,
+            warm=snapshot is not None and snapshot.warm,
+            last_error=lifecycle.last_error(name),
+            warnings=warnings,
+        )
+
+    async def _snapshot(self, name: AgentName) -> p.AgentSnapshot | None:
+        try:
+            reply = await self._crew.ask(name, Snapshot(req=0))
+        except HiveError:
+            return None
+        return reply if isinstance(reply, p.AgentSnapshot) else None
+
+    async def log(self, name: AgentName, lines: int) -> list[str]:
+        """An agent's log: what its events say in words, oldest first."""
+        reply = await self._crew.ask(name, History(req=0, limit=2000))
+        if not isinstance(reply, p.EventPage):
+            return []
+        said = [line for event in reply.events if (line := _in_words(event)) is not None]
+        return said[-lines:]
+
+
+def _in_words(event: dict[str, object]) -> str | None:
+    match event.get("kind"):
+        case "note":
+            return str(event.get("text", ""))
+        case "turn_start":
+            return f"turn {event.get('turn', '?')} starts with a message from {event.get('from')}"
+        case "turn_end":
+            how = "ended well" if event.get("ok") else "failed"
+            note = f": {event['note']}" if event.get("note") else ""
+            return f"turn {event.get('turn', '?')} {how}{note}"
+        case "status_changed":
+            return f"login: {event.get('status')}"
+        case "model_changed":
+            return f"model: {event.get('model')}"
+        case _:
+            return None

@@ -1,0 +1,265 @@
+"""`BareHive`: one host's parts, built, started and stopped in order. No policy of its own.
+
+    store ─ broker ─┐
+    accounts, CLIs ─┼─ crew (harnesses) ─ lifecycle ─ dispatcher ─ edges
+    bus ────────────┘
+
+What a request does stands in `handlers`, what an event sets off in `reactions`. Edges (sockets, tools) are handed in:
+`host.Hive` is this with the ones that ship.
+"""
+
+import logging
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+import hyperhive
+from hyperhive import config as configuration
+from hyperhive.accounts import Accounts
+from hyperhive.agent_cli import AgentClis
+from hyperhive.background import Background
+from hyperhive.broker import MIGRATIONS as MAIL_TABLES
+from hyperhive.broker import Broker, Limits
+from hyperhive.bus import Bus
+from hyperhive.clock import Clock, unix_seconds
+from hyperhive.config import HiveConfig
+from hyperhive.crew import Crew, Listener
+from hyperhive.desk import HiveDesk
+from hyperhive.eventlog import EventLogs
+from hyperhive.fleet_facts import FleetFacts
+from hyperhive.handlers import request_table
+from hyperhive.lifecycle import MIGRATIONS as AGENT_TABLES
+from hyperhive.lifecycle import Lifecycle, pick_runtime
+from hyperhive.names import AgentName
+from hyperhive.outfit import Outfitter
+from hyperhive.paths import Paths
+from hyperhive.ports import ToolServer
+from hyperhive.protocol import replies as p
+from hyperhive.protocol.codec import encode
+from hyperhive.protocol.dispatch import Dispatcher
+from hyperhive.protocol.events import AnyDashboardEvent
+from hyperhive.protocol.line import LineListener
+from hyperhive.protocol.policy import Actor
+from hyperhive.reactions import AccountWatch, Herald, purge_mail, watch_mail
+from hyperhive.store import Store
+from hyperhive.streams import HIVE, AnySource, Source, Streams
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS: Final = 3600.0
+
+
+class Edges(Listener, Protocol):
+    """The entry points of a running hive: sockets, and the tools of embedded harnesses."""
+
+    def tools(self, actor: Actor) -> ToolServer: ...
+
+    async def preload(self) -> None:
+        """Loads what is slow to load, in the background."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+OpenEdges = Callable[[Dispatcher, LineListener], Edges]
+
+
+class BareHive:
+    """The whole host but its entry points. Made by `host.Hive.open`."""
+
+    def __init__(
+        self, *, config: HiveConfig, environ: Mapping[str, str], clock: Clock, open_edges: OpenEdges
+    ) -> None:
+        self.config = config
+        self.paths = Paths.of(config.state_dir, config.run_dir)
+        self.bus: Bus[AnyDashboardEvent] = Bus()
+        self.started_at = unix_seconds(clock)
+        self._environ = environ
+        self._clock = clock
+        self._open_edges = open_edges
+        self._background = Background("hive")
+        self._logs = EventLogs()
+        self._clis = AgentClis(environ, self.paths.state_dir)
+        self._store: Store
+        self.accounts: Accounts
+        self.broker: Broker
+        self.lifecycle: Lifecycle
+        self.dispatcher: Dispatcher
+        self._edges: Edges
+        self._crew: Crew
+        self._facts: FleetFacts
+        self._closing = False
+
+    # --- coming up --------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Builds the parts, listens, and brings back every agent that the operator had not stopped.
+
+        Raises:
+            StoreLocked: another hive owns this state directory. MissingPart: the runtime does not work here.
+            PathTooLong: the run directory is too long for sockets. Otherwise as the parts do.
+        """
+        await anyio.to_thread.run_sync(self.paths.make_hive)
+        self._store = await Store.open(
+            self.paths.database, migrations=[MAIL_TABLES, AGENT_TABLES], clock=self._clock
+        )
+        try:
+            await self._build()
+            await self._go()
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.aclose()
+            raise
+
+    async def _build(self) -> None:
+        await self._background.start()
+        self.accounts = await Accounts.open(self.paths.accounts, self._environ)
+        runtime = await pick_runtime(self.config.runtime, self.paths, self._environ)
+        self.broker = Broker(
+            store=self._store,
+            clock=self._clock,
+            limits=Limits(dead_after=self.config.file.dead_after),
+            directory=lambda name: self.lifecycle.exists(name),
+            bus=self.bus,
+        )
+        await self.broker.start()
+        outfitter = Outfitter(
+            config=lambda: self.config,
+            paths=self.paths,
+            accounts=self.accounts,
+            clis=self._clis,
+            logs=self._logs,
+            environ=self._environ,
+            clock=self._clock,
+            launcher=lambda name: self.lifecycle.launcher(name),
+            dispatch=lambda actor, request: self.dispatcher.dispatch(actor, request),
+            tools=lambda actor: self._edges.tools(actor),
+        )
+        self._crew = Crew(
+            paths=self.paths,
+            background=self._background,
+            make=outfitter.harness,
+            own_process=lambda name: self.config.agent(name).harness == "own",
+            touch=lambda name: self.lifecycle.touch(name),
+        )
+        self._facts = FleetFacts(self._crew, self.broker, outfitter.account, lambda: self.config)
+        herald = Herald(self.broker)
+        self.lifecycle = Lifecycle(
+            store=self._store,
+            paths=self.paths,
+            runtime=runtime,
+            harnesses=self._crew,
+            bus=self.bus,
+            clock=self._clock,
+            config_of=lambda name: self.config.agent(name),
+            facts_of=self._facts.of,
+            tell=herald.tell,
+            forget=lambda name: purge_mail(self.broker, name),
+            drain_seconds=self.config.file.drain_seconds,
+        )
+        AccountWatch(self.accounts, herald, self._background, self._users, self.lifecycle.touch)
+        desk = HiveDesk(
+            info=self._info(runtime.name, runtime.cautions),
+            pronouns=lambda: self.config.pronouns,
+            log_file=self.paths.log / "hive.log",
+            broker=self.broker,
+            accounts=self.accounts,
+            details=lambda name: self._facts.details(self.lifecycle, name),
+            agent_log=self._facts.log,
+            users=self._users,
+            reread=self.reload,
+        )
+        streams = Streams(secrets.token_hex(4), self._find_stream)
+        table = request_table(self.broker, self.lifecycle, self._crew, desk)
+        self.dispatcher = Dispatcher(table, streams.open)
+        self._edges = self._open_edges(self.dispatcher, self._crew)
+        self._crew.serve_on(self._edges)
+        self._background.spawn(outfitter.run, "slots")
+
+    async def _go(self) -> None:
+        await self.lifecycle.start_up()
+        await self.lifecycle.ensure_manager()
+        await self._edges.listen(self.paths.host_socket, Actor.operator())
+        await self.lifecycle.start_all()
+        self._background.spawn(
+            lambda: watch_mail(self.bus, self.lifecycle.touch, self.lifecycle.names), "watch mail"
+        )
+        self._background.spawn(self._sweep, "sweep")
+        self._background.spawn(self._edges.preload, "preload")
+        log.info("hive_started agents=%s", len(self.lifecycle.names()))
+
+    # --- while it runs ----------------------------------------------------------------------------------------------
+
+    async def reload(self) -> str:
+        """Reads `hive.toml` again; returns what that means for the running agents.
+
+        Raises:
+            BadConfig: it is invalid; the old one stays in force.
+        """
+        if self.config.source is None:
+            return "there is no configuration file"
+        file = await anyio.to_thread.run_sync(configuration.read_file, self.config.source)
+        self.config = msgspec.structs.replace(self.config, file=file)
+        self._clis.refresh()
+        for name in self.lifecycle.names():
+            self.lifecycle.touch(name)
+            self._crew.config_changed(name)
+        return "the configuration is in force; an agent's own settings from its next turn on"
+
+    def _users(self, account: str) -> list[AgentName]:
+        return self._facts.users(account, self.lifecycle.names())
+
+    def _find_stream(self, name: str) -> AnySource | None:
+        if name == HIVE:
+            return Source(self.bus, lambda frame: encode(msgspec.structs.replace(frame.event, seq=frame.seq)))
+        member = self._crew.find(name)
+        return None if member is None else member.source
+
+    def _info(self, runtime: str, cautions: "tuple[str, ...] | list[str]") -> p.HiveInfo:
+        return p.HiveInfo(
+            revision=hyperhive.__version__,
+            runtime=runtime,
+            started_at=self.started_at,
+            pid=os.getpid(),
+            state_dir=str(self.paths.state_dir),
+            run_dir=str(self.paths.run_dir),
+            warnings=list(cautions),
+        )
+
+    async def _sweep(self) -> None:
+        """Retention, hourly."""
+        while True:
+            await self._clock.sleep(SWEEP_SECONDS)
+            removed = await self.broker.vacuum()
+            log.info("mail_swept removed=%s", removed)
+
+    # --- going down -------------------------------------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """Returns when every running turn has ended; none starts any more. `aclose` hurries it."""
+        self._crew.core_is_leaving = True
+        await self.lifecycle.shutdown()
+
+    async def aclose(self) -> None:
+        """Ends everything, running turns at once (their messages come again). From any task, any number of times."""
+        if self._closing:
+            return
+        self._closing = True
+        with anyio.CancelScope(shield=True):
+            if hasattr(self, "lifecycle"):
+                self._crew.core_is_leaving = True
+                await self.lifecycle.aclose()
+                await self.lifecycle.runtime.aclose()
+            if hasattr(self, "_edges"):
+                await self._edges.aclose()
+            await self._background.aclose()
+            await self._logs.aclose()
+            if hasattr(self, "broker"):
+                await self.broker.aclose()
+            await self._store.aclose()
+            log.info("hive_stopped")
