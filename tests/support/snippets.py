@@ -70,7 +70,8 @@ def run_examples(test: doctest.DocTest) -> None:
     checker = doctest.OutputChecker()
     with asyncio.Runner() as loop:
         for example in test.examples:
-            where = f"{test.filename}:{(test.lineno or 0) + example.lineno + 1}"
+            # No path of the package: the example is a user's code, and may block its own loop.
+            where = f"<{test.name}:{(test.lineno or 0) + example.lineno + 1}>"
             got = run(example.source, where, space, loop, "single")
             options = OPTIONS | sum(flag for flag, on in example.options.items() if on)
             if not checker.check_output(example.want, got, options):
