@@ -243,6 +243,7 @@ async def test_interrupt_mail_ends_the_turn_runs_first_and_the_interrupted_comes
         turn.end()
         turn = await bob.runner.next_turn()
         assert (turn.ids, turn.messages[0].redelivered) == ([slow], True)
+        assert turn.interruption == f"message {stop} from operator"
         turn.end()
         turn = await bob.runner.next_turn()
         assert (turn.ids, turn.messages[0].redelivered) == ([taken], True)

@@ -25,10 +25,13 @@ LIMIT = 5.0
 class Turn:
     """A turn that was started: what it was given, and the way to end it."""
 
-    def __init__(self, messages: Sequence[Delivery], unread: int, number: int) -> None:
+    def __init__(
+        self, messages: Sequence[Delivery], unread: int, number: int, interruption: str | None
+    ) -> None:
         self.messages = list(messages)
         self.unread = unread
         self.number = number
+        self.interruption = interruption
         self.injected: list[Delivery] = []
         self.interrupted_by: str | None = None
         self.happened = anyio.Event()
@@ -69,25 +72,29 @@ class HandRunner:
         self._given: Turn | None = None
         self._started = anyio.Event()
 
-    async def run(self, messages: Sequence[Delivery], *, unread: int = 0, turn: int = 0) -> TurnResult:
+    async def run(
+        self, messages: Sequence[Delivery], *, unread: int = 0, turn: int = 0, interruption: str | None = None
+    ) -> TurnResult:
         if self.fault is not None:
             raise self.fault
         assert self.current is None, "two turns at once"
-        self.current = Turn(messages, unread, turn)
+        self.current = Turn(messages, unread, turn, interruption)
         self._started.set()
         try:
             return await self.current.result()
         finally:
             self.current = None
 
-    def inject(self, delivery: Delivery) -> bool:
+    async def inject(self, delivery: Delivery) -> bool:
+        await checkpoint()
         if self.current is None or not self.takes:
             return False
         self.current.injected.append(delivery)
         self.current.happened.set()
         return True
 
-    def interrupt(self, reason: str) -> bool:
+    async def interrupt(self, reason: str) -> bool:
+        await checkpoint()
         if self.current is None:
             return False
         self.current.interrupted_by = reason

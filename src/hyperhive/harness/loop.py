@@ -40,14 +40,16 @@ CORE_RETRY_SECONDS = 5.0
 class Runner(WarmProcess, Protocol):
     """What the loop needs of a `TurnRunner`."""
 
-    async def run(self, messages: Sequence[Delivery], *, unread: int = 0, turn: int = 0) -> TurnResult: ...
+    async def run(
+        self, messages: Sequence[Delivery], *, unread: int = 0, turn: int = 0, interruption: str | None = None
+    ) -> TurnResult: ...
 
-    def inject(self, delivery: Delivery) -> bool:
+    async def inject(self, delivery: Delivery) -> bool:
         """Hand a message to the running turn. False: there is none that could take it now."""
         ...
 
-    def interrupt(self, reason: str) -> bool:
-        """End the running turn; its result says `interrupted`, and its messages' next prompt names `reason`."""
+    async def interrupt(self, reason: str) -> bool:
+        """End the running turn; its result says `interrupted`. False: there is none."""
         ...
 
 
@@ -100,7 +102,10 @@ class TurnLoop:
         self._in_hand: list[Delivery] = []  # popped, and given to no turn yet
         self._fresh: set[int] = set()  # requeued unseen: their redelivered mark would be untrue
         self._urgent_next = False
-        self._gave_way = False
+        self._interruption: str | None = None
+        self._interrupted: dict[int, str] = {}
+        self._more = anyio.Event()
+        self._hurry = anyio.Event()
         self._unasked: UnaskedTurn | None = None
         self._changes = 0
         self._seen_changes = 0
@@ -128,8 +133,8 @@ class TurnLoop:
 
     def ready_for_more(self) -> None:
         """The runner has come to a state in which it may take more mail into its turn."""
-        if self._in_turn and not self._gave_way:
-            self._hand_over()
+        if self._in_hand and self._in_turn:
+            self._more.set()
 
     def unasked(self, turn: UnaskedTurn) -> None:
         """The CLI ran a turn by itself; what it took is settled at the next boundary."""
@@ -139,10 +144,10 @@ class TurnLoop:
     def drain(self, *, now: bool) -> None:
         """Start no other turn; `run` returns once the running one has ended (`now`: it is interrupted)."""
         self._draining = True
+        if now:
+            self._hurry.set()
         self._wake.set()
         self._stop_waiting()
-        if now and self._in_turn:
-            self._runner.interrupt("the hive stops")
 
     def _stop_waiting(self) -> None:
         if self._idle_wait is not None:
@@ -223,12 +228,19 @@ class TurnLoop:
 
     async def _run_watched(self, message: Delivery, unread: Reply, number: int) -> TurnResult:
         """The turn, with an eye on more urgent mail."""
-        self._gave_way = False
+        self._interruption = None
         async with anyio.create_task_group() as group:
             group.start_soon(self._watch_urgent)
+            group.start_soon(self._hand_over)
+            group.start_soon(self._end_when_hurried)
             try:
                 waiting = unread.unread if isinstance(unread, Unread) else 0
-                result = await self._runner.run([message], unread=waiting, turn=number)
+                result = await self._runner.run(
+                    [message],
+                    unread=waiting,
+                    turn=number,
+                    interruption=self._interrupted.pop(message.id, None),
+                )
             except HiveError as error:
                 park = str(error) if isinstance(error, MissingPart) else None
                 result = self._not_run(message, str(error), park=park)
@@ -261,17 +273,26 @@ class TurnLoop:
             for one in urgent:
                 # Once only: two messages that interrupt each other for ever would be no progress.
                 if one.urgency == "interrupt" and not one.redelivered:
-                    self._gave_way = self._runner.interrupt(f"message {one.id} from {one.sender}")
+                    self._interruption = f"message {one.id} from {one.sender}"
+                    if not await self._runner.interrupt(self._interruption):
+                        self._interruption = None
                     return
-            self._hand_over()
+            self._more.set()
 
-    def _hand_over(self) -> None:
-        """Give the running turn the `soon` mail in hand, as far as it takes it now. What failed before goes alone."""
-        for one in [one for one in self._in_hand if one.urgency == "soon" and not one.redelivered]:
-            if not self._runner.inject(one):
-                return
-            self._in_hand.remove(one)
-            self._fresh.discard(one.id)
+    async def _hand_over(self) -> None:
+        """Give the running turn the `soon` mail in hand, when it takes it. What failed before goes alone."""
+        while True:
+            for one in [one for one in self._in_hand if one.urgency == "soon" and not one.redelivered]:
+                if self._interruption is not None or not await self._runner.inject(one):
+                    break
+                self._in_hand.remove(one)
+                self._fresh.discard(one.id)
+            self._more = anyio.Event()
+            await self._more.wait()
+
+    async def _end_when_hurried(self) -> None:
+        await self._hurry.wait()
+        await self._runner.interrupt("the hive stops")
 
     # --- settling ---------------------------------------------------------------------------------------------------
 
@@ -295,6 +316,8 @@ class TurnLoop:
             if result.blame and result.pending:
                 reason = f"{result.kind}: {result.note}" if result.note else result.kind
                 await self._ask(RequeueInflight(ids=list(result.pending), blame=reason[:1000]))
+            if self._interruption is not None:
+                self._interrupted.update(dict.fromkeys(result.pending, self._interruption))
             await self._requeue()
 
     async def _requeue(self) -> None:
@@ -324,7 +347,7 @@ class TurnLoop:
 
     async def _after(self, result: TurnResult) -> None:
         """Nothing after a turn that ended well, was cancelled or gave way; else note why, and wait."""
-        gave_way = self._gave_way or self._draining
+        gave_way = self._interruption is not None or self._draining
         if result.ok or result.kind == "cancelled":
             self._backoff.reset()
         elif result.kind == "needs_login":
