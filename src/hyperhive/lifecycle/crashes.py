@@ -35,5 +35,5 @@ class Crashes(msgspec.Struct, frozen=True):
 
     def failed(self) -> tuple["Crashes", float]:
         """It is a crash loop, or it could not even be started."""
-        pause = min(RETRY_SECONDS * 2.0**self.failures, RETRY_MAX_SECONDS)
+        pause = min(RETRY_SECONDS * 2.0 ** min(self.failures, 16), RETRY_MAX_SECONDS)
         return Crashes(self.times, self.failures + 1), pause

@@ -45,7 +45,7 @@ class RuntimeKit:
     @asynccontextmanager
     async def open(cls, name: RuntimeName, directory: Path) -> AsyncIterator["RuntimeKit"]:
         """A kit in an empty directory; leaves no process behind."""
-        paths = Paths.of(directory / "hive")
+        paths = await anyio.to_thread.run_sync(Paths.of, directory / "hive")
         await anyio.to_thread.run_sync(paths.make_hive)
         work = anyio.Path(directory / "work")
         await work.mkdir()

@@ -61,10 +61,18 @@ class Cgroups:
                 if _makes(home):
                     homes[controller] = home
         if homes:
-            return cls(homes, unified=False)
-        if "" in mounts and "" in own:
-            return cls(_delegated(mounts[""] / own[""].lstrip("/"), hive), unified=True)
-        return cls({}, unified=False)
+            found = cls(homes, unified=False)
+        elif "" in mounts and "" in own:
+            found = cls(_delegated(mounts[""] / own[""].lstrip("/"), hive), unified=True)
+        else:
+            return cls({}, unified=False)
+        try:
+            found.prepare(".probe", ResourceLimits())  # a means that was not tried does not count
+        except OSError:
+            return cls({}, unified=False)
+        finally:
+            found.remove(".probe")
+        return found
 
     @property
     def enforced(self) -> list[str]:

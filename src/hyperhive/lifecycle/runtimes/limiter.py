@@ -10,10 +10,15 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import anyio
+import anyio.to_thread
 
+from hyperhive.errors import WorldError
 from hyperhive.lifecycle.runtimes.cgroups import CONTROLLERS, Cgroups, ResourceLimits
+
+PROOF_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,43 +59,53 @@ class Limiter:
         """What the next launch of this agent needs; makes its groups.
 
         Raises:
-            OSError: the groups cannot be made (any more).
+            WorldError: the groups cannot be made any more.
         """
         rlimits = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, limits.disk)]
         if "memory" in self.unenforced:
             rlimits.append((resource.RLIMIT_DATA, limits.memory))
         prefix = (*self.scope, *_properties(limits), "--") if self.scope else ()
-        return Fence(prefix, tuple(self.cgroups.prepare(agent, limits)), tuple(rlimits))
+        try:
+            joins = self.cgroups.prepare(agent, limits)
+        except OSError as error:
+            raise WorldError(f"the control groups of {agent} cannot be made: {error}") from error
+        return Fence(prefix, tuple(joins), tuple(rlimits))
 
     def release(self, agent: str) -> None:
         """Kills what is left in the agent's groups and removes them. Blocks. Idempotent."""
         self.cgroups.remove(agent)
 
 
-async def _scope(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The command that runs another in a scope of its own, if systemd is here and lets us."""
-    command = await anyio.to_thread.run_sync(_scope_command, environ)
+async def _scope(environ: Mapping[str, str], root: Path = Path("/")) -> tuple[str, ...]:
+    """The command that runs another in a scope of its own, if systemd is here and lets us.
+
+    Tried out as it will be used: the program must find itself in a scope, with a descriptor of ours open.
+    """
+    command = await anyio.to_thread.run_sync(_scope_command, environ, root)
     if not command:
         return ()
-    proof = [*command, *_properties(ResourceLimits()), "--", "/bin/cat", "/proc/self/cgroup"]
-    with anyio.move_on_after(5.0):
-        done = await anyio.run_process(proof, check=False)
-        if done.returncode == 0 and b".scope" in done.stdout:
-            return command
-    return ()
+    proof = os.memfd_create("proof")
+    try:
+        script = ("/bin/sh", "-c", f"exec cat /proc/self/cgroup > /proc/self/fd/{proof}")
+        with anyio.move_on_after(PROOF_SECONDS):
+            await anyio.run_process(
+                [*command, *_properties(ResourceLimits()), "--", *script], check=False, pass_fds=[proof]
+            )
+        seen = await anyio.to_thread.run_sync(os.pread, proof, 65536, 0)
+    finally:
+        os.close(proof)
+    return command if b".scope" in seen else ()
 
 
-def _scope_command(environ: Mapping[str, str]) -> tuple[str, ...]:
+def _scope_command(environ: Mapping[str, str], root: Path) -> tuple[str, ...]:
     program = shutil.which("systemd-run", path=environ.get("PATH"))
-    root = os.geteuid() == 0
-    managed = (
-        Path("/run/systemd/system")
-        if root
-        else Path(environ.get("XDG_RUNTIME_DIR") or "/nonexistent", "systemd")
-    )
+    if os.geteuid() == 0:
+        manager, managed = "--system", root / "run/systemd/system"
+    else:
+        manager, managed = "--user", Path(environ.get("XDG_RUNTIME_DIR") or "/nonexistent") / "systemd"
     if program is None or not managed.is_dir():
         return ()
-    return (program, "--system" if root else "--user", "--scope", "--quiet", "--collect")
+    return (program, manager, "--scope", "--quiet", "--collect")
 
 
 def _properties(limits: ResourceLimits) -> tuple[str, ...]:
