@@ -19,6 +19,7 @@ from hyperhive.protocol.types import (
     TransientName,
     TurnStateName,
     WaitingReason,
+    always,
 )
 
 # --- HelperEvent: JSON in the body of a message from `system` -------------------------------------------------------
@@ -97,8 +98,8 @@ class QuestionAsked(HelperEvent, frozen=True, kw_only=True, tag="question_asked"
     id: int
     asker: str
     question: str
-    options: tuple[str, ...] = ()
-    multi: bool = False
+    options: tuple[str, ...] = always(())
+    multi: bool = always(value=False)
 
 
 class QuestionAnswered(HelperEvent, frozen=True, kw_only=True, tag="question_answered"):
@@ -250,7 +251,7 @@ class Sent(
     recipient: str
     body: str
     at: int
-    file_refs: tuple[FileRef, ...] = ()
+    file_refs: tuple[FileRef, ...] = always(())
     cut: bool = False
 
 
@@ -264,7 +265,7 @@ class Delivered(
     recipient: str
     body: str
     at: int
-    file_refs: tuple[FileRef, ...] = ()
+    file_refs: tuple[FileRef, ...] = always(())
     cut: bool = False
 
 
@@ -303,8 +304,8 @@ class QuestionAdded(DashboardEvent, frozen=True, kw_only=True, tag="question_add
     asker: str
     target: str
     question: str
-    options: tuple[str, ...] = ()
-    multi: bool = False
+    options: tuple[str, ...] = always(())
+    multi: bool = always(value=False)
     tool: ToolCall | None = None
     asked_at: int
     expires_at: int | None = None

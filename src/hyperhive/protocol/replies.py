@@ -23,6 +23,7 @@ from hyperhive.protocol.types import (
     TurnRow,
     TurnStateName,
     Wire,
+    always,
 )
 
 
@@ -139,8 +140,8 @@ class Question(Wire, frozen=True, kw_only=True):
     asker: str
     target: str
     question: str
-    options: tuple[str, ...] = ()
-    multi: bool = False
+    options: tuple[str, ...] = always(())
+    multi: bool = always(value=False)
     tool: ToolCall | None = None
     asked_at: int
     expires_at: int | None = None
@@ -231,8 +232,8 @@ class LoginSession(Wire, frozen=True, kw_only=True):
     """A login in progress, or how the last one ended."""
 
     url: str | None = None
-    output: str = ""
-    finished: bool = False
+    output: str = always("")
+    finished: bool = always(value=False)
     exit_note: str | None = None
 
 

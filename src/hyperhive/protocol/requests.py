@@ -27,6 +27,11 @@ Limit = Annotated[int, Meta(ge=1, le=2000)]
 Window = Literal["24h", "7d", "30d"]
 
 
+def _capped(least: int, most: float) -> Meta:
+    """A number's bounds, of which the upper one is shown but not insisted on."""
+    return Meta(ge=least, extra_json_schema={"maximum": most})
+
+
 class Request(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="cmd"
 ):
@@ -48,11 +53,17 @@ class Send(Request, frozen=True, kw_only=True, tag="send"):
 
 
 class Recv(Request, frozen=True, kw_only=True, tag="recv"):
-    """Take the next messages of one's own inbox, waiting for the first one."""
+    """Take the next messages of one's own inbox, waiting for the first one. More than the caps is cut to them."""
 
-    wait_seconds: Annotated[float, Meta(ge=0, le=RECV_WAIT_MAX_SECONDS)] = RECV_WAIT_DEFAULT_SECONDS
-    max: Annotated[int, Meta(ge=1, le=RECV_MAX)] = 1
+    wait_seconds: Annotated[float, _capped(0, RECV_WAIT_MAX_SECONDS)] = RECV_WAIT_DEFAULT_SECONDS
+    max: Annotated[int, _capped(1, RECV_MAX)] = 1
     min_urgency: Urgency | None = None
+
+    def __post_init__(self) -> None:
+        if self.max > RECV_MAX:
+            msgspec.structs.force_setattr(self, "max", RECV_MAX)
+        if self.wait_seconds > RECV_WAIT_MAX_SECONDS:
+            msgspec.structs.force_setattr(self, "wait_seconds", RECV_WAIT_MAX_SECONDS)
 
 
 class Status(Request, frozen=True, kw_only=True, tag="status"):
@@ -62,9 +73,13 @@ class Status(Request, frozen=True, kw_only=True, tag="status"):
 
 
 class Recent(Request, frozen=True, kw_only=True, tag="recent"):
-    """The newest messages of one's own inbox, newest first. Delivers nothing."""
+    """The newest messages of one's own inbox, newest first. Delivers nothing. More than the cap is cut to it."""
 
-    limit: Annotated[int, Meta(ge=1, le=RECENT_MAX)] = 30
+    limit: Annotated[int, _capped(1, RECENT_MAX)] = 30
+
+    def __post_init__(self) -> None:
+        if self.limit > RECENT_MAX:
+            msgspec.structs.force_setattr(self, "limit", RECENT_MAX)
 
 
 class AckTurn(Request, frozen=True, kw_only=True, tag="ack_turn"):

@@ -4,7 +4,7 @@ Plain frozen structs with the names of the wire; times are unix seconds (integer
 Nothing here behaves.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -31,6 +31,15 @@ RECV_WAIT_DEFAULT_SECONDS = 30.0
 RECV_WAIT_MAX_SECONDS = 180.0
 RECV_MAX = 32
 RECENT_MAX = 100
+
+
+V = TypeVar("V")
+
+
+def always(value: V) -> V:
+    """A field's default that is written out, too: for fields that the wire promises to be there."""
+    default: V = msgspec.field(default_factory=lambda: value)
+    return default
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
