@@ -34,6 +34,7 @@ MAY_BLOCK: list[tuple[str, str, set[str]]] = [
     ("io.BufferedWriter.write", "logging/__init__.py", {"emit", "handleError"}),
     # once, when a hive is opened and serves nothing yet
     ("os.path.abspath", "hyperhive/paths.py", {"of"}),
+    ("os.stat", "hyperhive/paths.py", {"of"}),
     ("os.readlink", "hyperhive/paths.py", {"of"}),
 ]
 

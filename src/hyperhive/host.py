@@ -65,9 +65,9 @@ class Hive(BareHive):
     ...     async with Hive.open(state_dir=tempfile.mkdtemp(), runtime="process", environ={}) as hive:
     ...         await hive.lifecycle.spawn("alice")
     ...         receipt = await hive.broker.send("operator", "alice", "hello")
-    ...         print(hive.lifecycle.names(), receipt.id)
+    ...         print(hive.lifecycle.names(), receipt.duplicate)
     >>> anyio.run(main)
-    ['manager', 'alice'] 1
+    ['manager', 'alice'] False
     """
 
     @classmethod
