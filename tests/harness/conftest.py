@@ -33,9 +33,14 @@ async def real(request: pytest.FixtureRequest, tmp_path: Path, api: FakeAnthropi
 
 
 @pytest.fixture
-async def scripted(tmp_path: Path) -> AsyncIterator[Benches]:
+def scripted_cli(tmp_path: Path) -> AgentCli:
+    """The scripted CLI as a program."""
+    return AgentCli(path=install_scripted_cli(tmp_path / "claude"), version=SCRIPTED_VERSION)
+
+
+@pytest.fixture
+async def scripted(tmp_path: Path, scripted_cli: AgentCli) -> AsyncIterator[Benches]:
     """Benches on the scripted CLI."""
-    cli = AgentCli(path=install_scripted_cli(tmp_path / "claude"), version=SCRIPTED_VERSION)
-    benches = Benches(tmp_path, cli, None)
+    benches = Benches(tmp_path, scripted_cli, None)
     yield benches
     await benches.aclose()

@@ -15,7 +15,7 @@ from hyperhive.protocol.types import Delivery, TokenUsage
 from hyperhive.testing.fake_anthropic import FakeAnthropic, error, tool_turn
 from hyperhive.testing.tools import LocalTools
 from hyperhive.testing.turns import message
-from turn_tools import Benches, frames, notes, told, tool_is_open, until
+from turn_tools import Benches, frames, gone, notes, told, tool_is_open, until
 
 WITH_BASH = AgentConfig(tools=Tools(allow=("Bash", "Read")))
 TOO_LONG = error(400, "invalid_request_error", "prompt is too long: 250000 tokens > 200000 maximum")[
@@ -58,8 +58,7 @@ async def test_turns_run_warm_and_are_acked_by_their_own_result(real: Benches, a
     assert runner.retirable
     await runner.retire()
     assert (runner.warm, runner.pid) == (False, None)
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+    assert gone(pid)
     assert (await runner.run([message(4, "hello again")])).ok
     assert "hello 1" in told(api), "the session is continued"
 

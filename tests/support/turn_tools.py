@@ -101,3 +101,11 @@ async def tool_is_open(bench: TurnBench, name: str) -> None:
 def told(api: FakeAnthropic) -> str:
     """All that the model was told in the newest request."""
     return str(api.requests[-1]["body"]["messages"])
+
+
+def gone(pid: int) -> bool:
+    """Whether the process has ended (one that only waits to be reaped has)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1] == b"Z"
+    except FileNotFoundError:
+        return True

@@ -229,7 +229,7 @@ class Ledger:
         else:
             covered = frozenset(self._echoed) & self._attempts.keys()
             compaction = not unasked and not covered
-        failed = frame.is_error is not False
+        failed = frame.is_error is True
         ours = bool(covered) or (failed and not named and not unasked)
         good = is_good(frame) and bool(covered)
         return Settlement(

@@ -222,7 +222,7 @@ class TurnMachine:
         return self._noise > self.timing.noise_bytes
 
     def _when_to_be_resumed(self, _: Event) -> bool:
-        return self._resume
+        return self._resume and self.ledger.has_turn
 
     # --- what happens: starting ---------------------------------------------------------------------------------
 
@@ -246,6 +246,8 @@ class TurnMachine:
     def _do_launch_again(self, _: Event) -> None:
         self._forget_process()
         self._stuck_before = True
+        self._resume = False
+        self._decided = None
         self.ledger.retry(in_session=False)
         self._act(Note("the agent CLI was stuck and has been ended; it is started again once"))
         self._do_launch(_)

@@ -202,7 +202,7 @@ def directives_of(text: str) -> list[tuple[str, str]]:
     """The directives of a text; a `call`'s JSON may hold further ones, for whoever it is sent to."""
     found = []
     at = 0
-    while opening := re.compile(r"\[\[([a-z-]+) ?").search(text, at):
+    while opening := re.compile(r"\[\[([a-z0-9-]+) ?").search(text, at):
         name, start = opening[1], opening.end()
         end = text.find("]]", start)
         brace = text.find("{", start, end if name == "call" else start)
@@ -237,6 +237,12 @@ def open_tool(cli: ScriptedCli, seconds: str) -> None:
     cli.open_tool("Bash", {"command": f"sleep {seconds}"}, call_id)
     cli.pause(float(seconds))
     cli.close_tool(call_id, "", failed=False)
+
+
+def deaf_tool(cli: ScriptedCli, _argument: str) -> None:
+    """A tool is open, and the CLI itself hangs."""
+    cli.open_tool("Bash", {"command": "true"}, f"toolu_{uuid.uuid4().hex[:12]}")
+    hang(cli, "")
 
 
 def rubbish(cli: ScriptedCli, _argument: str) -> None:
@@ -335,6 +341,7 @@ MISBEHAVIOURS: dict[str, Callable[[ScriptedCli, str], Any]] = {
     "open-tool": open_tool,
     "sleep": lambda cli, seconds: cli.pause(float(seconds)),
     "slow": slow,
+    "deaf-tool": deaf_tool,
     "rubbish": rubbish,
     "flood-frames": flood_frames,
     "flood-noise": flood_noise,
