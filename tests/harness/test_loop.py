@@ -16,7 +16,7 @@ from hyperhive.accounts import STAGGER_SECONDS
 from hyperhive.errors import Closed, HiveError, MissingPart, StoreFailed
 from hyperhive.harness.turns import UnaskedTurn
 from hyperhive.protocol.requests import AckTurn, Request
-from loops import LIMIT, Rig, rig, rigs
+from loops import LIMIT, Rig, Turn, rig, rigs
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -582,18 +582,7 @@ def test_whatever_turns_do_every_message_ends_in_a_good_turn_or_as_a_dead_letter
                 given_up: set[int] = set()
                 for ending, arrival, takes in story:
                     await play_one(bob, ending, arrival, takes, sent, good, given_up)
-                for _ in range(200):
-                    if await all_settled(bob, sent):
-                        break
-                    if bob.clock.sleepers:
-                        await bob.clock.advance(bob.clock.next_wake)
-                    turn = bob.runner.current
-                    if turn is not None and not turn._over.is_set():
-                        good.update([*turn.ids, *(one.id for one in turn.injected)])
-                        turn.end()
-                    for _ in range(20):
-                        await checkpoint()
-                    await bob.broker.store.read(lambda _: None)
+                await finish(bob, sent, good)
                 dead = {one.id for one in await bob.broker.dead()}
                 assert dead | good >= set(sent)
                 assert dead <= given_up
@@ -613,6 +602,7 @@ async def play_one(
         group.start_soon(no_pause_lasts, bob)
         turn = await bob.runner.next_turn()
         group.cancel_scope.cancel()
+    settled = len(bob.seen.settled)
     bob.runner.takes = takes
     bob.runner.obeys = takes
     if arrival != "none":
@@ -621,9 +611,14 @@ async def play_one(
     taken = set(await bob.core.tool_recv()) if takes else set()
     for _ in range(20):
         await checkpoint()
-    if turn._over.is_set():
-        return  # it was interrupted
-    seen = {*turn.ids, *(one.id for one in turn.injected)}
+    if not turn._over.is_set():  # else it was interrupted
+        seen = {*turn.ids, *(one.id for one in turn.injected)}
+        end(turn, ending, seen, taken, good, given_up)
+    await bob.seen.until_true(lambda: len(bob.seen.settled) > settled)
+
+
+def end(turn: Turn, ending: str, seen: set[int], taken: set[int], good: set[int], given_up: set[int]) -> None:
+    """End the turn, and note what may become of its messages."""
     if ending == "ok":
         good |= seen | taken
         turn.end()
@@ -636,6 +631,24 @@ async def play_one(
     else:
         given_up |= seen
         turn.end(ending, blame=ending in {"stuck", "crashed"})  # type: ignore[arg-type]
+
+
+async def finish(bob: Rig, sent: list[int], good: set[int]) -> None:
+    """From now on every turn ends well."""
+    bob.runner.takes = bob.runner.obeys = True
+    async with anyio.create_task_group() as group:
+        group.start_soon(no_pause_lasts, bob)
+        with anyio.fail_after(20):
+            while not await all_settled(bob, sent):
+                turn = await bob.runner.next_turn()
+                settled = len(bob.seen.settled)
+                for _ in range(20):
+                    await checkpoint()
+                if not turn._over.is_set():
+                    good.update([*turn.ids, *(one.id for one in turn.injected)])
+                    turn.end()
+                await bob.seen.until_true(lambda before=settled: len(bob.seen.settled) > before)  # type: ignore[misc]
+        group.cancel_scope.cancel()
 
 
 async def no_pause_lasts(bob: Rig) -> None:
