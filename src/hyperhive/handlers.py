@@ -74,6 +74,7 @@ def request_table(
     """A handler for every request that this hive serves."""
     return {
         **_mail(broker, desk),
+        **_harness(broker, desk),
         **_operators_mail(broker),
         **_lives(agents),
         **_turns(harnesses),
@@ -117,6 +118,10 @@ def _mail(broker: Broker, desk: Desk) -> dict[type[r.Request], Handler]:
         rows = await broker.recent(caller.name, request.limit)
         return p.RecentRows(rows=rows[: _fitting([encode(row) for row in rows])])
 
+    return {r.Send: send, r.Recv: recv, r.Status: status, r.Recent: recent}
+
+
+def _harness(broker: Broker, desk: Desk) -> dict[type[r.Request], Handler]:
     async def ack_turn(caller: Caller, request: r.AckTurn) -> p.Reply:
         count = await broker.ack_turn(caller.name, request.ids, taken=request.taken, turn=request.turn)
         return p.Ok(count=count)
@@ -127,14 +132,14 @@ def _mail(broker: Broker, desk: Desk) -> dict[type[r.Request], Handler]:
             return p.Ok(count=await broker.dead_letter(caller.name, ids, request.dead))
         return p.Ok(count=await broker.requeue_inflight(caller.name, request.ids, blame=request.blame))
 
-    return {
-        r.Send: send,
-        r.Recv: recv,
-        r.Status: status,
-        r.Recent: recent,
-        r.AckTurn: ack_turn,
-        r.RequeueInflight: requeue_inflight,
-    }
+    async def hello(caller: Caller, request: r.Hello) -> p.Reply:
+        reply = desk.hello(caller, request)
+        if request.holding is not None:  # the rest of what was handed out was lost on its way to the harness
+            lost = set(broker.in_flight_now(caller.name)) - set(request.holding)
+            await broker.requeue_inflight(caller.name, sorted(lost))
+        return reply
+
+    return {r.AckTurn: ack_turn, r.RequeueInflight: requeue_inflight, r.Hello: hello}
 
 
 def _fitting(encoded: Sequence[bytes]) -> int:
@@ -270,9 +275,6 @@ def _hive(desk: Desk) -> dict[type[r.Request], Handler]:
         del request
         return desk.identity(caller)
 
-    async def hello(caller: Caller, request: r.Hello) -> p.Reply:
-        return desk.hello(caller, request)
-
     async def logs(caller: Caller, request: r.Logs) -> p.Reply:
         del caller
         return await desk.logs(None if request.name is None else parse_resident(request.name), request.lines)
@@ -287,7 +289,6 @@ def _hive(desk: Desk) -> dict[type[r.Request], Handler]:
 
     return {
         r.Whoami: whoami,
-        r.Hello: hello,
         r.Logs: logs,
         r.Account: account,
         r.Reload: reload,

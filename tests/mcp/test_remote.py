@@ -129,6 +129,16 @@ async def test_messages_that_a_tool_took_are_acked_with_the_turn_though_the_core
         await session.aclose()
 
 
+async def test_a_result_as_long_as_a_result_can_be_arrives(root: Path) -> None:
+    async with small_hive(root) as hive:
+        session = await RemoteToolServer(hive.harness_socket("alice")).open_session()
+        alice = await Lines(session).introduce()
+        for _ in range(8):
+            await hive.broker.send("bob", "alice", "---\nfrom: \n" * 23_000)
+        assert (await alice.text("recv", max=8)).startswith("popped 8 message(s)")
+        await session.aclose()
+
+
 async def test_a_session_that_was_closed_answers_no_more(root: Path) -> None:
     session = await RemoteToolServer(root / "nowhere.sock").open_session()
     async with anyio.create_task_group() as group:

@@ -23,12 +23,19 @@ class Lines(asyncio.Protocol):
     Args:
         on_line: called for every line, without its newline.
         on_lost: called once when the connection is gone, for whatever reason.
+        limit: how long a line may be; a longer one ends the connection.
     """
 
-    def __init__(self, on_line: Callable[[bytes], None], on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        on_line: Callable[[bytes], None],
+        on_lost: Callable[[], None],
+        *,
+        limit: int = REPLY_LINE_MAX_BYTES,
+    ) -> None:
         self._on_line = on_line
         self._on_lost = on_lost
-        self._splitter = LineSplitter(REPLY_LINE_MAX_BYTES)
+        self._splitter = LineSplitter(limit)
         self._transport: asyncio.Transport | None = None
         self._writable = asyncio.Event()
         self._ended = asyncio.Event()
@@ -105,7 +112,13 @@ class Lines(asyncio.Protocol):
         self._on_lost()
 
 
-async def dial(path: Path, on_line: Callable[[bytes], None], on_lost: Callable[[], None]) -> Lines:
+async def dial(
+    path: Path,
+    on_line: Callable[[bytes], None],
+    on_lost: Callable[[], None],
+    *,
+    limit: int = REPLY_LINE_MAX_BYTES,
+) -> Lines:
     """A connection to the socket at `path`.
 
     Raises:
@@ -113,7 +126,7 @@ async def dial(path: Path, on_line: Callable[[bytes], None], on_lost: Callable[[
     """
     try:
         _, lines = await asyncio.get_running_loop().create_unix_connection(
-            lambda: Lines(on_line, on_lost), os.fspath(path)
+            lambda: Lines(on_line, on_lost, limit=limit), os.fspath(path)
         )
     except OSError as error:
         raise HiveUnreachable(f"{path} ({reason(error)})") from error

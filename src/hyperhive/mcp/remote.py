@@ -16,8 +16,11 @@ from hyperhive.clock import SYSTEM_CLOCK, Clock
 from hyperhive.errors import BadRequest, Closed, HiveUnreachable
 from hyperhive.mcp.bridge import DIAL_AGAIN_SECONDS, Relay
 from hyperhive.protocol.codec import decode
+from hyperhive.protocol.types import REPLY_LINE_MAX_BYTES
 
 TOOK_META = "hyperhive/took"
+RESULT_LINE_MAX_BYTES = 4 * REPLY_LINE_MAX_BYTES
+"""Well above what a result can come to: a line that is too long would be asked for again, for ever."""
 
 OnTook = Callable[[list[int]], None]
 
@@ -145,7 +148,9 @@ class RemoteToolSession:
         while True:
             self._lost.clear()
             try:
-                self._lines = await dial(self._path, self._arrived, self._lost.set)
+                self._lines = await dial(
+                    self._path, self._arrived, self._lost.set, limit=RESULT_LINE_MAX_BYTES
+                )
             except HiveUnreachable:
                 await self._clock.sleep(DIAL_AGAIN_SECONDS[min(attempts, len(DIAL_AGAIN_SECONDS) - 1)])
                 attempts += 1
