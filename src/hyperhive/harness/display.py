@@ -6,6 +6,7 @@ State events are sent for transitions only. Nothing here decides anything; the l
 import logging
 from pathlib import Path
 
+import anyio
 import msgspec
 
 from hyperhive.bus import Bus
@@ -37,6 +38,7 @@ class Display:
         self._path = path
         self._logs = logs
         self._log: EventLog | None = None
+        self._opening = anyio.Lock()
         self._clock = clock
         self._now: tuple[TurnStateName, WaitingReason | None] = ("idle", None)
         self._loop: tuple[TurnStateName, WaitingReason | None] = ("idle", None)
@@ -61,7 +63,9 @@ class Display:
 
     async def open(self) -> None:
         """Open the event log; without one (a full disk) the stream works on without history."""
-        self._log = await self._logs.open(self._path)
+        async with self._opening:
+            if self._log is None:
+                self._log = await self._logs.open(self._path)
 
     async def close(self) -> None:
         """Write what is left, and end every reader's stream."""
@@ -120,10 +124,9 @@ class Display:
 
     async def history(self, *, before: int | None, limit: int, kind: str | None, q: str | None) -> EventPage:
         """Events as they are on the stream, oldest first. `seq` was read before they were."""
+        await self.open()
         seq = self.bus.current_seq
-        if self._log is None:
-            return EventPage(seq=seq, events=[])
-        found = await self._log.history(before=before, limit=limit, kind=kind, q=q)
+        found = await self._log.history(before=before, limit=limit, kind=kind, q=q) if self._log else []
         events = []
         for row in found:
             try:

@@ -170,6 +170,7 @@ class Harness:
         self._known_account = (self.account.name, self.account.state.generation)
         self._rows: TaskGroup | None = None
         self._running = False
+        self._started = anyio.Event()
         self._ended = anyio.Event()
 
     # --- its life ---------------------------------------------------------------------------------------------------
@@ -185,6 +186,7 @@ class Harness:
         try:
             await self.display.open()
             await self._restore()
+            self._started.set()
             async with anyio.create_task_group() as rows:
                 self._rows = rows
                 await self._loop.run()
@@ -196,6 +198,7 @@ class Harness:
                 await self._commands.aclose()
                 await self.runner.aclose()
                 await self.display.close()
+            self._started.set()
             self._ended.set()
 
     def drain(self, *, now: bool = False) -> None:
@@ -214,6 +217,10 @@ class Harness:
         self.drain(now=now)
         if self._running:
             await self._ended.wait()
+
+    async def started(self) -> None:
+        """Return when `run` has restored what there was and serves mail (or has ended)."""
+        await self._started.wait()
 
     async def ended(self) -> None:
         """Return when `run` has."""

@@ -182,6 +182,9 @@ class TurnLoop:
             urgent = await self._recv(wait_seconds=0, min_urgency="interrupt", limit=RECV_MAX)
             if urgent:  # what interrupted goes before what it interrupted
                 return sorted(urgent, key=lambda one: (one.redelivered, one.id))
+        waiting = await self._recv(wait_seconds=0)
+        if waiting or self._draining or self._unasked:
+            return waiting
         self._events.state_changed("idle", None, None)
         with anyio.CancelScope() as self._idle_wait:
             return await self._recv(wait_seconds=RECV_WAIT_MAX_SECONDS)
@@ -212,6 +215,8 @@ class TurnLoop:
         number = await self._numbers.next()
         async with AsyncExitStack() as stack:
             with anyio.CancelScope() as self._idle_wait:
+                if self._draining:
+                    self._idle_wait.cancel()
                 slot = self._slots.turn(
                     self._runner, lambda: self._events.state_changed("queued", None, None)
                 )
