@@ -175,7 +175,7 @@ class TurnLoop:
 
     async def _next_mail(self) -> list[Delivery]:
         """One message; none where some are in hand already, or something else wants attention."""
-        if self._in_hand or self._draining or self._unasked:
+        if self._in_hand or self._wanted_elsewhere():
             return []
         if self._urgent_next:
             self._urgent_next = False
@@ -183,12 +183,15 @@ class TurnLoop:
             if urgent:  # what interrupted goes before what it interrupted
                 return sorted(urgent, key=lambda one: (one.redelivered, one.id))
         waiting = await self._recv(wait_seconds=0)
-        if waiting or self._draining or self._unasked:
+        if waiting or self._wanted_elsewhere():
             return waiting
         self._events.state_changed("idle", None, None)
         with anyio.CancelScope() as self._idle_wait:
             return await self._recv(wait_seconds=RECV_WAIT_MAX_SECONDS)
         return []
+
+    def _wanted_elsewhere(self) -> bool:
+        return self._draining or self._unasked is not None
 
     async def _recv(
         self, *, wait_seconds: float, min_urgency: Urgency | None = None, limit: int = 1
