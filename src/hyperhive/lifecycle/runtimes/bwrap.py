@@ -136,7 +136,6 @@ class BwrapRuntime:
         """Ends whatever still runs."""
         if self._found is not None:
             await self.sweep()
-            await anyio.to_thread.run_sync(self._found.limiter.cgroups.close)
 
     def _prepare(self, box: BoxPlan, limits: ResourceLimits) -> tuple[Fence, list[int]]:
         """The agent's groups, and the descriptors that the box is made from; the first is the arguments'. Blocks."""

@@ -52,27 +52,24 @@ class Cgroups:
 
     @classmethod
     def detect(cls, hive: str, proc: Path = Path("/proc/self")) -> "Cgroups":
-        """What can be used here; makes the hive's directories. Finds nothing rather than fail."""
-        mounts, own = _mounts(proc), _own_groups(proc)
-        homes: dict[str, Path] = {}
-        for controller in CONTROLLERS:
-            if controller in mounts and controller in own:
-                home = mounts[controller] / own[controller].lstrip("/") / f"hyperhive-{hive}"
-                if _makes(home):
-                    homes[controller] = home
-        if homes:
-            found = cls(homes, unified=False)
-        elif "" in mounts and "" in own:
-            found = cls(_delegated(mounts[""] / own[""].lstrip("/"), hive), unified=True)
-        else:
-            return cls({}, unified=False)
+        """What can be used here: each controller was tried. Finds nothing rather than fail, and leaves nothing."""
+        places = _places(proc)
+        found = {name: places[name] / f"hyperhive-{hive}" for name in CONTROLLERS if name in places}
+        homes = {name: home for name, home in found.items() if cls({name: home}, unified=False).works()}
+        if homes or "" not in places:
+            return cls(homes, unified=False)
+        delegated = cls(_delegated(places[""], hive), unified=True)
+        return delegated if delegated.works() else cls({}, unified=True)
+
+    def works(self) -> bool:
+        """Whether a group with limits can be made."""
         try:
-            found.prepare(".probe", ResourceLimits())  # a means that was not tried does not count
+            self.prepare(".probe", ResourceLimits())
         except OSError:
-            return cls({}, unified=False)
+            return False
         finally:
-            found.remove(".probe")
-        return found
+            self.remove(".probe")
+        return True
 
     @property
     def enforced(self) -> list[str]:
@@ -83,55 +80,58 @@ class Cgroups:
         """Makes the agent's groups with these limits; returns the files that a process writes itself into."""
         joins = []
         for home in dict.fromkeys(self.homes.values()):
-            group = home / agent
-            group.mkdir(exist_ok=True)
-            joins.append(str(group / "cgroup.procs"))
+            self._make(home, agent)
+            joins.append(str(home / agent / "cgroup.procs"))
         for controller, home in self.homes.items():
             settings = _unified(controller, limits) if self.unified else _legacy(controller, limits)
             for name, value in settings:
                 _write(home / agent / name, value)
         return joins
 
+    def _make(self, home: Path, agent: str) -> None:
+        """Makes an agent's group, and the hive's directory where the last agent that left took it along."""
+        for last in (False, True):
+            try:
+                home.mkdir(exist_ok=True)
+                if self.unified:
+                    _write(home / "cgroup.subtree_control", " ".join(f"+{name}" for name in self.homes))
+                (home / agent).mkdir(exist_ok=True)
+            except FileNotFoundError:  # it did so just now
+                if last:
+                    raise
+            else:
+                return
+
     def remove(self, agent: str) -> None:
         """Kills what is left in the agent's groups and removes them. Blocks. Idempotent."""
         for home in dict.fromkeys(self.homes.values()):
             _remove(home / agent)
+            _rmdir(home)
 
     def sweep(self) -> None:
         """Kills and removes every agent's groups, and the hive's own directories. Blocks."""
         for home in dict.fromkeys(self.homes.values()):
             for group in [p for p in home.glob("*/") if p.is_dir()]:
                 _remove(group)
-
-    def close(self) -> None:
-        """Removes the hive's own directories, where no agent's group is left in them."""
-        for home in dict.fromkeys(self.homes.values()):
             _rmdir(home)
 
 
-def _mounts(proc: Path) -> dict[str, Path]:
-    """Controller -> where its version 1 hierarchy is mounted; "" -> the version 2 hierarchy."""
-    found: dict[str, Path] = {}
+def _places(proc: Path) -> dict[str, Path]:
+    """Controller -> the directory of this process's group, as far as it can be seen; "" -> the one in version 2."""
+    own: dict[str, str] = {}
+    for line in _lines(proc / "cgroup"):
+        _, controllers, path = line.split(":", 2)
+        own.update(dict.fromkeys(controllers.split(","), path))
+    places: dict[str, Path] = {}
     for line in _lines(proc / "mountinfo"):
         fields, _, tail = line.partition(" - ")
         kind, _, options = tail.partition(" ")
         root, where = fields.split()[3:5]
-        if kind == "cgroup" and root == "/":
-            for option in options.split()[-1].split(","):
-                found[option] = Path(where)
-        elif kind == "cgroup2" and root == "/":
-            found[""] = Path(where)
-    return found
-
-
-def _own_groups(proc: Path) -> dict[str, str]:
-    """Controller -> this process's group; "" -> the one in version 2."""
-    found: dict[str, str] = {}
-    for line in _lines(proc / "cgroup"):
-        _, controllers, path = line.split(":", 2)
-        for controller in controllers.split(","):
-            found[controller] = path
-    return found
+        names = options.split()[-1].split(",") if kind == "cgroup" else [""] if kind == "cgroup2" else []
+        for name in names:  # a container sees a part of the tree: what is mounted begins at `root`
+            if name in own and Path(own[name]).is_relative_to(root):
+                places[name] = Path(where) / Path(own[name]).relative_to(root)
+    return places
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -139,14 +139,6 @@ def _lines(path: Path) -> Iterator[str]:
         yield from path.read_text().splitlines()
     except OSError:
         return
-
-
-def _makes(home: Path) -> bool:
-    try:
-        home.mkdir(exist_ok=True)
-    except OSError:
-        return False
-    return os.access(home / "cgroup.procs", os.W_OK)
 
 
 def _delegated(own: Path, hive: str) -> dict[str, Path]:
@@ -166,8 +158,6 @@ def _delegated(own: Path, hive: str) -> dict[str, Path]:
             _write(core / "cgroup.procs", str(pid))
         enable = " ".join(f"+{c}" for c in offered)
         _write(own / "cgroup.subtree_control", enable)
-        home.mkdir(exist_ok=True)
-        _write(home / "cgroup.subtree_control", enable)
     except OSError:
         return {}
     return {controller: home for controller in offered}  # noqa: C420 - fromkeys loses the type

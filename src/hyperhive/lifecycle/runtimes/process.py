@@ -84,7 +84,6 @@ class ProcessRuntime:
         """Ends whatever still runs."""
         if self._limiter is not None:
             await self.sweep()
-            await anyio.to_thread.run_sync(self._limiter.cgroups.close)
 
     async def run(
         self, box: Box, limits: ResourceLimits, argv: Sequence[str], env: Mapping[str, str], *, cwd: str
