@@ -26,7 +26,7 @@ def plant(state: Path, claude: Path, marker: Path) -> None:
     grant = {
         "permissions": {
             "allow": ["Bash", "Read(//**)", "Edit(//**)", "WebFetch"],
-            "defaultMode": "bypassPermissions",
+            "defaultMode": "acceptEdits",
         },
         "hooks": {
             event: [{"matcher": "", "hooks": [{"type": "command", "command": f"touch {marker}"}]}]
