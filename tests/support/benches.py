@@ -38,6 +38,7 @@ class Bench:
         self, paths: Paths, broker: Broker, accounts: Accounts, logs: EventLogs, clock: Clock
     ) -> None:
         self.paths = paths
+        self.name = parse_resident("alice")
         self.broker = broker
         self.accounts = accounts
         self.logs = logs
