@@ -111,16 +111,18 @@ class HivePlace:
 
     def clis(self) -> dict[int, Found]:
         """The agent CLIs that run here, by pid."""
-        claude = self.environ["HYPERHIVE_CLAUDE"]
+        claude = os.path.realpath(self.environ["HYPERHIVE_CLAUDE"])
         return {
             one.pid: one for one in self.processes() if one.argv[0] == claude and "stream-json" in one.argv
         }
 
     def mail(self) -> list[Mail]:
-        """Every message, in the order in which they were sent."""
+        """Every message but the system's own, in the order in which they were sent."""
         columns = "id, sender, recipient, body, delivered_at, acked_at, attempt, tries, parked"
         with closing(sqlite3.connect(f"file:{self.state}/hive.sqlite?mode=ro", uri=True)) as db:
-            rows = db.execute(f"SELECT {columns} FROM messages ORDER BY id").fetchall()
+            rows = db.execute(
+                f"SELECT {columns} FROM messages WHERE sender <> 'system' ORDER BY id"
+            ).fetchall()
         return [
             Mail(
                 id=row[0],
@@ -140,6 +142,11 @@ class HivePlace:
         """What SQLite says of the file. `ok`, or what is wrong."""
         with closing(sqlite3.connect(self.state / "hive.sqlite")) as db:
             return str(db.execute("PRAGMA integrity_check").fetchone()[0])
+
+    def logged_errors(self) -> list[str]:
+        """What its hives logged as errors, and tracebacks."""
+        lines = self.errors.read_text(errors="replace").splitlines() if self.errors.exists() else []
+        return [line for line in lines if '"level":"error"' in line or "Traceback" in line]
 
     async def nothing_left(self, seconds: float = END_SECONDS) -> None:
         """Returns when no process of this place lives; fails where one stays."""

@@ -1,0 +1,149 @@
+"""`kill -9` of the whole hive at random moments of the story: nothing is lost, nothing doubled, nobody left behind.
+
+Every round gives the manager a new task, kills the hive's process somewhere in the story, looks at what it left, and
+starts it again on the same files. After the last round the story must come to its end by itself. The seed is printed;
+HYPERHIVE_TEST_SEED sets it.
+"""
+
+import os
+import random
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import anyio
+import pytest
+
+from hive_process import HivePlace, HiveProcess, Mail
+from hyperhive.client import connect
+from hyperhive.testing.fake_anthropic import FakeAnthropic
+from story import Shown, Task, once, scenario, shown
+
+NewPlace = Callable[..., HivePlace]
+
+LEASE_SECONDS = 0.05
+"""A prompt that was shown to a model less than this before the kill may come again without its mark: the mark of a
+hand-out rides in the next commit. Nothing that such a turn sent can have been stored then."""
+
+pytestmark = [pytest.mark.needs("claude"), pytest.mark.timeout(0)]
+
+
+@dataclass
+class Watch:
+    """What is known of the mail from all rounds so far, and what may therefore not be."""
+
+    place: HivePlace
+    api: FakeAnthropic
+    acked: set[int] = field(default_factory=set)
+    seen: dict[int, float] = field(default_factory=dict)
+    marked: int = 0
+    again: int = 0
+    _read: int = 0
+
+    def after_a_kill(self, tasks: list[Task]) -> None:
+        """No process lives any more: look at the files, and at what models were shown in this life of the hive."""
+        assert self.place.integrity() == "ok"
+        mail = self.place.mail()
+        self.all_is_well(mail, tasks)
+        self.prompts()
+        self.acked |= {one.id for one in mail if one.acked}
+
+    def all_is_well(self, mail: list[Mail], tasks: list[Task]) -> None:
+        """Each message is acked or pending, none is doubled, no ack was taken back, what is done had its effect."""
+        ways = [one.way for one in mail]
+        assert len(set(ways)) == len(ways), f"doubled: {sorted(way for way in ways if ways.count(way) > 1)}"
+        assert not [one for one in mail if one.parked or one.tries], "a kill is no message's fault"
+        lost = self.acked - {one.id for one in mail if one.acked}
+        assert not lost, f"acks that were taken back: {lost}"
+        acked = {one.way for one in mail if one.acked}
+        for task in tasks:
+            assert task.ways[0] in ways, "an answered send was lost"
+            for cause, effect in zip(task.ways, task.ways[1:], strict=False):
+                assert cause not in acked or effect in ways, f"{cause} is done, and {effect} is not there"
+
+    def prompts(self) -> None:
+        """What models were shown since the last look: nothing that was acked before, and what came again was marked."""
+        requests = self.api.requests[self._read :]
+        self._read += len(requests)
+        for request in requests:
+            for one in shown([request]):
+                self._prompt(one, request["at"])
+
+    def _prompt(self, one: Shown, at: float) -> None:
+        assert one.id not in self.acked, f"{one} was handed out after its ack"
+        if one.id in self.seen:
+            self.again += 1
+            assert one.marked, f"{one} came again without the banner"
+        self.marked += one.marked
+        self.seen[one.id] = at
+
+    def forget_unmarked(self, killed_at: float) -> None:
+        """Prompts of the last moment may come again unmarked."""
+        self.seen = {number: at for number, at in self.seen.items() if at < killed_at - LEASE_SECONDS}
+
+
+async def a_moment(chance: random.Random, hive: HiveProcess) -> str:
+    """Waits for a random moment of the story that has just begun. What it was, for the report."""
+    frames, seconds = (
+        chance.randrange(24),
+        chance.choice([0.0, chance.uniform(0, 0.05), chance.uniform(0, 0.5)]),
+    )
+    with anyio.move_on_after(3):  # the story may be over before it has said so much
+        await hive.nth_frame(frames)
+    await anyio.sleep(seconds)
+    return f"{frames} frames and {seconds * 1000:.0f} ms"
+
+
+async def killed_again_and_again(place: HivePlace, api: FakeAnthropic, rounds: int) -> None:
+    seed = int(os.environ.get("HYPERHIVE_TEST_SEED") or secrets.randbits(32))
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    tasks = [Task(number) for number in range(rounds + 1)]
+    api.scenario = scenario(tasks)
+    watch = Watch(place, api)
+    for number in range(rounds):
+        async with HiveProcess(place) as hive:
+            async with connect(place.run) as client:
+                if number == 0:
+                    await client.lifecycle.spawn("alice")
+                await client.broker.send("operator", "manager", tasks[number].order)
+            moment = await a_moment(chance, hive)
+            killed_at = time.time()
+            await hive.kill()
+        mail = place.mail()
+        print(f"round {number}: killed after {moment}; {sum(one.acked for one in mail)} of {len(mail)} acked")
+        watch.after_a_kill(tasks[: number + 1])
+        watch.forget_unmarked(killed_at)
+    async with HiveProcess(place) as hive:
+        async with connect(place.run) as client:
+            await client.broker.send("operator", "manager", tasks[-1].order)
+        reports = {task.report for task in tasks}
+        await hive.until(lambda: reports <= {one.body for one in place.mail()} and quiet(place))
+        watch.all_is_well(place.mail(), tasks)
+        watch.prompts()
+    once([one.way for one in place.mail()], [way for task in tasks for way in task.ways])
+    assert len(place.mail()) == 4 * len(tasks)
+    print(f"{watch.again} prompts came again, {watch.marked} were marked")
+    assert watch.again, "no kill hit a turn: the test shows nothing"
+
+
+def quiet(place: HivePlace) -> bool:
+    """Nobody but the operator has anything to do."""
+    return all(one.acked for one in place.mail() if one.recipient != "operator")
+
+
+@pytest.mark.needs("bwrap")
+async def test_ten_kills_lose_and_double_nothing(places: NewPlace, api: FakeAnthropic) -> None:
+    await killed_again_and_again(places(), api, rounds=10)
+
+
+@pytest.mark.campaign
+@pytest.mark.needs("bwrap", "claude-2.1.200")
+@pytest.mark.parametrize(
+    ("version", "runtime"), [("2.1.328", "bwrap"), ("2.1.328", "process"), ("2.1.200", "bwrap")]
+)
+async def test_fifty_kills_lose_and_double_nothing(
+    version: str, runtime: str, places: NewPlace, api: FakeAnthropic
+) -> None:
+    await killed_again_and_again(places(version, runtime=runtime), api, rounds=50)
