@@ -112,5 +112,5 @@ async def watch_mail(
             if isinstance(item, Missed):
                 for name in everyone():
                     touch(name)
-            elif isinstance(item.event, Sent | Delivered):
+            elif isinstance(item.event, Sent | Delivered) and item.event.recipient != OPERATOR:
                 touch(item.event.recipient)
