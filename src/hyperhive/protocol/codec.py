@@ -205,10 +205,16 @@ class LineSplitter:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The lines that this chunk completes, without their newlines, in order."""
-        if b"\n" not in chunk:
+        end = chunk.find(b"\n")
+        if end < 0:
             self._rest += chunk
             self._check(len(self._rest))
             return []
+        if (
+            end == len(chunk) - 1 and not self._rest
+        ):  # one whole line: what a peer that waits for its answers sends
+            self._check(end)
+            return [chunk[:end]]
         head, *lines = chunk.split(b"\n")
         first = bytes(self._rest) + head if self._rest else head
         rest = lines.pop()

@@ -44,7 +44,7 @@ class Owner(Protocol):
     dispatcher: Dispatcher
     tools: SessionOpener | None
 
-    def start(self, work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]": ...
+    def adopt(self, task: "asyncio.Task[None]") -> None: ...
 
     def attach(self, line: AttachedLine) -> None: ...
 
@@ -70,7 +70,8 @@ class Connection(Wire):
         self.mode: Mode = "new"
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_order: deque[Request | Answer] = deque()
-        self._serving_in_order = False
+        self._serving = False
+        self._more: asyncio.Future[None] | None = None
         self._session: SocketToolSession | None = None
         self._early: list[bytes] = []
         self._line: AttachedLine | None = None
@@ -95,7 +96,7 @@ class Connection(Wire):
         return len(self._tasks) + len(self._in_order) + len(self._early) >= self.limits.in_flight
 
     def drained(self) -> bool:
-        return not self._tasks and not self._in_order
+        return not (self._in_order or self._serving) and len(self._tasks) == (self._more is not None)
 
     def take(self, line: bytes) -> None:
         if self.mode == "new":
@@ -117,14 +118,15 @@ class Connection(Wire):
         return self._encode(codec.error_reply(error))
 
     def gone(self) -> None:
-        for task in list(self._tasks):
+        for task in self._tasks:
             task.cancel()
+            self.owner.adopt(task)
         self._in_order.clear()
         if self._line is not None:
             self._line.lost()
             self.owner.detach(self._line)
         if self._session is not None:
-            self.owner.start(self._session.aclose(), "close tool session")
+            self.owner.adopt(self.loop.create_task(self._session.aclose(), name="close tool session"))
         self.peers.discard(self)
 
     # --- commands ---------------------------------------------------------------------------------------------------
@@ -147,21 +149,23 @@ class Connection(Wire):
 
     def _take_in_order(self, item: Request | Answer) -> None:
         self._in_order.append(item)
-        if not self._serving_in_order:
-            self._serving_in_order = True
+        if self._more is None:
+            self._more = self.loop.create_future()
             self._start(self._answer_in_order(), "requests in order")
+        elif not self._more.done():
+            self._more.set_result(None)
 
     async def _answer_in_order(self) -> None:
-        try:
+        """One task answers all requests without a number, for as long as the connection lives."""
+        while True:
             while self._in_order:
+                self._serving = True
                 item = self._in_order.popleft()
-                if isinstance(item, Answer):
-                    await self._deliver(item)
-                else:
-                    await self._answer(item)
-                self.pump()
-        finally:
-            self._serving_in_order = False
+                await (self._deliver(item) if isinstance(item, Answer) else self._answer(item))
+                self._serving = False
+                self.go_on()
+            self._more = self.loop.create_future()
+            await self._more
 
     async def _answer(self, request: Request) -> None:
         if isinstance(request, Subscribe):
@@ -179,7 +183,10 @@ class Connection(Wire):
                 raise LimitExceeded(
                     f"the reply is longer than {REPLY_LINE_MAX_BYTES} bytes", hint="ask for fewer rows"
                 )
-            await self.send(line, flushed=answer.written is not None)
+            if self.blocked or self.lost or answer.written is not None:
+                await self.send(line, flushed=answer.written is not None)
+            else:
+                self.send_now(line)
         except LimitExceeded as error:
             if answer.undo is not None:
                 answer.undo()
@@ -263,15 +270,16 @@ class Connection(Wire):
     # --- tasks ------------------------------------------------------------------------------------------------------
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = self.owner.start(work, name)
+        task = self.loop.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
-        if task.cancelled() or task.exception() is None or isinstance(task.exception(), Closed):
-            self.pump()
-        else:  # a bug; the owner has logged it
+        if task.cancelled() or (error := task.exception()) is None or isinstance(error, Closed):
+            self.go_on()
+        else:  # a bug: it takes this connection and no other
+            log.error("connection_task_failed task=%s", task.get_name(), exc_info=error)
             self.transport.abort()
 
 

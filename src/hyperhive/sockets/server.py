@@ -7,15 +7,13 @@ nothing here belongs to the task that opened it.
 import asyncio
 import logging
 import socket
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from hyperhive.errors import Closed, Conflict
+from hyperhive.errors import Conflict
 from hyperhive.names import AgentName
 from hyperhive.protocol.dispatch import Dispatcher
 from hyperhive.protocol.line import HarnessLine, LineListener
@@ -101,20 +99,10 @@ class SocketServer:
 
     # --- for connections --------------------------------------------------------------------------------------------
 
-    def start(self, work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
-        """Runs `work` in a task of the server's; what it raises is logged."""
-        task = asyncio.get_running_loop().create_task(work, name=name)
+    def adopt(self, task: "asyncio.Task[None]") -> None:
+        """A task that outlives its connection: `aclose` waits for its end."""
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
-        if task.cancelled():
-            return
-        error = task.exception()
-        if error is not None and not isinstance(error, Closed):
-            log.error("connection_task_failed task=%s", task.get_name(), exc_info=error)
+        task.add_done_callback(self._tasks.discard)
 
     def attach(self, line: AttachedLine) -> None:
         """This line is its agent's now; an older one ends."""
@@ -176,7 +164,7 @@ class Listener:
                 self._loop.call_later(ACCEPT_AGAIN_SECONDS, self._listen)
                 return
             self._coming += 1
-            self._server.start(self._welcome(connection), "accept")
+            self._server.adopt(self._loop.create_task(self._welcome(connection), name="accept"))
 
     async def _welcome(self, connection: socket.socket) -> None:
         try:

@@ -150,7 +150,13 @@ class Wire(asyncio.Protocol):
             self._backlog.extend(lines)
             self._backlog_bytes += sum(map(len, lines))
             self.pump()
-        self._watch_frame(restart=bool(lines))
+        if self._splitter.pending or self._frame_timer is not None:
+            self._watch_frame(restart=bool(lines))
+
+    def go_on(self) -> None:
+        """Something under way has ended: take more, if there is more."""
+        if self._backlog or self._half_closed:
+            self.pump()
 
     def pump(self) -> None:
         """Take what was read, as far as the bounds allow; read on, or stop reading."""
