@@ -1,0 +1,12 @@
+"""Which groups there are. A part adds its own by a module with `groups() -> list[Group]` and a line here."""
+
+from importlib import import_module
+
+from tests.bench.table import Group
+
+MODULES = ("tests.bench.broker_rows", "tests.bench.socket_rows")
+
+
+def all_groups() -> list[Group]:
+    """Every group, in the order of the table."""
+    return [group for name in MODULES for group in import_module(name).groups()]
