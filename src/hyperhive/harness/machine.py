@@ -60,6 +60,16 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """Rubbish in one go, without a frame that means something, before the process is ended."""
 
 
+def _by_state_and_event() -> dict[tuple[State, type[Event]], tuple[Row, ...]]:
+    found: dict[tuple[State, type[Event]], tuple[Row, ...]] = {}
+    for row in ROWS:
+        found[row.state, row.on] = (*found.get((row.state, row.on), ()), row)
+    return found
+
+
+_ROWS: Final = _by_state_and_event()
+
+
 class TurnMachine:
     """One agent's turns. Not for use from two tasks at once.
 
@@ -90,7 +100,6 @@ class TurnMachine:
         self._resume = False
         self._compacting_for: str | None = None
         self._compacted = False
-        self._rows = _by_state_and_event()
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """What to do about `event`, which came at `now` (monotonic seconds). Actions are carried out in order."""
@@ -140,7 +149,7 @@ class TurnMachine:
             self._noise += event.size
         elif isinstance(event, Answered):
             self._answered(event)
-        for row in self._rows.get((self.state, type(event)), ()):
+        for row in _ROWS.get((self.state, type(event)), ()):
             if row.when and not getattr(self, f"_when_{row.when}")(event):
                 continue
             if row.to is not None:
@@ -461,10 +470,3 @@ class TurnMachine:
 
     def _act(self, action: Action) -> None:
         self._actions.append(action)
-
-
-def _by_state_and_event() -> dict[tuple[State, type[Event]], tuple[Row, ...]]:
-    found: dict[tuple[State, type[Event]], tuple[Row, ...]] = {}
-    for row in ROWS:
-        found[row.state, row.on] = (*found.get((row.state, row.on), ()), row)
-    return found

@@ -119,7 +119,7 @@ class ClaudeDriver:
         flags += _authority(profile.config, isolated=isolated, cwd=box.state)
         return Command(
             argv=(str(cli.path), *flags),
-            env=self._environment(profile, box),
+            env=self._environment(profile, box) | _no_mentions(new=new),
             readable=(cli.path, *readable),
             append_prompt=await anyio.to_thread.run_sync(_append_prompt, profile, box),
             echoes=not new,
@@ -165,6 +165,14 @@ class ClaudeDriver:
             "GIT_COMMITTER_EMAIL": mail,
             **self._account_env(),
         }
+
+
+def _no_mentions(*, new: bool) -> dict[str, str]:
+    """What keeps the CLI from reading files that a message names with an @: it asks no permission for that.
+
+    The older version knows only the wider switch; messages handed in during a turn still arrive under it.
+    """
+    return {"CLAUDE_CODE_DISABLE_FILE_MENTIONS" if new else "CLAUDE_CODE_DISABLE_ATTACHMENTS": "1"}
 
 
 def version_of(text: str) -> tuple[int, ...]:
