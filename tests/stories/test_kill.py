@@ -26,6 +26,9 @@ LEASE_SECONDS = 0.05
 """A prompt that was shown to a model less than this before the kill may come again without its mark: the mark of a
 hand-out rides in the next commit. Nothing that such a turn sent can have been stored then."""
 
+THINKING_SECONDS = 0.08
+"""How long a model takes for an answer, so that kills hit turns and not only the starts of processes."""
+
 pytestmark = [pytest.mark.needs("claude"), pytest.mark.timeout(0)]
 
 
@@ -37,6 +40,7 @@ class Watch:
     api: FakeAnthropic
     acked: set[int] = field(default_factory=set)
     seen: dict[int, float] = field(default_factory=dict)
+    out: set[int] = field(default_factory=set)
     marked: int = 0
     again: int = 0
     _read: int = 0
@@ -48,6 +52,7 @@ class Watch:
         self.all_is_well(mail, tasks)
         self.prompts()
         self.acked |= {one.id for one in mail if one.acked}
+        self.out |= {one.id for one in mail if one.delivered or one.attempt}
 
     def all_is_well(self, mail: list[Mail], tasks: list[Task]) -> None:
         """Each message is acked or pending, none is doubled, no ack was taken back, what is done had its effect."""
@@ -75,7 +80,9 @@ class Watch:
         if one.id in self.seen:
             self.again += 1
             assert one.marked, f"{one} came again without the banner"
-        self.marked += one.marked
+        if one.marked:
+            self.marked += 1
+            assert one.id in self.out, f"{one} is marked, and had never been handed out"
         self.seen[one.id] = at
 
     def forget_unmarked(self, killed_at: float) -> None:
@@ -83,16 +90,17 @@ class Watch:
         self.seen = {number: at for number, at in self.seen.items() if at < killed_at - LEASE_SECONDS}
 
 
-async def a_moment(chance: random.Random, hive: HiveProcess) -> str:
+async def a_moment(chance: random.Random, hive: HiveProcess, api: FakeAnthropic) -> str:
     """Waits for a random moment of the story that has just begun. What it was, for the report."""
-    frames, seconds = (
-        chance.randrange(24),
-        chance.choice([0.0, chance.uniform(0, 0.05), chance.uniform(0, 0.5)]),
-    )
-    with anyio.move_on_after(3):  # the story may be over before it has said so much
+    seconds = chance.choice([0.0, chance.uniform(0, 0.05), chance.uniform(0, 0.3)])
+    frames, requests = (chance.randrange(24), 0) if chance.random() < 0.4 else (0, chance.randrange(1, 9))
+    goal = len(api.requests) + requests
+    with anyio.move_on_after(3):  # the story may be over before so much has happened
         await hive.nth_frame(frames)
+        while len(api.requests) < goal:  # noqa: ASYNC110 (the stand-in lives in threads, and tells nobody)
+            await anyio.sleep(0.002)
     await anyio.sleep(seconds)
-    return f"{frames} frames and {seconds * 1000:.0f} ms"
+    return f"{frames} frames, {requests} requests and {seconds * 1000:.0f} ms"
 
 
 async def killed_again_and_again(place: HivePlace, api: FakeAnthropic, rounds: int) -> None:
@@ -100,7 +108,7 @@ async def killed_again_and_again(place: HivePlace, api: FakeAnthropic, rounds: i
     print(f"seed {seed}")
     chance = random.Random(seed)
     tasks = [Task(number) for number in range(rounds + 1)]
-    api.scenario = scenario(tasks)
+    api.scenario = scenario(tasks, delay=THINKING_SECONDS)
     watch = Watch(place, api)
     for number in range(rounds):
         async with HiveProcess(place) as hive:
@@ -108,7 +116,7 @@ async def killed_again_and_again(place: HivePlace, api: FakeAnthropic, rounds: i
                 if number == 0:
                     await client.lifecycle.spawn("alice")
                 await client.broker.send("operator", "manager", tasks[number].order)
-            moment = await a_moment(chance, hive)
+            moment = await a_moment(chance, hive, api)
             killed_at = time.time()
             await hive.kill()
         mail = place.mail()
