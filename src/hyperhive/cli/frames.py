@@ -16,6 +16,7 @@ Fields = Mapping[str, Any]
 _TOOL_PREFIX = "mcp__hyperhive__"
 _QUIET = {
     "heartbeat",
+    "transient_cleared",
     "container_state_changed",
     "token_usage_changed",
     "reminders_changed",
@@ -53,13 +54,30 @@ def first_line(text: object) -> str:
     return visible(lines[0]) + (" …" if len(lines) > 1 else "")
 
 
+def mail_line(frame: Fields) -> str:
+    """What a `sent` frame's message says, in one line; the hive's own messages are JSON, and become words."""
+    body = frame.get("body", "")
+    if frame.get("from") != "system":
+        return first_line(body)
+    try:
+        event = msgspec.json.decode(str(body))
+    except msgspec.DecodeError:
+        return first_line(body)
+    if not isinstance(event, dict) or "event" not in event:
+        return first_line(body)
+    about = f" {_text(event, 'agent')}" if "agent" in event else ""
+    note = f": {_text(event, 'note')}" if event.get("note") else ""
+    failed = " failed" if event.get("ok") is False else ""
+    return f"{_text(event, 'event').replace('_', ' ')}{about}{failed}{note}"
+
+
 def _text(frame: Fields, key: str) -> str:
     return visible(str(frame.get(key, "?")))
 
 
 def _sent(frame: Fields) -> str:
     way = f"{_text(frame, 'from')} -> {_text(frame, 'to')}"
-    return f"{way}  #{_text(frame, 'id')}: {first_line(frame.get('body', ''))}"
+    return f"{way}  #{_text(frame, 'id')}: {mail_line(frame)}"
 
 
 def _delivered(frame: Fields) -> str:
@@ -129,7 +147,6 @@ _HIVE: dict[str, Callable[[Fields], str]] = {
     "delivered": _delivered,
     "message_state": _message_state,
     "transient_set": lambda frame: f"{_text(frame, 'agent')} is {_text(frame, 'what')}",
-    "transient_cleared": lambda frame: f"{_text(frame, 'agent')}: done",
     "container_removed": lambda frame: f"{_text(frame, 'name')} is gone",
 }
 

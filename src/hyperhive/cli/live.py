@@ -14,14 +14,14 @@ import anyio.to_thread
 import msgspec
 
 from hyperhive.cli.common import Screen
-from hyperhive.cli.frames import agent_line, first_line, hive_line
+from hyperhive.cli.frames import agent_line, hive_line, mail_line
 from hyperhive.client import RemoteHive
 from hyperhive.terminal import cut, pad, visible
 
 Frame = Mapping[str, Any]
 Stamp = Callable[[], str]
 
-_NAME_COLUMNS: Final = 18
+_NAME_COLUMNS: Final = 19
 _TOLD_STATES: Final = {"needs_you": "needs you", "failed": "has failed", "stopped": "is stopped"}
 _QUIET_IN_BRIEF: Final = frozenset(
     {"delivered", "resume", "heartbeat", "tombstones_changed", "reminders_changed"}
@@ -83,7 +83,7 @@ class Live:
             return None
         if kind == "sent":
             way = f"{visible(str(frame.get('from')))} -> {visible(str(frame.get('to')))}"
-            return self._line(way, first_line(frame.get("body", "")), "cyan")
+            return self._line(way, mail_line(frame), "cyan")
         if kind == "message_state":
             return self._gave_up(frame)
         if kind == "container_state_changed":

@@ -1,12 +1,12 @@
 """A hive under way: started, told about, drained and stopped, for `up` and `serve`.
 
-The first SIGINT or SIGTERM lets running turns end, and says which; the second ends everything at once. SIGHUP reads
-hive.toml again. All the work is the hive's.
+The first SIGINT or SIGTERM lets running turns end, and says which; the second ends everything at once, and a third
+has the signal's own effect. SIGHUP reads hive.toml again. All the work is the hive's.
 """
 
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -32,30 +32,33 @@ STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 Say = Callable[[str], None]
 
 
-async def run_up(session: Session, config: HiveConfig) -> int:
+async def run_up(session: Session, config: HiveConfig, environ: Mapping[str, str]) -> int:
     """A hive in a terminal: says where it is and what is not isolated, shows mail and changes, until it is stopped."""
     from hyperhive.host import Hive
 
-    with anyio.open_signal_receiver(*STOPPING, signal.SIGHUP) as signals:
-        async with Hive.open(config=config) as hive, connect(hive.paths.run_dir) as client:
-            status = await client.request(r.Status())
-            assert isinstance(status, HiveStatus)  # noqa: S101 (decode_host_reply gives what the request asks for)
-            await _tell_ready(session, status)
-            async with anyio.create_task_group() as watching:
-                watching.start_soon(_watch, session, client)
-                await stop_when_told(hive, client, signals, session.screen.note)
-                watching.cancel_scope.cancel()
+    async with (
+        Hive.open(config=config, environ=environ) as hive,
+        connect(hive.paths.run_dir) as client,
+        anyio.create_task_group() as watching,
+    ):
+        status = await client.request(r.Status())
+        assert isinstance(status, HiveStatus)  # noqa: S101 (decode_host_reply gives what the request asks for)
+        await _tell_ready(session, status)
+        watching.start_soon(_watch, session, client)
+        with anyio.open_signal_receiver(*STOPPING, signal.SIGHUP) as signals:
+            await stop_when_told(hive, client, signals, session.screen.note)
+        watching.cancel_scope.cancel()
     session.screen.note("the hive is down; everything it knows is in its state directory")
     return 0
 
 
-async def run_serve(config: HiveConfig) -> int:
+async def run_serve(config: HiveConfig, environ: Mapping[str, str]) -> int:
     """A hive as a service: it says what it does in its log alone."""
     from hyperhive.host import Hive
 
     log: structlog.stdlib.BoundLogger = structlog.get_logger("hyperhive.serve")
-    with anyio.open_signal_receiver(*STOPPING, signal.SIGHUP) as signals:
-        async with Hive.open(config=config) as hive, connect(hive.paths.run_dir) as client:
+    async with Hive.open(config=config, environ=environ) as hive, connect(hive.paths.run_dir) as client:
+        with anyio.open_signal_receiver(*STOPPING, signal.SIGHUP) as signals:
             log.info(
                 "hive_started", state_dir=str(config.state_dir), run_dir=str(config.run_dir), pid=os.getpid()
             )

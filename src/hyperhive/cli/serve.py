@@ -25,8 +25,10 @@ def up(*, runtime: str | None = None, claude: str | None = None, common: Common 
     from hyperhive.cli.running import run_up
 
     session = Session(common)
-    config = _configuration(session, runtime, claude, serve=False)
-    return _logged(session, config, lambda: run_up(session, config), stream_level="WARNING")
+    config = _configuration(session, runtime, serve=False)
+    return _logged(
+        session, config, lambda: run_up(session, config, _environ(session, claude)), stream_level="WARNING"
+    )
 
 
 def serve(*, runtime: str | None = None, claude: str | None = None, common: Common = DEFAULTS) -> int:
@@ -40,8 +42,8 @@ def serve(*, runtime: str | None = None, claude: str | None = None, common: Comm
     from hyperhive.cli.running import run_serve
 
     session = Session(common)
-    config = _configuration(session, runtime, claude, serve=True)
-    return _logged(session, config, lambda: run_serve(config), stream_level="INFO")
+    config = _configuration(session, runtime, serve=True)
+    return _logged(session, config, lambda: run_serve(config, _environ(session, claude)), stream_level="INFO")
 
 
 def _logged(
@@ -59,18 +61,20 @@ def _logged(
         return anyio.run(run)
 
 
-def _configuration(session: Session, runtime: str | None, claude: str | None, *, serve: bool) -> "HiveConfig":
+def _configuration(session: Session, runtime: str | None, *, serve: bool) -> "HiveConfig":
     """hive.toml, environment and flags, the flags winning."""
-    import msgspec
-
     from hyperhive.config import load
 
     common = session.common
-    config = load(
+    return load(
         session.environ, serve=serve, state_dir=_absolute(common.state_dir), run_dir=_absolute(common.run_dir),
         runtime=runtime,
     )  # fmt: skip
-    return config if claude is None else msgspec.structs.replace(config, claude=claude)
+
+
+def _environ(session: Session, claude: str | None) -> dict[str, str]:
+    """The operator's environment; a flag wins over the variable of its name."""
+    return {**session.environ, **({} if claude is None else {"HYPERHIVE_CLAUDE": claude})}
 
 
 def _absolute(path: Path | None) -> Path | None:
@@ -98,10 +102,10 @@ def agent_serve(
     from hyperhive.cli.harnessing import run_harness
 
     session = Session(common)
-    config = _configuration(session, runtime, claude, serve=False)
+    config = _configuration(session, runtime, serve=False)
     return _logged(
         session,
         config,
-        lambda: run_harness(name, config, session.environ, socket=socket),
+        lambda: run_harness(name, config, _environ(session, claude), socket=socket),
         stream_level="INFO",
     )

@@ -5,6 +5,7 @@ are a program of this package and trusted, so the runtime `process` serves. What
 hive's own rows.
 """
 
+import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -94,6 +95,11 @@ def configuration(place: Path) -> HiveConfig:
     )
 
 
+def _environ(config: HiveConfig) -> dict[str, str]:
+    """What the hive is told of the environment: where its CLI is, and nothing of the user's accounts."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "HYPERHIVE_CLAUDE": config.claude or ""}
+
+
 # --- the story ------------------------------------------------------------------------------------------------------
 
 
@@ -108,12 +114,12 @@ async def play(session: Session, config: HiveConfig, task: str, once: bool) -> i
     facts: Facts | None = None
     if not session.common.as_json:
         _introduce(session, task)
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with (
-            Hive.open(config=config) as hive,
-            connect(hive.paths.run_dir) as client,
-            anyio.create_task_group() as tasks,
-        ):
+    async with (
+        Hive.open(config=config, environ=_environ(config)) as hive,
+        connect(hive.paths.run_dir) as client,
+        anyio.create_task_group() as tasks,
+    ):
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
 
             async def end_on_signal() -> None:
                 await anext(signals)
@@ -125,7 +131,7 @@ async def play(session: Session, config: HiveConfig, task: str, once: bool) -> i
             await anyio.to_thread.run_sync(_conclude, session, facts, config, once)
             if not once:
                 await anyio.sleep_forever()
-            tasks.cancel_scope.cancel()
+        tasks.cancel_scope.cancel()
     if facts is None:
         return INTERRUPTED
     return OK if facts.ok else FAILED

@@ -16,8 +16,13 @@ from hyperhive.paths import Paths
 __all__ = ["BwrapRuntime", "ProcessRuntime", "ResourceLimits", "Runtime", "pick_runtime"]
 
 
-async def pick_runtime(name: RuntimeName, paths: Paths, environ: Mapping[str, str]) -> Runtime:
+async def pick_runtime(
+    name: RuntimeName, paths: Paths, environ: Mapping[str, str], *, owner: str = ""
+) -> Runtime:
     """The runtime of this name, checked and ready. `auto` is `bwrap`, and never `process`.
+
+    Args:
+        owner: whose processes it ends: those of runtimes of this owner and state directory alone. The core has none.
 
     Raises:
         MissingPart: it does not work on this machine; the hint names the package.
@@ -25,9 +30,9 @@ async def pick_runtime(name: RuntimeName, paths: Paths, environ: Mapping[str, st
     """
     runtime: Runtime
     if name in {"auto", "bwrap"}:
-        runtime = BwrapRuntime(paths, environ)
+        runtime = BwrapRuntime(paths, environ, owner=owner)
     elif name == "process":
-        runtime = ProcessRuntime(paths, environ)
+        runtime = ProcessRuntime(paths, environ, owner=owner)
     else:
         raise NotAvailable(
             f"the runtime {name} is not available in this version", hint="use bwrap, or process"

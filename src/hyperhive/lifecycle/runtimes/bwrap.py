@@ -58,10 +58,10 @@ class BwrapRuntime:
     isolated = True
     network = "host"
 
-    def __init__(self, paths: Paths, environ: Mapping[str, str]) -> None:
+    def __init__(self, paths: Paths, environ: Mapping[str, str], *, owner: str = "") -> None:
         self._paths = paths
         self._environ = environ
-        self._marks = Marks(paths.state_dir)
+        self._marks = Marks(paths.state_dir / owner)
         self._filter = filter_program()
         self._found: Found | None = None
 

@@ -30,10 +30,10 @@ class ProcessRuntime:
     isolated = False
     network = "host"
 
-    def __init__(self, paths: Paths, environ: Mapping[str, str]) -> None:
+    def __init__(self, paths: Paths, environ: Mapping[str, str], *, owner: str = "") -> None:
         self._paths = paths
         self._environ = environ
-        self._marks = Marks(paths.state_dir)
+        self._marks = Marks(paths.state_dir / owner)
         self._limiter: Limiter | None = None
 
     @property

@@ -1,0 +1,158 @@
+"""`agent serve`: one agent's harness in a process of its own, put together as the core does it for embedded ones.
+
+It dials the hive's harness socket and works on through restarts of the core. The hive serves that socket for agents
+whose settings say `harness = "own"`. The first SIGTERM or SIGINT lets the running turn end, a second one ends it.
+"""
+
+import logging
+import os
+import signal
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from hyperhive import __version__
+from hyperhive.accounts import Accounts
+from hyperhive.agent_cli import AgentClis
+from hyperhive.client.attached import AttachedHarness
+from hyperhive.client.core import SocketCore
+from hyperhive.clock import SYSTEM_CLOCK
+from hyperhive.config import HiveConfig
+from hyperhive.desk import PROTOCOL
+from hyperhive.errors import HiveError
+from hyperhive.eventlog import EventLogs
+from hyperhive.harness import Harness
+from hyperhive.harness.drivers.claude import Profile
+from hyperhive.harness.harness import HarnessSettings
+from hyperhive.harness.slots import Slots
+from hyperhive.lifecycle.runtimes import ResourceLimits, pick_runtime
+from hyperhive.mcp.remote import RemoteToolServer
+from hyperhive.names import MANAGER, AgentName, parse_resident
+from hyperhive.paths import Paths
+from hyperhive.protocol.live import encode_live
+from hyperhive.protocol.requests import Hello
+
+log = logging.getLogger("hyperhive.agent_serve")
+
+SWEEP_SECONDS = 3600.0
+
+
+async def run_harness(
+    name: str, config: HiveConfig, environ: Mapping[str, str], *, socket: Path | None = None
+) -> int:
+    """Serves one agent until it is told to stop, or a newer harness of this agent takes its place.
+
+    Raises:
+        InvalidName: no name of an agent.
+        MissingPart: the runtime or the agent CLI is not there.
+        Closed: a newer harness of this agent reported for duty.
+    """
+    agent = parse_resident(name)
+    paths = Paths.of(config.state_dir, config.run_dir)
+    at = socket or paths.harness_socket(agent)
+    async with AsyncExitStack() as stack:
+        harness, slots, core = await _build(stack, agent, paths, at, config, environ)
+        line = AttachedHarness(at, harness.handle)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(slots.run)
+            tasks.start_soon(_tell_events, harness, line)
+            tasks.start_soon(line.run)
+            tasks.start_soon(_stop_when_told, harness)
+            tasks.start_soon(_sweep, harness)
+            log.info("harness_started agent=%s socket=%s pid=%d", agent, at, os.getpid())
+            await harness.run()
+            tasks.cancel_scope.cancel()
+        await core.aclose()
+    log.info("harness_stopped agent=%s", agent)
+    return 0
+
+
+async def _build(
+    stack: AsyncExitStack,
+    agent: AgentName,
+    paths: Paths,
+    at: Path,
+    config: HiveConfig,
+    environ: Mapping[str, str],
+) -> tuple[Harness, Slots, SocketCore]:
+    """The harness and what it stands on; the stack ends what must be ended."""
+    await anyio.to_thread.run_sync(paths.make_agent, agent)
+    # A mark of its own: the core's sweep must not end this harness's CLI, nor this one's sweep the core's.
+    runtime = await pick_runtime(config.runtime, paths, environ, owner=f"harness/{agent}")
+    stack.push_async_callback(runtime.aclose)
+    await runtime.sweep()
+    clis = AgentClis(environ, paths.state_dir)
+    hello = Hello(protocol=PROTOCOL, hyperhive_rev=__version__, cli_version=(await clis.find()).version)
+    core = SocketCore(at, hello)
+    logs = EventLogs()
+    stack.push_async_callback(logs.aclose)
+    settings, file = config.agent(agent), config.file
+    slots = Slots(max_turns=1, max_warm=1, idle_seconds=file.idle_seconds, clock=SYSTEM_CLOCK)
+    harness = Harness(
+        name=agent,
+        core=core,
+        launcher=runtime.launcher(agent, mounts=settings.mounts, limits=ResourceLimits.of(settings.limits)),
+        tools=RemoteToolServer(at),
+        directory=paths.agent_harness(agent),
+        profile=partial(_profile, agent, config),
+        accounts=await Accounts.open(paths.accounts, environ),
+        clis=clis,
+        slots=slots,
+        logs=logs,
+        environ=environ,
+        settings=HarnessSettings(
+            stuck_seconds=file.stuck_seconds,
+            result_grace=file.result_grace,
+            backoff_seconds=file.backoff_seconds,
+            backoff_max_seconds=file.backoff_max_seconds,
+            buffer=file.buffer,
+        ),
+        events_db=_named(environ, "HYPERHIVE_EVENTS_DB"),
+        model_file=_named(environ, "HYPERHIVE_MODEL_FILE"),
+    )
+    return harness, slots, core
+
+
+def _profile(agent: AgentName, config: HiveConfig) -> Profile:
+    return Profile(
+        name=agent,
+        role="manager" if agent == MANAGER else "agent",
+        config=config.agent(agent),
+        pronouns=config.pronouns,
+    )
+
+
+def _named(environ: Mapping[str, str], variable: str) -> Path | None:
+    return Path(environ[variable]) if environ.get(variable) else None
+
+
+async def _tell_events(harness: Harness, line: AttachedHarness) -> None:
+    """Live events go up as they happen; what the core does not read is dropped, never waited for."""
+    async with harness.bus.subscribe() as events:
+        async for item in events:
+            event = getattr(item, "event", None)
+            if event is not None:
+                line.publish(encode_live(event))
+
+
+async def _stop_when_told(harness: Harness) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        await anext(signals)
+        log.info("harness_draining agent=%s", harness.name)
+        harness.drain(now=False)
+        await anext(signals)
+        harness.drain(now=True)
+    await anyio.sleep_forever()
+
+
+async def _sweep(harness: Harness) -> None:
+    while True:
+        await SYSTEM_CLOCK.sleep(SWEEP_SECONDS)
+        try:
+            await harness.sweep()
+        except HiveError as error:
+            log.warning("sweep_failed agent=%s error=%s", harness.name, error)
