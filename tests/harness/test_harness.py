@@ -1,5 +1,6 @@
 """Claims about one agent's harness as a whole, on the scripted CLI: what is shown, commanded, kept and left behind."""
 
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -364,3 +365,24 @@ async def test_a_stuck_turn_is_never_shown_as_running_for_ever(hive: Bench) -> N
         message = await hive.send("[[once a]][[hang]][[say done]]")
         await settled(watch)
         assert await hive.acked(message)
+
+
+async def test_an_idle_agent_costs_a_task_and_little_memory(hive: Bench) -> None:
+    count = 30
+    tracemalloc.start()
+    try:
+        async with anyio.create_task_group() as group:
+            before, tasks = tracemalloc.get_traced_memory()[0], len(anyio.get_running_tasks())
+            agents = [hive.harness() for _ in range(count)]
+            for agent in agents:
+                group.start_soon(agent.run)
+            for agent in agents:
+                await agent.started()
+            await anyio.wait_all_tasks_blocked()
+            each = (tracemalloc.get_traced_memory()[0] - before) / count
+            assert each < 500_000
+            assert len(anyio.get_running_tasks()) - tasks <= count + 1, "one task each, one timer for all"
+            assert not any(agent.runner.warm for agent in agents)
+            group.cancel_scope.cancel()
+    finally:
+        tracemalloc.stop()
