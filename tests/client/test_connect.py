@@ -10,6 +10,7 @@ from hyperhive.client import connect
 from hyperhive.errors import BadRequest, Closed, Forbidden, HiveUnreachable, NotAvailable, NotFound
 from hyperhive.protocol import replies as a
 from hyperhive.protocol import requests as r
+from hyperhive.protocol.events import Sent
 from hyperhive.protocol.policy import Caller
 from small_hive import small_hive
 
@@ -208,10 +209,11 @@ async def test_a_reader_that_leaves_a_stream_leaves_nothing_behind(root: Path) -
 async def test_a_slow_reader_of_a_stream_loses_frames_and_is_told_how_many(root: Path) -> None:
     async with small_hive(root) as core, connect(core.run_dir) as hive, hive.events() as frames:
         await anext(frames)
-        body = "x" * 4000
+        event = Sent(id=1, sender="alice", recipient="bob", body="x" * 4000, at=0)
         total = 4000
-        for _ in range(total):  # without a pause for the reader: neither buffer of the two ends can hold them
-            await core.broker.send("alice", "bob", body)
+        for _ in range(total):  # more than the buffers of both ends can hold
+            core.broker.bus.publish(event)
+            await anyio.lowlevel.checkpoint()
         seen = missed = 0
         while seen + missed < total:
             frame = await anext(frames)

@@ -106,6 +106,31 @@ async def test_what_a_tool_call_took_is_acked_with_its_turn_though_the_core_rest
         await core.aclose()
 
 
+async def test_a_message_that_is_being_received_while_the_harness_reports_is_not_handed_out_twice(
+    root: Path,
+) -> None:
+    async with small_hive(root) as hive:
+        core = SocketCore(hive.harness_socket("bob"), HELLO)
+        got: list[a.Reply] = []
+
+        async def receive() -> None:
+            got.append(await core.ask(r.Recv(wait_seconds=100)))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(receive)
+            await hive.receiving.wait()
+            core._doubt()  # as if the other connection had been lost
+            hive.receiving.clear()
+            await core.ask(r.Status())
+            await hive.receiving.wait()
+            await hive.broker.send("alice", "bob", "hi")
+        [reply] = got
+        assert isinstance(reply, a.Messages)
+        assert [(message.body, message.redelivered) for message in reply.messages] == [("hi", False)]
+        assert await hive.broker.pending("bob") == 0
+        await core.aclose()
+
+
 async def test_a_harness_that_hung_up_asks_no_more(root: Path) -> None:
     core = SocketCore(root / "nowhere.sock", HELLO)
     async with anyio.create_task_group() as group:
@@ -217,17 +242,25 @@ async def test_a_newer_harness_ends_the_older_one(root: Path) -> None:
 async def test_the_line_is_dialled_again_when_the_core_comes_back(root: Path) -> None:
     commands = Commands()
     async with anyio.create_task_group() as group:
+        times: list[int] = []
+
+        def how_things_stand() -> None:
+            times.append(1)
+            harness.publish(b'{"kind":"model_changed","model":"opus"}')
+
         async with small_hive(root) as hive:
-            harness = AttachedHarness(hive.harness_socket("bob"), commands.answer)
+            harness = AttachedHarness(
+                hive.harness_socket("bob"), commands.answer, on_attached=how_things_stand
+            )
             group.start_soon(harness.run)
-            await hive.lines.until("attached")
+            await hive.lines.until("event")
         harness.publish(b'{"kind":"note","text":"nobody hears"}')
         async with small_hive(root) as hive:
-            await hive.lines.until("attached")
-            while not harness.attached:
-                await anyio.lowlevel.checkpoint()
-            harness.publish(b'{"kind":"note","text":"again"}')
             await hive.lines.until("event")
+            assert "opus" in hive.lines.heard[-1][1]
+            harness.publish(b'{"kind":"note","text":"again"}')
+            await hive.lines.until("event", 2)
+        assert len(times) == 2
         group.cancel_scope.cancel()
 
 

@@ -1,10 +1,13 @@
 """Claims about peers that flood, stall or never finish (security: S3)."""
 
+import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import anyio
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hyperhive.protocol import replies as a
 from hyperhive.protocol import requests as r
@@ -135,3 +138,37 @@ async def test_a_request_that_is_flooded_with_is_still_refused_one_by_one(root: 
             group.start_soon(shout, alice)
             for _ in range(5000):
                 assert (await alice.hear())["code"] == "bad_request"
+
+
+async def test_peers_that_come_and_go_leave_nothing_behind(root: Path) -> None:
+    async with small_hive(root) as hive:
+        for number in range(300):
+            async with peer(hive.tools_socket("alice")) as one:
+                if number % 3 == 0:
+                    await one.say({"cmd": "status"})
+                elif number % 3 == 1:
+                    await one.say({"jsonrpc": "2.0", "id": 1, "method": "ping"})
+                    await one.hear()
+        listener = hive.sockets._listening[hive.tools_socket("alice")]
+        with anyio.fail_after(10):
+            while listener.peers or hive.sockets._tasks or hive.tools._sessions:
+                await anyio.lowlevel.checkpoint()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.binary(max_size=40).filter(lambda line: b"\n" not in line and b"jsonrpc" not in line), max_size=8
+    )
+)
+def test_whatever_lines_come_each_is_answered_and_the_next_peer_is_served(lines: list[bytes]) -> None:
+    async def talk() -> None:
+        with tempfile.TemporaryDirectory(prefix="hh-") as root:
+            alices = Path(root) / "run" / "agents" / "alice" / "mcp.sock"
+            async with small_hive(Path(root), agents=("alice",)), peer(alices) as one:
+                await one.raw(b"".join(line + b"\n" for line in lines))
+                for _ in lines:
+                    assert (await one.hear())["kind"] == "err"
+                assert (await one.ask({"cmd": "status"}))["kind"] == "status"
+
+    anyio.run(talk)

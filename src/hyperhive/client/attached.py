@@ -41,12 +41,21 @@ class AttachedHarness:
     Args:
         path: the harness socket of this agent.
         answer: carries out one command; what it raises is answered as an error.
+        on_attached: called each time a core takes the line: the moment to publish how things stand.
         clock: paces the dialling.
     """
 
-    def __init__(self, path: Path, answer: AnswerCommand, *, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        path: Path,
+        answer: AnswerCommand,
+        *,
+        on_attached: Callable[[], None] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         self._path = path
         self._answer = answer
+        self._on_attached = on_attached
         self._clock = clock
         self._lines: Lines | None = None
         self._missed = 0
@@ -110,6 +119,8 @@ class AttachedHarness:
                         last_word = error
                     case _:
                         self._lines = lines  # attached: from now on events go up
+                        if self._on_attached is not None:
+                            self._on_attached()
             commands.cancel_scope.cancel()
         return last_word
 

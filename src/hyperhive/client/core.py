@@ -98,6 +98,8 @@ class SocketCore:
         async with self._reporting:
             if not self._unsure:
                 return
+            # A recv that is under way might be answered while the core reads what we hold: it is asked anew, after.
+            await self._receiving.drop()
             hello = msgspec.structs.replace(self._hello, holding=sorted(self._held))
             _checked(await self._asking.ask(hello))
             self._unsure = False
@@ -166,11 +168,15 @@ class _Numbered:
         if self._lines is not None:
             self._lines.close()
 
+    async def drop(self) -> None:
+        """Ends the connection, and returns when nothing more can come by it; the next request dials again."""
+        if self._lines is not None:
+            await self._lines.aclose()
+
     async def aclose(self) -> None:
         """Ends it for good."""
         self.closed = True
-        if self._lines is not None:
-            await self._lines.aclose()
+        await self.drop()
 
     def _on_line(self, line: bytes) -> None:
         try:
