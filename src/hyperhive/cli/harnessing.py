@@ -26,6 +26,7 @@ from hyperhive.desk import PROTOCOL
 from hyperhive.errors import HiveError
 from hyperhive.eventlog import EventLogs
 from hyperhive.harness import Harness
+from hyperhive.harness.display import Display
 from hyperhive.harness.drivers.claude import Profile
 from hyperhive.harness.harness import HarnessSettings
 from hyperhive.harness.slots import Slots
@@ -33,6 +34,13 @@ from hyperhive.lifecycle.runtimes import ResourceLimits, pick_runtime
 from hyperhive.mcp.remote import RemoteToolServer
 from hyperhive.names import MANAGER, AgentName, parse_resident
 from hyperhive.paths import Paths
+from hyperhive.protocol.events import (
+    AnyLiveEvent,
+    ModelChanged,
+    StatusChanged,
+    TokenUsageChanged,
+    TurnStateChanged,
+)
 from hyperhive.protocol.live import encode_live
 from hyperhive.protocol.requests import Hello
 
@@ -56,17 +64,28 @@ async def run_harness(
     at = socket or paths.harness_socket(agent)
     async with AsyncExitStack() as stack:
         harness, slots, core = await _build(stack, agent, paths, at, config, environ)
-        line = AttachedHarness(at, harness.handle)
+        line = AttachedHarness(at, harness.handle, on_attached=lambda: _tell_state(harness.display, line))
+        refused: list[HiveError] = []
         async with anyio.create_task_group() as tasks:
+
+            async def keep_line() -> None:
+                try:
+                    await line.run()
+                except HiveError as error:  # at once: what this harness holds is the newer one's now
+                    refused.append(error)
+                    tasks.cancel_scope.cancel()
+
             tasks.start_soon(slots.run)
             tasks.start_soon(_tell_events, harness, line)
-            tasks.start_soon(line.run)
+            tasks.start_soon(keep_line)
             tasks.start_soon(_stop_when_told, harness)
             tasks.start_soon(_sweep, harness)
             log.info("harness_started agent=%s socket=%s pid=%d", agent, at, os.getpid())
             await harness.run()
             tasks.cancel_scope.cancel()
         await core.aclose()
+    if refused:
+        raise refused[0]
     log.info("harness_stopped agent=%s", agent)
     return 0
 
@@ -96,7 +115,7 @@ async def _build(
         name=agent,
         core=core,
         launcher=runtime.launcher(agent, mounts=settings.mounts, limits=ResourceLimits.of(settings.limits)),
-        tools=RemoteToolServer(at),
+        tools=RemoteToolServer(at, on_took=core.took),
         directory=paths.agent_harness(agent),
         profile=partial(_profile, agent, config),
         accounts=await Accounts.open(paths.accounts, environ),
@@ -137,6 +156,19 @@ async def _tell_events(harness: Harness, line: AttachedHarness) -> None:
             event = getattr(item, "event", None)
             if event is not None:
                 line.publish(encode_live(event))
+
+
+def _tell_state(display: Display, line: AttachedHarness) -> None:
+    """A core that has just taken the line knows nothing of this agent's turns yet."""
+    told: list[AnyLiveEvent] = [
+        TurnStateChanged(state=display.state, since_unix=display.since, reason=display.reason),
+        StatusChanged(status=display.status),
+        ModelChanged(model=display.model),
+    ]
+    if display.ctx is not None or display.cost is not None:
+        told.append(TokenUsageChanged(ctx=display.ctx, cost=display.cost))
+    for event in told:
+        line.publish(encode_live(event))
 
 
 async def _stop_when_told(harness: Harness) -> None:

@@ -209,7 +209,8 @@ def _introduce(session: Session, task: str) -> None:
     screen = session.screen
     screen.line("A hive of scripted agents: a manager, and a team of two. No account, no network.")
     screen.line("All else is real: durable mail, turns over stream-json, tools over MCP.")
-    screen.line(f"Your task for the manager: {visible(task)}")
+    screen.line("Your task for the manager:")
+    screen.body(task)
     screen.line()
     screen.flush()
 
@@ -237,11 +238,11 @@ def _conclude(session: Session, facts: Facts, config: HiveConfig, once: bool) ->
 
 NEXT_STEPS: Final = (
     "With a real account:",
-    "  hyperhive doctor --install-cli          get the agent CLI, and see what else is missing",
-    "  hyperhive login                         store an API key or a token",
-    "  hyperhive up                            run your own hive; then, in a second terminal:",
-    "  hyperhive spawn alice --mount DIR:rw    an agent that works in a directory of yours",
-    '  hyperhive send --wait alice "..."       its first task',
+    "  hyperhive doctor --install-cli        gets the agent CLI, says what is missing",
+    "  hyperhive login                       stores an API key or a token",
+    "  hyperhive up                          runs your own hive; then, elsewhere:",
+    "  hyperhive spawn alice --mount DIR:rw  an agent to work in a directory of yours",
+    '  hyperhive send --wait alice "..."     its first task',
 )
 
 
