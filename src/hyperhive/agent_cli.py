@@ -1,9 +1,9 @@
 """The agent CLI: which one serves, whether its version will do, and installing the tested one.
 
 Order: HYPERHIVE_CLAUDE, else `STATE/cli/VERSION/claude` (the version named in `STATE/cli/current`, else the newest
-there), else `claude` on PATH. Below 2.1.200 it is refused; newer than the tested one warns. What was found is kept
-until `refresh`, so that a change is taken at turn boundaries and never inside one; installing keeps the old version.
-This file drives no turn and knows nothing of logins.
+there), else `claude` on PATH. Below 2.1.200 it is refused; newer than the tested one warns. It is looked for at turn
+boundaries, so that a change is taken there and never inside a turn; installing keeps the old version. A version is
+asked once for each file. This file drives no turn and knows nothing of logins.
 """
 
 import os
@@ -49,23 +49,18 @@ class AgentClis:
         self._environ = environ
         self._directory = None if state_dir is None else state_dir / "cli"
         self._versions: dict[_Identity, str] = {}
-        self._found: AgentCli | None = None
-        self.generation = 0
 
     async def find(self) -> AgentCli:
-        """The CLI that serves. The first call probes `--version`; later ones give the same until `refresh`.
+        """The CLI that serves now. Asked at every turn boundary: a few looks at the disk, a `--version` for a new file.
 
         Raises:
             MissingPart: there is none, it does not run, or it is older than `OLDEST`; the hint says how to get one.
         """
-        if self._found is None:
-            self._found = await anyio.to_thread.run_sync(self._find)
-        return self._found
+        return await anyio.to_thread.run_sync(self._find)
 
     def refresh(self) -> None:
-        """Look again at the next `find`: a warm process of the old one is replaced at its next turn boundary."""
-        self._found = None
-        self.generation += 1
+        """Forget every version asked so far: the next `find` asks again."""
+        self._versions.clear()
 
     async def install(self, version: str = TESTED) -> AgentCli:
         """Fetch `version` by npm into `STATE/cli/VERSION/claude` and let it serve. Older ones stay for `use`.
@@ -90,7 +85,6 @@ class AgentClis:
             raise BadRequest(f"the agent CLI {version} is not installed", hint=HOW_TO_GET)
         cli = await anyio.to_thread.run_sync(self._probe, directory / version / "claude")
         await anyio.to_thread.run_sync(_write_atomically, directory / "current", f"{version}\n")
-        self.refresh()
         return cli
 
     async def installed(self) -> list[str]:

@@ -13,9 +13,9 @@ from benches import LIMIT, Bench, Watch, ask, bench
 from hyperhive.accounts import Secret
 from hyperhive.agent_cli import AgentCli
 from hyperhive.config import AgentConfig
-from hyperhive.errors import BadRequest, Conflict, NotFound
+from hyperhive.errors import BadRequest, Closed, Conflict, NotFound
 from hyperhive.harness import Harness
-from hyperhive.harness.harness import HarnessSettings
+from hyperhive.harness.harness import CLI_MISSING_SECONDS, HarnessSettings
 from hyperhive.names import parse_resident
 from hyperhive.protocol import harness_line as line
 from hyperhive.protocol.events import (
@@ -29,6 +29,7 @@ from hyperhive.protocol.events import (
     TurnStateChanged,
 )
 from hyperhive.protocol.replies import AgentSnapshot, EventPage, StatsPage, TurnRows
+from hyperhive.testing.clock import FakeClock
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -313,19 +314,32 @@ async def test_a_code_without_a_login_is_refused(hive: Bench) -> None:
 
 
 async def test_an_agent_without_a_cli_says_so_and_works_once_there_is_one(
-    hive: Bench, scripted_cli: AgentCli
+    tmp_path: Path, scripted_cli: AgentCli
 ) -> None:
-    hive.environ["HYPERHIVE_CLAUDE"] = "/nowhere/claude"
-    alice = hive.harness()
-    async with hive.running(alice):
+    clock, place = FakeClock(), tmp_path / "installed-later"
+    async with (
+        bench(tmp_path, clock=clock, environ={"HYPERHIVE_CLAUDE": str(place)}) as hive,
+        hive.running(hive.harness()) as alice,
+    ):
         watch = Watch(alice)
         message = await hive.send("[[say hello]]")
         await watch.state("waiting", "operator")
         assert "--install-cli" in str(alice.last_error)
-        hive.environ["HYPERHIVE_CLAUDE"] = str(scripted_cli.path)
-        alice.changed()
+        place.symlink_to(scripted_cli.path)
+        with anyio.fail_after(LIMIT):
+            await clock.until_sleepers()
+        await clock.advance(CLI_MISSING_SECONDS)
         await settled(watch)
         assert await hive.acked(message)
+
+
+async def test_a_harness_ends_with_its_core_and_says_why(hive: Bench) -> None:
+    alice = hive.harness()
+    hive.cores["alice"].fault = lambda _: Closed("the hive is closed")
+    with pytest.raises(Closed):
+        await alice.run()
+    with anyio.fail_after(LIMIT):
+        await alice.ended()
 
 
 async def test_draining_ends_with_the_turn_and_leaves_no_process(hive: Bench) -> None:

@@ -17,7 +17,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from hyperhive.accounts import Accounts, AccountState, BoundAccount
-from hyperhive.agent_cli import AgentClis
+from hyperhive.agent_cli import AgentCli, AgentClis
 from hyperhive.bus import BUFFER
 from hyperhive.clock import SYSTEM_CLOCK, Clock, unix_seconds
 from hyperhive.config import DEFAULT_MODEL
@@ -49,6 +49,8 @@ from hyperhive.protocol.types import TurnRow, TurnStateName, WaitingReason
 log = logging.getLogger(__name__)
 
 EVENTS_FILE: Final = "hyperhive-events.sqlite"
+CLI_MISSING_SECONDS: Final = 60.0
+"""An agent that is parked for want of a CLI looks again so often: installing one tells nobody."""
 
 
 class HarnessSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +112,8 @@ class Harness:
         self._accounts = accounts
         self._slots = slots
         self._clock = clock
+        self._clis = clis
+        self._cli_missing = False
         self.last_error: str | None = None
         self.stats = TurnStats(directory / STATS_FILE, clock)
         self.display = Display(
@@ -121,7 +125,7 @@ class Harness:
         )
         self.bus = self.display.bus
         self._driver = ClaudeDriver(
-            profile, clis.find, directory, account_env=self._account_env, environ=environ
+            profile, self._find_cli, directory, account_env=self._account_env, environ=environ
         )
         self.runner = TurnRunner(
             launcher=launcher,
@@ -146,6 +150,7 @@ class Harness:
             settings=LoopSettings(
                 backoff_seconds=settings.backoff_seconds, backoff_max_seconds=settings.backoff_max_seconds
             ),
+            parked_seconds=lambda: CLI_MISSING_SECONDS if self._cli_missing else None,
             clock=clock,
             random=random,
         )
@@ -187,9 +192,7 @@ class Harness:
             await self.display.open()
             await self._restore()
             self._started.set()
-            async with anyio.create_task_group() as rows:
-                self._rows = rows
-                await self._loop.run()
+            await self._serve()
         finally:
             self._running = False
             stop_listening()
@@ -200,6 +203,18 @@ class Harness:
                 await self.display.close()
             self._started.set()
             self._ended.set()
+
+    async def _serve(self) -> None:
+        """The loop, and after it the rows of its turns that are not written yet."""
+        failure: HiveError | None = None
+        async with anyio.create_task_group() as rows:
+            self._rows = rows
+            try:
+                await self._loop.run()
+            except HiveError as error:  # told outside of the group, which would wrap it
+                failure = error
+        if failure is not None:
+            raise failure
 
     def drain(self, *, now: bool = False) -> None:
         """Let `run` return once the running turn has ended, or at once (`now`: that turn's messages go back)."""
@@ -301,6 +316,12 @@ class Harness:
     def _use_model(self, model: str) -> None:
         self.runner.set_model(model)
         self.display.set_model(model)
+
+    async def _find_cli(self) -> AgentCli:
+        self._cli_missing = True
+        cli = await self._clis.find()
+        self._cli_missing = False
+        return cli
 
     def _account_env(self) -> dict[str, str]:
         return self.account.environment()

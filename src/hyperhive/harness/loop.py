@@ -87,7 +87,9 @@ class TurnLoop:
         settings: LoopSettings,
         clock: Clock,
         random: Random,
+        parked_seconds: Callable[[], float | None] = lambda: None,
     ) -> None:
+        """`parked_seconds`: after which time an agent that waits for the operator looks again by itself, if ever."""
         self._core = core
         self._runner = runner
         self._slots = slots
@@ -95,6 +97,7 @@ class TurnLoop:
         self._account = account
         self._events = events
         self._clock = clock
+        self._parked_seconds = parked_seconds
         self._backoff = Backoff(settings.backoff_seconds, settings.backoff_max_seconds, random)
         self._busy = anyio.Lock()
         self._in_turn = False
@@ -363,7 +366,7 @@ class TurnLoop:
         elif result.park is not None:
             if self._changes == self._seen_changes:
                 self._events.noted(f"waiting for the operator: {result.park}")
-                await self._pause("operator", None)
+                await self._pause("operator", self._parked_seconds())
         elif result.kind == "limited" and result.reset_at is not None and not gave_way:
             # Never sooner than the backoff: a reset time that has passed must not make a loop of it.
             soonest = self._clock.time() + self._backoff.next_seconds()
