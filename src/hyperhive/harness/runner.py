@@ -106,6 +106,7 @@ class TurnRunner:
         self._armed: float | None = None
         self._turn: int | None = None
         self._finished: moves.Finish | None = None
+        self._called_off: TurnResult | None = None  # asked to end while its process was still starting
         self._compacted: moves.Compacted | None = None
         self._standing: set[int] = set()
         self._shown_state: TurnStateName = "idle"
@@ -183,6 +184,7 @@ class TurnRunner:
         if self._turn is not None:
             raise Conflict("a turn is under way")
         self._turn = turn
+        self._called_off = None
         self._idle_since = None
         self._notes_left = NOTES_MAX
         started, started_monotonic = self._clock.time(), self._clock.monotonic()
@@ -214,6 +216,8 @@ class TurnRunner:
             await self._make_ready()
         except HiveError as error:
             return _not_started(ids, error)
+        if self._called_off is not None:
+            return msgspec.structs.replace(self._called_off, pending=ids)
         boundary = secrets.token_hex(4)
         prompt = wake_prompt(
             messages, boundary=boundary, unread=unread, standing=self._standing, interrupted_by=interruption
@@ -256,10 +260,11 @@ class TurnRunner:
         Returns:
             Whether there was a turn. One that ends well in the same moment still counts as ended well.
         """
-        if self._turn is None or not self._machine.busy:
-            return False
-        self._feed(moves.InterruptAsked(reason))
-        return True
+        if self._machine.busy and self._turn is not None:
+            self._feed(moves.InterruptAsked(reason))
+        elif self._turn is not None:
+            self._called_off = TurnResult(kind="failed", note=reason, interrupted=True)
+        return self._turn is not None
 
     async def cancel(self) -> bool:
         """End the running turn on the operator's word: its result is `cancelled`. A note says what was done.
@@ -268,7 +273,10 @@ class TurnRunner:
             Whether there was a turn (asked for or not).
         """
         if not self._machine.busy:
-            return False
+            if self._turn is not None:
+                self._emit(Note(text="cancel: the turn is called off before its process was ready"))
+                self._called_off = TurnResult(kind="cancelled", note="cancelled by the operator")
+            return self._turn is not None
         pid = f" (process {self.pid})" if self.pid is not None else ""
         self._emit(Note(text=f"cancel: the running turn is interrupted{pid}"))
         self._feed(moves.CancelAsked())
