@@ -49,21 +49,25 @@ class Settings(_Section, frozen=True, kw_only=True):
     """How the hive behaves. Times are seconds."""
 
     idle_seconds: Positive = 600.0
+    """How long a CLI process without a turn is kept warm."""
     max_warm: Annotated[int, Meta(ge=0)] = 8
+    """How many CLI processes without a turn may stay warm at once."""
     max_turns: Annotated[int, Meta(ge=0)] = 0
-    """0: two for each core, at most as many as memory holds at 300 MB each."""
-    up_seconds: Positive = 1.0
+    """How many turns may run at once. 0: two for each core, at most as many as memory holds at 300 MB each."""
     backoff_seconds: Positive = 5.0
+    """The pause after a failed turn; it doubles with each further one."""
     backoff_max_seconds: Positive = 300.0
+    """The longest such pause."""
     stuck_seconds: Positive = 600.0
+    """A turn without output for so long, while no tool is open, is interrupted."""
     result_grace: Positive = 10.0
-    health_seconds: Positive = 120.0
+    """How long a CLI may live on after a result that should have been its last."""
     drain_seconds: Positive = 900.0
+    """How long a running turn may go on when its agent is stopped."""
     dead_after: Count = 5
-    hop_limit: Count = 64
-    crash_seconds: Positive = 10.0
+    """After so many turns that a message may itself have made fail, it becomes a dead letter."""
     buffer: Count = 256
-    history: Count = 2000
+    """Events that a slow reader may be behind before it loses some."""
 
 
 class Budget(_Section, frozen=True, kw_only=True):
