@@ -540,6 +540,28 @@ async def test_draining_now_interrupts_and_puts_the_message_back_without_blame(t
         assert bob.broker.in_flight_now("bob") == []
 
 
+async def test_a_loop_in_a_hurry_does_not_wait_for_a_broken_disk(tmp_path: Path) -> None:
+    async with rig(tmp_path, run=False) as bob:
+        failed: list[HiveError] = []
+
+        async def run() -> None:
+            try:
+                await bob.loop.run()
+            except HiveError as error:
+                failed.append(error)
+
+        message = await bob.send("one")
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            turn = await bob.runner.next_turn()
+            bob.core.fault = lambda _: StoreFailed("disk full")
+            bob.loop.drain(now=True)
+            with anyio.fail_after(LIMIT):
+                await turn.happened.wait()
+        assert [type(error) for error in failed] == [StoreFailed]
+        assert await bob.state_of(message) == "in flight", "the next life requeues it"
+
+
 async def test_a_loop_that_waits_for_a_slot_or_in_a_pause_drains_at_once(tmp_path: Path) -> None:
     async with rigs(tmp_path, ["amy", "bob", "cat"], max_turns=1) as (_, agents):
         amy, bob, cat = agents.values()

@@ -12,7 +12,8 @@ from broker_core import BrokerCore
 from hyperhive.accounts import AccountState, BoundAccount
 from hyperhive.broker import Broker
 from hyperhive.harness.files import TurnNumbers
-from hyperhive.harness.loop import LoopSettings, TurnLoop
+from hyperhive.harness.loop import TurnLoop
+from hyperhive.harness.pauses import PauseSettings
 from hyperhive.harness.slots import Slots
 from hyperhive.harness.turns import TurnResult
 from hyperhive.protocol.types import Delivery, ResultKind, TurnStateName, WaitingReason
@@ -172,7 +173,7 @@ class Rig:
             numbers=TurnNumbers(tmp_path / f"{agent}-turn"),
             account=lambda: BoundAccount("default", None, self.account),
             events=self.seen,
-            settings=LoopSettings(),
+            settings=PauseSettings(),
             clock=clock,
             random=lambda: 0.0,
         )

@@ -30,8 +30,9 @@ from hyperhive.harness.display import Display
 from hyperhive.harness.drivers.claude import ClaudeDriver, Profile
 from hyperhive.harness.files import MODEL_FILE, TURN_FILE, LineFile, TurnNumbers
 from hyperhive.harness.login import LoginCommand
-from hyperhive.harness.loop import LoopSettings, TurnLoop
+from hyperhive.harness.loop import TurnLoop
 from hyperhive.harness.model import ModelChoice
+from hyperhive.harness.pauses import PauseSettings
 from hyperhive.harness.runner import Timing, TurnRunner, fresh_uuid
 from hyperhive.harness.sessions import SESSION_FILE, SessionFile
 from hyperhive.harness.slots import Slots
@@ -147,7 +148,7 @@ class Harness:
             numbers=TurnNumbers(directory / TURN_FILE),
             account=lambda: self.account,
             events=self,
-            settings=LoopSettings(
+            settings=PauseSettings(
                 backoff_seconds=settings.backoff_seconds, backoff_max_seconds=settings.backoff_max_seconds
             ),
             parked_seconds=lambda: CLI_MISSING_SECONDS if self._cli_missing else None,

@@ -1,12 +1,12 @@
-"""The loop of one agent: wait for mail, run a turn, settle with the core, wait where something is wrong; repeat.
+"""The loop of one agent: wait for mail, run a turn, settle with the core; repeat.
 
 It owns which messages are acked and which go back, and nothing else does. Before anything else is popped, whatever a
 turn left in flight is settled: so no ack can cover a message of a turn that did not end well. How a turn is run is the
-runner's affair; what is shown of it the harness's (`LoopEvents`).
+runner's affair, when to wait instead that of `pauses`; what is shown of it the harness's (`LoopEvents`).
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Protocol
 
@@ -16,21 +16,16 @@ import msgspec
 from hyperhive.accounts import BoundAccount
 from hyperhive.clock import Clock
 from hyperhive.errors import Closed, HiveError, MissingPart, WorldError
-from hyperhive.harness.backoff import Backoff, Random
+from hyperhive.harness.backoff import Random
 from hyperhive.harness.core import Core
 from hyperhive.harness.files import TurnNumbers
+from hyperhive.harness.loop_events import LoopEvents
+from hyperhive.harness.pauses import Pauses, PauseSettings
 from hyperhive.harness.slots import Slots, WarmProcess
 from hyperhive.harness.turns import TurnResult, UnaskedTurn
 from hyperhive.protocol.replies import Messages, Reply, Unread
 from hyperhive.protocol.requests import AckTurn, Recv, Request, RequeueInflight, Status
-from hyperhive.protocol.types import (
-    RECV_MAX,
-    RECV_WAIT_MAX_SECONDS,
-    Delivery,
-    TurnStateName,
-    Urgency,
-    WaitingReason,
-)
+from hyperhive.protocol.types import RECV_MAX, RECV_WAIT_MAX_SECONDS, Delivery, Urgency
 
 log = logging.getLogger(__name__)
 
@@ -53,25 +48,6 @@ class Runner(WarmProcess, Protocol):
         ...
 
 
-class LoopEvents(Protocol):
-    """What the loop tells its harness. None of these may raise or wait."""
-
-    def state_changed(self, state: TurnStateName, reason: WaitingReason | None, until: float | None) -> None:
-        """`until`: unix seconds when the waiting is over by itself, where that is known."""
-        ...
-
-    def noted(self, text: str) -> None: ...
-
-    def turn_settled(self, number: int, wake_from: str, result: TurnResult) -> None: ...
-
-
-class LoopSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Pauses after failed turns, in seconds."""
-
-    backoff_seconds: float = 5.0
-    backoff_max_seconds: float = 300.0
-
-
 class TurnLoop:
     """One agent's loop. `run` it once; the other methods may be called from any task meanwhile."""
 
@@ -84,22 +60,26 @@ class TurnLoop:
         numbers: TurnNumbers,
         account: Callable[[], BoundAccount],
         events: LoopEvents,
-        settings: LoopSettings,
+        settings: PauseSettings,
         clock: Clock,
         random: Random,
         parked_seconds: Callable[[], float | None] = lambda: None,
     ) -> None:
         """`parked_seconds`: after which time an agent that waits for the operator looks again by itself, if ever."""
+        self._pauses = Pauses(
+            account=account,
+            events=events,
+            settings=settings,
+            clock=clock,
+            random=random,
+            parked_seconds=parked_seconds,
+        )
         self._core = core
         self._runner = runner
         self._slots = slots
         self._numbers = numbers
-        self._account = account
         self._events = events
         self._clock = clock
-        self._parked_seconds = parked_seconds
-        self._backoff = Backoff(settings.backoff_seconds, settings.backoff_max_seconds, random)
-        self._busy = anyio.Lock()
         self._in_turn = False
         self._draining = False
         self._in_hand: list[Delivery] = []  # popped, and given to no turn yet
@@ -110,10 +90,6 @@ class TurnLoop:
         self._more = anyio.Event()
         self._hurry = anyio.Event()
         self._unasked: UnaskedTurn | None = None
-        self._changes = 0
-        self._seen_changes = 0
-        self._generation = 0
-        self._wake = anyio.Event()
         self._idle_wait: anyio.CancelScope | None = None  # waiting for mail or for a slot
 
     # --- from outside -----------------------------------------------------------------------------------------------
@@ -123,16 +99,9 @@ class TurnLoop:
         """A turn runs, or waits for its slot."""
         return self._in_turn
 
-    @property
-    def lock(self) -> anyio.Lock:
-        """Held during a turn. Whoever else makes the CLI work (compaction) holds it meanwhile."""
-        return self._busy
-
     def changed(self) -> None:
         """Model, account or config changed: an agent that was parked or paused tries again at once."""
-        self._changes += 1
-        self._backoff.reset()
-        self._wake.set()
+        self._pauses.changed()
 
     def ready_for_more(self) -> None:
         """The runner has come to a state in which it may take more mail into its turn."""
@@ -141,7 +110,8 @@ class TurnLoop:
 
     def unasked(self, turn: UnaskedTurn) -> None:
         """The CLI ran a turn by itself; what it took is settled at the next boundary."""
-        self._unasked = turn
+        before = self._unasked
+        self._unasked = before if before is not None and not before.ok else turn
         self._stop_waiting()
 
     def drain(self, *, now: bool) -> None:
@@ -149,7 +119,7 @@ class TurnLoop:
         self._draining = True
         if now:
             self._hurry.set()
-        self._wake.set()
+        self._pauses.stop()
         self._stop_waiting()
 
     def _stop_waiting(self) -> None:
@@ -166,11 +136,11 @@ class TurnLoop:
         """
         await self._ask(RequeueInflight())
         while not self._draining:
-            await self._account_usable()
+            await self._pauses.for_account()
             self._in_hand += await self._next_mail()
             await self._settle_unasked()
             if self._in_hand:
-                await self._account_usable()  # it may have changed while we waited for mail
+                await self._pauses.for_account()  # it may have changed while we waited for mail
             if self._in_hand and not self._draining:
                 await self._turn(self._in_hand.pop(0))
         if self._in_hand:
@@ -209,13 +179,12 @@ class TurnLoop:
     async def _turn(self, message: Delivery) -> None:
         self._in_turn = True
         try:
-            async with self._busy:
-                number, result = await self._run_in_slot(message)
-                await self._settle(number, result)
+            number, result = await self._run_in_slot(message)
+            await self._settle(number, result)
         finally:
             self._in_turn = False
         self._events.turn_settled(number, message.sender, result)
-        await self._after(result)
+        await self._pauses.after(result, gave_way=self._interruption is not None)
 
     async def _run_in_slot(self, message: Delivery) -> tuple[int, TurnResult]:
         number = await self._numbers.next()
@@ -232,8 +201,7 @@ class TurnLoop:
                 return number, self._not_run(message, "the hive stops", interrupted=True)
             unread = await self._ask(Status())
             self._fresh.discard(message.id)
-            self._generation = self._account().state.generation
-            self._seen_changes = self._changes
+            self._pauses.turn_starts()
             self._events.state_changed("thinking", None, None)
             return number, await self._run_watched(message, unread, number)
 
@@ -340,7 +308,7 @@ class TurnLoop:
         """Let go of what no turn has seen: it will come again without a mark, urgent mail first. Gives the ids."""
         ids = [one.id for one in self._in_hand]
         self._fresh.update(one.id for one in self._in_hand if not one.redelivered)
-        self._urgent_next = any(one.urgency == "interrupt" for one in self._in_hand)
+        self._urgent_next |= any(one.urgency == "interrupt" for one in self._in_hand)
         self._in_hand = []
         return ids
 
@@ -354,84 +322,19 @@ class TurnLoop:
         else:
             await self._requeue()
 
-    # --- after a turn -----------------------------------------------------------------------------------------------
-
-    async def _after(self, result: TurnResult) -> None:
-        """Nothing after a turn that ended well, was cancelled or gave way; else note why, and wait."""
-        gave_way = self._interruption is not None or self._draining
-        if result.ok or result.kind == "cancelled":
-            self._backoff.reset()
-        elif result.kind == "needs_login":
-            self._account().state.login_refused(self._generation)
-        elif result.park is not None:
-            if self._changes == self._seen_changes:
-                self._events.noted(f"waiting for the operator: {result.park}")
-                await self._pause("operator", self._parked_seconds())
-        elif result.kind == "limited" and result.reset_at is not None and not gave_way:
-            # Never sooner than the backoff: a reset time that has passed must not make a loop of it.
-            soonest = self._clock.time() + self._backoff.next_seconds()
-            self._account().state.limit(max(result.reset_at, soonest))
-        elif not gave_way:
-            await self._back_off(result)
-
-    async def _back_off(self, result: TurnResult) -> None:
-        seconds = self._backoff.next_seconds()
-        limited = result.kind == "limited"
-        what = "the API does not serve" if limited else f"the turn ended as {result.kind}"
-        why = f" ({result.note})" if result.note else ""
-        self._events.noted(f"{what}{why}: next try in {seconds:.0f} s")
-        await self._pause("limited" if limited else "backoff", seconds)
-
-    async def _account_usable(self) -> None:
-        """Wait while the account needs a login or is at its limit; its agents then come back one after the other."""
-        while not self._draining:
-            state = self._account().state
-            until = state.blocked_until(self._clock.time())
-            if until is None:
-                return
-            if state.needs_login:
-                await self._pause("login", None, state.changed)
-            else:
-                self._events.noted(f"the account {state.name} is at its limit until {until:.0f} (unix time)")
-                await self._pause("limited", until - self._clock.time(), state.changed)
-            if state.blocked_until(self._clock.time()) is None and (delay := state.release_delay()):
-                await self._pause("limited", delay, state.changed)
-
-    async def _pause(
-        self,
-        reason: WaitingReason,
-        seconds: float | None,
-        changed: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
-        """Wait so long (None: for ever), or until `changed`, `drain` or the account says so."""
-        if self._draining:
-            return
-        until = None if seconds is None else self._clock.time() + seconds
-        self._events.state_changed("waiting", reason, until)
-        self._wake = wake = anyio.Event()
-        async with anyio.create_task_group() as group:
-
-            async def first(wait: Callable[[], Awaitable[None]]) -> None:
-                await wait()
-                group.cancel_scope.cancel()
-
-            group.start_soon(first, wake.wait)
-            if changed is not None:
-                group.start_soon(first, changed)
-            if seconds is not None:
-                group.start_soon(first, lambda: self._clock.sleep(seconds))
+    # --- the core ---------------------------------------------------------------------------------------------------
 
     async def _ask(self, request: Request) -> Reply:
         """Ask the core, again and again while its world is broken (a full disk): nothing may be skipped over.
 
         Raises:
-            HiveError: the core refuses, or is closed.
+            HiveError: the core refuses, or is closed, or there is no time left to try again.
         """
         while True:
             try:
                 return await self._core.ask(request)
-            except Closed:
-                raise
             except WorldError as error:
+                if isinstance(error, Closed) or self._hurry.is_set():
+                    raise
                 self._events.noted(f"the hive cannot take this now: {error}; trying again")
                 await self._clock.sleep(CORE_RETRY_SECONDS)

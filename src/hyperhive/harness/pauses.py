@@ -1,0 +1,137 @@
+"""When the loop of one agent waits instead of working: after a failed turn, for its account, for the operator.
+
+What ended how is the runner's to say, what becomes of the messages the loop's; this file only says when the next try
+is due, tells people why, and waits. New mail never cuts a pause short.
+"""
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+import msgspec
+
+from hyperhive.accounts import AccountState, BoundAccount
+from hyperhive.clock import Clock
+from hyperhive.harness.backoff import Backoff, Random
+from hyperhive.harness.loop_events import LoopEvents
+from hyperhive.harness.turns import TurnResult
+from hyperhive.protocol.types import WaitingReason
+
+
+class PauseSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Pauses after failed turns, in seconds."""
+
+    backoff_seconds: float = 5.0
+    backoff_max_seconds: float = 300.0
+
+
+class Pauses:
+    """One loop's waiting. `changed` and `stop` may be called from any task while another one waits."""
+
+    def __init__(
+        self,
+        *,
+        account: Callable[[], BoundAccount],
+        events: LoopEvents,
+        settings: PauseSettings,
+        clock: Clock,
+        random: Random,
+        parked_seconds: Callable[[], float | None],
+    ) -> None:
+        self._account = account
+        self._events = events
+        self._clock = clock
+        self._parked_seconds = parked_seconds
+        self._backoff = Backoff(settings.backoff_seconds, settings.backoff_max_seconds, random)
+        self._stopped = False
+        self._changes = 0
+        self._seen_changes = 0
+        self._generation = 0
+        self._wake = anyio.Event()
+
+    def changed(self) -> None:
+        """Model, account or config changed: whoever waits tries again at once."""
+        self._changes += 1
+        self._backoff.reset()
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Nobody waits from now on."""
+        self._stopped = True
+        self._wake.set()
+
+    def turn_starts(self) -> None:
+        """What changes from here on, this turn knew nothing of."""
+        self._seen_changes = self._changes
+        self._generation = self._account().state.generation
+
+    async def for_account(self) -> None:
+        """Wait while the account needs a login or is at its limit; its agents then come back one after the other."""
+        while not self._stopped:
+            state = self._account().state
+            if state.blocked_until(self._clock.time()) is None:
+                return
+            await self._for_state(state)
+            if state.blocked_until(self._clock.time()) is None and (delay := state.release_delay()):
+                await self._pause("limited", delay, state.changed)
+
+    async def after(self, result: TurnResult, *, gave_way: bool) -> None:
+        """Nothing after a turn that ended well, was cancelled or gave way to something; else say why, and wait."""
+        if result.ok or result.kind == "cancelled":
+            self._backoff.reset()
+        elif result.kind == "needs_login":
+            self._account().state.login_refused(self._generation)
+        elif gave_way or self._stopped:
+            return
+        elif result.park is not None:
+            await self._for_operator(result.park)
+        elif result.kind == "limited" and result.reset_at is not None:
+            # Never sooner than the backoff: a reset time that has passed must not make a loop of it.
+            soonest = self._clock.time() + self._backoff.next_seconds()
+            self._account().state.limit(max(result.reset_at, soonest))
+        else:
+            await self._back_off(result)
+
+    async def _for_state(self, state: AccountState) -> None:
+        if state.needs_login or state.limited_until is None:
+            await self._pause("login", None, state.changed)
+            return
+        until = state.limited_until
+        self._events.noted(f"the account {state.name} is at its limit until {until:.0f} (unix time)")
+        await self._pause("limited", until - self._clock.time(), state.changed)
+
+    async def _for_operator(self, why: str) -> None:
+        if self._changes == self._seen_changes:
+            self._events.noted(f"waiting for the operator: {why}")
+            await self._pause("operator", self._parked_seconds())
+
+    async def _back_off(self, result: TurnResult) -> None:
+        seconds = self._backoff.next_seconds()
+        limited = result.kind == "limited"
+        what = "the API does not serve" if limited else f"the turn ended as {result.kind}"
+        why = f" ({result.note})" if result.note else ""
+        self._events.noted(f"{what}{why}: next try in {seconds:.0f} s")
+        await self._pause("limited" if limited else "backoff", seconds)
+
+    async def _pause(
+        self,
+        reason: WaitingReason,
+        seconds: float | None,
+        changed: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Wait so long (None: for ever), or until `changed`, `Pauses.changed` or `stop`."""
+        if self._stopped:
+            return
+        until = None if seconds is None else self._clock.time() + seconds
+        self._events.state_changed("waiting", reason, until)
+        self._wake = wake = anyio.Event()
+        async with anyio.create_task_group() as group:
+
+            async def first(wait: Callable[[], Awaitable[None]]) -> None:
+                await wait()
+                group.cancel_scope.cancel()
+
+            group.start_soon(first, wake.wait)
+            if changed is not None:
+                group.start_soon(first, changed)
+            if seconds is not None:
+                group.start_soon(first, lambda: self._clock.sleep(seconds))
