@@ -11,6 +11,7 @@ import pytest
 from benches import LIMIT, Bench, Watch, bench
 from hyperhive.accounts import Secret
 from hyperhive.harness import Harness
+from hyperhive.harness.harness import HarnessSettings
 from hyperhive.harness.stats import STATS_FILE, TurnStats
 from hyperhive.protocol.events import Note, StatusChanged, TurnStateChanged
 from hyperhive.testing.clock import FakeClock
@@ -75,6 +76,8 @@ async def play(tmp_path: Path, version: str, outage: Outage) -> None:
     }
     async with bench(tmp_path, clock=clock, environ=environ) as hive:
         await hive.accounts.set("default", "key", Secret("dummy-key-for-tests"))
+        # The CLI lives in real time: half an hour that passes in a moment must not count as its silence.
+        hive.settings = HarnessSettings(stuck_seconds=1e6, result_grace=1e6)
         async with hive.running(hive.harness()) as alice:
             watch = Watch(alice)
             mail = [await hive.send("first of the outage")]
