@@ -12,6 +12,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+import anyio
+from anyio import to_thread
+
 BODY = "x" * 100
 
 _INSERT = "INSERT INTO messages (sender, recipient, body, sent_at) VALUES (?,?,?,?)"
@@ -36,20 +39,20 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def one_fsync_each(path: Path, count: int) -> int:
-    """One thread, one commit a message."""
+    """One thread, one commit a message, to 32 inboxes in turn."""
     conn = connect(path)
-    for _ in range(count):
-        conn.execute(_INSERT, ("alice", "bob", BODY, int(time.time())))
+    for number in range(count):
+        conn.execute(_INSERT, ("alice", f"r{number % 32}", BODY, int(time.time())))
     conn.close()
     return count
 
 
 def floor(path: Path, count: int) -> int:
-    """One thread, executemany, 32 messages a commit: what SQLite does when nobody asks for anything else."""
+    """One thread, executemany, 32 messages to 32 inboxes a commit: what SQLite does with nothing around it."""
     conn = connect(path)
     for _ in range(count // 32):
         conn.execute("BEGIN IMMEDIATE")
-        conn.executemany(_INSERT, [("alice", "bob", BODY, int(time.time()))] * 32)
+        conn.executemany(_INSERT, [("alice", f"r{number}", BODY, int(time.time())) for number in range(32)])
         conn.execute("COMMIT")
     conn.close()
     return count // 32 * 32
@@ -240,42 +243,40 @@ def group_commit_wakes(path: Path, count: int) -> list[float]:
 
 
 def litequeue_cycles(path: Path, inboxes: int, each: int) -> int:
-    """As the group commit's; a file an inbox (its documentation asks for it), a connection a thread.
+    """The same program as ours, tasks that send and tasks that read, with litequeue in the broker's place.
 
-    It has no way to wait for a message, so its readers look every 10 ms, as its users must.
+    A file an inbox, as its documentation asks for. It blocks, so each call is a hop to a worker thread; it has no way
+    to wait for a message, so readers look every 10 ms.
     """
     import litequeue
 
-    def sender(name: str) -> Callable[[], None]:
+    async def send(name: str) -> None:
         queue = litequeue.LiteQueue(str(path / name), timeout=30)
+        for _ in range(each):
+            await to_thread.run_sync(queue.put, BODY)
+        queue.conn.close()
 
-        def run() -> None:
-            for _ in range(each):
-                queue.put(BODY)
-            queue.conn.close()
-
-        return run
-
-    def reader(name: str) -> Callable[[], None]:
+    async def read(name: str) -> None:
         queue = litequeue.LiteQueue(str(path / name), timeout=30)
+        got = 0
+        while got < each:
+            batch: list[Any] = []
+            while len(batch) < 32 and (message := await to_thread.run_sync(queue.pop)) is not None:
+                batch.append(message)
+            for message in batch:
+                await to_thread.run_sync(queue.done, message.message_id)
+            got += len(batch)
+            if not batch:
+                await anyio.sleep(0.01)
+        queue.conn.close()
 
-        def run() -> None:
-            got = 0
-            while got < each:
-                batch = []
-                while len(batch) < 32 and (message := queue.pop()) is not None:
-                    batch.append(message)
-                for message in batch:
-                    queue.done(message.message_id)
-                got += len(batch)
-                if not batch:
-                    time.sleep(0.01)
-            queue.conn.close()
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for number in range(inboxes):
+                group.start_soon(send, f"r{number}")
+                group.start_soon(read, f"r{number}")
 
-        return run
-
-    names = [f"r{number}" for number in range(inboxes)]
-    in_threads([one(name) for name in names for one in (sender, reader)])
+    anyio.run(main)
     return inboxes * each
 
 

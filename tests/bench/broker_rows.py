@@ -17,7 +17,7 @@ from tests.bench.table import Goal, Group, Sample, timed
 
 from hyperhive.broker import Broker
 
-SENDS, CYCLES, SLOW = 400, 1000, 64
+SENDS, CYCLES, SLOW = 1000, 640, 64
 OLD_ROWS = int(os.environ.get("HYPERHIVE_BENCH_ROWS", "10000000"))
 
 
@@ -190,7 +190,7 @@ def groups() -> list[Group]:
                     partial(baselines.group_commit_cycles, path, 32, CYCLES)
                 ),
                 "litequeue (not power-safe)": lambda path: timed(
-                    partial(baselines.litequeue_cycles, path, 32, CYCLES)
+                    partial(baselines.litequeue_cycles, path, 32, SLOW)
                 ),
                 "persist-queue": lambda path: timed(partial(baselines.persistqueue_cycles, path, 4, SLOW)),
             },
