@@ -285,6 +285,14 @@ class Broker:
         level = _level(min_urgency or "next_turn")
         return await self._handout.take(self._desk.inbox(recipient), max, wait_seconds, level, turn)
 
+    async def retake(self, recipient: str, ids: Iterable[int]) -> int:
+        """Messages that a reader still holds are in flight again, where the mark of their hand-out was lost in a crash.
+
+        For a reader that outlives the broker's process, before it receives anything else. Returns how many were
+        waiting.
+        """
+        return await self._handout.retake(self._desk.inbox(recipient), ids)
+
     def mark_taken(self, recipient: str, ids: Iterable[int]) -> None:
         """These were shown by a `recv` tool call inside the running turn: `ack_turn(taken=True)` covers them."""
         inbox = self._desk.inbox(recipient)

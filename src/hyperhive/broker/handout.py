@@ -6,7 +6,7 @@ committed before anything that the same agent asks for later.
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from hyperhive.broker import rows
@@ -84,6 +84,20 @@ class Handout:
         elif wait_seconds > 0 and not self._closed:
             entries = await self._wait(inbox, limit, wait_seconds, level)
         return Lease(self, inbox, entries)
+
+    async def retake(self, inbox: Inbox, ids: Iterable[int]) -> int:
+        """See `Broker.retake`."""
+        entries: list[Entry] = []
+        for number in sorted(ids):
+            while number > inbox.loaded_through and any(inbox.tail):
+                await self._load(inbox, HEAD_COUNT, 0)
+            entry = inbox.remove_waiting(number)
+            if entry is not None:
+                inbox.flight[number] = entry
+                entries.append(entry)
+        if entries:
+            self._lease(inbox, entries, None)
+        return len(entries)
 
     async def _wait(self, inbox: Inbox, limit: int, wait_seconds: float, level: int) -> list[Entry]:
         deadline = self._desk.clock.monotonic() + wait_seconds if wait_seconds < math.inf else math.inf
