@@ -17,7 +17,7 @@ from hyperhive.config import MountSetting
 from hyperhive.errors import BadConfig, MissingPart
 from hyperhive.lifecycle.runtimes import BwrapRuntime
 from hyperhive.names import MANAGER, AgentName
-from hyperhive.testing.runtime_suite import ENV, RuntimeKit, finish
+from hyperhive.testing.runtime_kit import ENV, RuntimeKit, finish
 
 pytestmark = [
     pytest.mark.needs("bwrap"),

@@ -13,7 +13,7 @@ from hyperhive.lifecycle.runtimes import ProcessRuntime, ResourceLimits
 from hyperhive.lifecycle.runtimes.cgroups import Cgroups
 from hyperhive.lifecycle.runtimes.limiter import Limiter, _scope
 from hyperhive.paths import Paths
-from hyperhive.testing.runtime_suite import ENV, RuntimeKit, finish
+from hyperhive.testing.runtime_kit import ENV, RuntimeKit, finish
 
 NONE = Cgroups({}, unified=False)
 
@@ -68,6 +68,11 @@ async def test_groups_are_the_agents_and_go_with_it(tmp_path: Path) -> None:
         for home in homes:
             members = (home / "alice/cgroup.procs").read_text().split()
             assert {str(first.pid), str(second.pid)} <= set(members)
+            settings = {"pids.max": "77", "memory.limit_in_bytes": "1073741824", "cpu.cfs_quota_us": "50000",
+                        "memory.max": "1073741824", "cpu.max": "50000 100000"}  # fmt: skip
+            for name, wanted in settings.items():
+                setting = home / "alice" / name
+                assert not setting.exists() or setting.read_text().strip() == wanted
         await kit.runtime.release(kit.agent)
         assert not any((home / "alice").exists() for home in homes)
         for child in (first, second):

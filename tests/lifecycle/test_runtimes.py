@@ -1,5 +1,9 @@
 """Every runtime does what the conformance suite says, on real programs and the real bubblewrap."""
 
+import os
+import resource
+import signal
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -7,9 +11,12 @@ import pytest
 
 from hyperhive.config import RuntimeName
 from hyperhive.errors import MissingPart, NotAvailable
-from hyperhive.lifecycle.runtimes import pick_runtime
+from hyperhive.lifecycle.runtimes import pick_runtime, wrapper
+from hyperhive.lifecycle.runtimes.base import Marks
+from hyperhive.lifecycle.runtimes.seccomp import filter_program
 from hyperhive.paths import Paths
-from hyperhive.testing.runtime_suite import RUNTIME_CASES, RuntimeKit
+from hyperhive.testing.runtime_kit import DoomedHive, RuntimeKit, new_nap, until_sleeping
+from hyperhive.testing.runtime_suite import RUNTIME_CASES
 
 pytestmark = pytest.mark.may_block(
     "the cases look at files between programs; the runtime itself is watched elsewhere"
@@ -25,6 +32,67 @@ async def kit(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[R
 @pytest.mark.parametrize("case", RUNTIME_CASES, ids=lambda case: case.__name__)
 async def test_conforms(case: Callable[[RuntimeKit], Awaitable[None]], kit: RuntimeKit) -> None:
     await case(kit)
+
+
+async def test_only_the_sweep_finds_what_loses_hive_and_supervisor_at_once(tmp_path: Path) -> None:
+    """Without a box a stray can lose both; the mark that it bears still tells whose it was."""
+    nap = new_nap()
+    async with RuntimeKit.open("process", tmp_path) as kit, await DoomedHive.start(kit, nap) as hive:
+        await until_sleeping(nap, 3)
+        hive.process.send_signal(signal.SIGSTOP)
+        os.kill(hive.supervisor, signal.SIGKILL)
+        await hive.kill()
+        await until_sleeping(nap, 3)
+        await kit.runtime.sweep()
+        await until_sleeping(nap, 0)
+
+
+def test_a_hive_inside_an_agent_marks_its_own_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without privilege a mark can only be lowered: each level of hives has marks below those of the level above."""
+    above = Marks(tmp_path).next()
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (above, above))
+    below = Marks(tmp_path)
+    assert 1 << 61 <= below.next() < 1 << 62 <= above
+    assert below.next() - below.any == 2
+    assert (
+        below.next() >> wrapper.LAUNCH_BITS
+        == below.any >> wrapper.LAUNCH_BITS
+        != above >> wrapper.LAUNCH_BITS
+    )
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_call_filter_refuses_the_listed_calls_and_other_architectures(machine: str) -> None:
+    """Run here by hand, as the kernel would: load, compare, return."""
+    program = filter_program(machine)
+    assert program is not None
+    lines = [struct.unpack_from("=HBBI", program, at) for at in range(0, len(program), 8)]
+    arch = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}[machine]
+    keyctl, read = {"x86_64": (250, 0), "aarch64": (219, 63)}[machine]
+    assert run_filter(lines, arch, read) == 0x7FFF0000
+    assert run_filter(lines, arch, keyctl) == run_filter(lines, 0x40000003, read) == 0x00050001
+    assert machine != "x86_64" or run_filter(lines, arch, read | 0x40000000) == 0x00050001
+
+
+def run_filter(lines: list[tuple[int, ...]], arch: int, number: int) -> int:
+    at = value = 0
+    while True:
+        code, jump, other, operand = lines[at]
+        at += 1
+        if code == 0x20:
+            value = arch if operand == 4 else number
+        elif code == 0x15:
+            at += jump if value == operand else other
+        elif code == 0x35:
+            at += jump if value >= operand else other
+        else:
+            return operand
+
+
+def test_an_unknown_machine_has_no_filter() -> None:
+    assert filter_program("s390x") is None
 
 
 @pytest.mark.needs("bwrap")

@@ -5,143 +5,36 @@ programs are plain shell, so that any box with a /usr can run them. What only so
 not in here.
 """
 
-import itertools
 import os
 import signal
 import socket
 import sys
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
 import anyio
-from anyio.abc import ByteReceiveStream
+import anyio.to_thread
 
-from hyperhive.config import MountSetting, RuntimeName
+from hyperhive.config import MountSetting
 from hyperhive.errors import MissingPart
-from hyperhive.lifecycle.runtimes import ResourceLimits, Runtime, pick_runtime
-from hyperhive.names import AgentName, parse_agent_name
+from hyperhive.lifecycle.runtimes import ResourceLimits, pick_runtime
+from hyperhive.names import parse_agent_name
 from hyperhive.paths import Paths
-from hyperhive.ports import ChildProcess
-
-ENV: Final = {"PATH": "/usr/bin:/bin"}
-SECONDS: Final = 30.0
-_numbers = itertools.count(1)
-
-
-@dataclass(kw_only=True)
-class RuntimeKit:
-    """A checked runtime over a hive's directories, and a work directory outside them to mount."""
-
-    runtime: Runtime
-    paths: Paths
-    work: Path
-    agent: AgentName = field(default_factory=lambda: parse_agent_name("alice"))
-
-    @classmethod
-    @asynccontextmanager
-    async def open(cls, name: RuntimeName, directory: Path) -> AsyncIterator["RuntimeKit"]:
-        """A kit in an empty directory; leaves no process behind."""
-        paths = await anyio.to_thread.run_sync(Paths.of, directory / "hive")
-        await anyio.to_thread.run_sync(paths.make_hive)
-        work = anyio.Path(directory / "work")
-        await work.mkdir()
-        runtime = await pick_runtime(name, paths, os.environ)
-        try:
-            yield cls(runtime=runtime, paths=paths, work=Path(work))
-        finally:
-            await runtime.aclose()
-
-    async def start(
-        self,
-        *argv: str,
-        agent: AgentName | None = None,
-        env: Mapping[str, str] = ENV,
-        cwd: str | None = None,
-        mounts: Sequence[MountSetting] = (),
-        limits: ResourceLimits | None = None,
-        readable: Sequence[Path] = (),
-    ) -> ChildProcess:
-        """Starts a program of an agent, whose directories are made first."""
-        agent = agent or self.agent
-        await anyio.to_thread.run_sync(self.paths.make_agent, agent)
-        launcher = self.runtime.launcher(agent, mounts=mounts, limits=limits or ResourceLimits())
-        return await launcher.launch(argv, env, cwd=cwd, readable=readable)
-
-    async def shell(self, script: str, **how: object) -> "Ended":
-        """Runs a shell script to its end."""
-        child = await self.start("/bin/sh", "-c", script, **how)  # type: ignore[arg-type]
-        return await finish(child)
-
-    def seen(self, mount: MountSetting) -> str:
-        """The path at which an agent finds a mount."""
-        return mount.target if self.runtime.isolated else mount.source
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a program ended, and all that it wrote."""
-
-    code: int
-    out: str
-    err: str
-
-
-async def finish(child: ChildProcess, stdin: bytes = b"") -> Ended:
-    """Feeds a program, reads all it writes, and waits for its end."""
-    texts: dict[str, bytes] = {}
-
-    async def read(name: str, stream: ByteReceiveStream) -> None:
-        texts[name] = b"".join([chunk async for chunk in stream])
-
-    with anyio.fail_after(SECONDS):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(read, "out", child.stdout)
-            tasks.start_soon(read, "err", child.stderr)
-            if stdin:
-                await child.stdin.send(stdin)
-            await child.stdin.aclose()
-        code = await child.wait()
-    await child.aclose()
-    return Ended(code, texts["out"].decode(), texts["err"].decode())
-
-
-async def read_until(stream: ByteReceiveStream, word: bytes) -> bytes:
-    """What a program writes, up to and with `word`."""
-    text = b""
-    with anyio.fail_after(SECONDS):
-        while word not in text:
-            text += await stream.receive()
-    return text
-
-
-def new_nap() -> str:
-    """A number of seconds for `sleep` that nobody else sleeps for: it finds the sleeper again, wherever it went."""
-    return f"{600 + next(_numbers)}.{os.getpid()}"
-
-
-def sleepers(nap: str) -> list[int]:
-    """Living processes that sleep for exactly this."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if words[:2] in ([b"sleep", nap.encode()], [b"/bin/sleep", nap.encode()]):
-            found.append(int(process.name))
-    return found
-
-
-async def until_gone(nap: str) -> None:
-    """Waits until nobody sleeps for this any more."""
-    with anyio.fail_after(10):
-        while await anyio.to_thread.run_sync(sleepers, nap):  # noqa: ASYNC110 - nobody tells of another's child's end
-            await anyio.sleep(0.01)
-
+from hyperhive.testing.runtime_kit import (
+    ENV,
+    SECONDS,
+    DoomedHive,
+    Ended,
+    RuntimeKit,
+    finish,
+    new_nap,
+    read_until,
+    sleepers,
+    until_gone,
+    until_sleeping,
+)
 
 # --- cases ----------------------------------------------------------------------------------------------------------
 
@@ -214,11 +107,10 @@ async def kill_ends_all_descendants(kit: RuntimeKit) -> None:
         setsid sleep {nap} &
         (setsid sh -c 'env -i /bin/sleep {nap} & exit' &)
         (trap '' TERM HUP; sleep {nap}) &
-        until [ $(grep -alz '^{nap}$' /proc/[0-9]*/cmdline 2>/dev/null | wc -l) -ge 3 ]; do sleep 0.01; done
         echo ready; wait"""
     child = await kit.start("/bin/sh", "-c", script)
     await read_until(child.stdout, b"ready\n")
-    assert len(sleepers(nap)) == 3
+    await until_sleeping(nap, 3)
     await child.kill()
     assert sleepers(nap) == []
     assert child.returncode not in {None, 0}
@@ -254,26 +146,30 @@ async def a_cancelled_start_leaves_nothing(kit: RuntimeKit) -> None:
 async def nothing_outlives_the_hive(kit: RuntimeKit) -> None:
     """When the hive's process is killed, its programs and their descendants end by themselves."""
     nap = new_nap()
-    hive, _ = await _doomed_hive(kit, nap)
-    hive.kill()
-    await hive.wait()
-    await until_gone(nap)
-    await hive.aclose()
+    async with await DoomedHive.start(kit, nap) as hive:
+        await until_sleeping(nap, 3)
+        await hive.kill()
+        await until_gone(nap)
+
+
+async def nothing_outlives_a_hive_killed_while_it_starts_programs(kit: RuntimeKit) -> None:
+    """At whatever moment of a launch the hive is killed, what it launched ends by itself."""
+    for _ in range(5):
+        nap = new_nap()
+        async with await DoomedHive.start(kit, nap, busy=True) as hive:
+            await hive.kill_at_some_moment()
+            await until_gone(nap)
 
 
 async def a_sweep_ends_what_was_orphaned(kit: RuntimeKit) -> None:
     """When hive and supervisor are both killed, the next start's sweep ends what is left."""
     nap = new_nap()
-    hive, payload = await _doomed_hive(kit, nap)
-    above = _parent(payload)
-    hive.send_signal(signal.SIGSTOP)  # so that it cannot do anything about the death of the other
-    if above > 1:
-        os.kill(above, signal.SIGKILL)
-    hive.kill()
-    await hive.wait()
-    await kit.runtime.sweep()
-    assert sleepers(nap) == []
-    await hive.aclose()
+    async with await DoomedHive.start(kit, nap) as hive:
+        hive.process.send_signal(signal.SIGSTOP)  # so that it cannot do anything about the death of the other
+        os.kill(hive.supervisor, signal.SIGKILL)
+        await hive.kill()
+        await kit.runtime.sweep()
+        assert sleepers(nap) == []
 
 
 async def a_sweep_spares_other_hives(kit: RuntimeKit) -> None:
@@ -415,6 +311,7 @@ RUNTIME_CASES: Final[tuple[Callable[[RuntimeKit], Awaitable[None]], ...]] = (
     what_a_payload_leaves_behind_ends_with_it,
     a_cancelled_start_leaves_nothing,
     nothing_outlives_the_hive,
+    nothing_outlives_a_hive_killed_while_it_starts_programs,
     a_sweep_ends_what_was_orphaned,
     a_sweep_spares_other_hives,
     mounts_are_as_the_operator_said,
@@ -425,44 +322,6 @@ RUNTIME_CASES: Final[tuple[Callable[[RuntimeKit], Awaitable[None]], ...]] = (
     a_file_is_limited,
     twenty_start_at_once,
 )
-
-
-# --- a hive to be killed ----------------------------------------------------------------------------------------------
-
-
-async def _doomed_hive(kit: RuntimeKit, nap: str) -> tuple[anyio.abc.Process, int]:
-    """Another process that holds a program of this hive's; returns it and the program's pid."""
-    program = "from hyperhive.testing.runtime_suite import doomed; doomed()"
-    arguments = [kit.runtime.name, str(kit.paths.state_dir), kit.agent, nap]
-    hive = await anyio.open_process([sys.executable, "-c", program, *arguments], stderr=None)
-    if hive.stdout is None:
-        raise AssertionError("no pipe")
-    told = await read_until(hive.stdout, b"\n")
-    return hive, int(told)
-
-
-def doomed() -> None:
-    """Starts a program with stray descendants, tells its pid, and waits to be killed."""
-    name, state, agent, nap = sys.argv[1:]
-
-    async def live() -> None:
-        kit = RuntimeKit(
-            runtime=await pick_runtime(name, paths := Paths.of(Path(state)), os.environ),  # type: ignore[arg-type]
-            paths=paths,
-            work=Path(),
-            agent=parse_agent_name(agent),
-        )
-        script = f"setsid sleep {nap} & env -i /bin/sleep {nap} & echo ready; sleep {nap}"
-        child = await kit.start("/bin/sh", "-c", script)
-        await read_until(child.stdout, b"ready\n")
-        os.write(1, b"%d\n" % child.pid)
-        await anyio.sleep_forever()
-
-    anyio.run(live)
-
-
-def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()[1])
 
 
 # --- as a program ---------------------------------------------------------------------------------------------------

@@ -167,14 +167,12 @@ class BwrapRuntime:
                 env=env,
                 cwd="/",
                 mark=self._marks.next(),
-                supervise=False,
                 prefix=fence.prefix,
                 cgroups=fence.cgroups,
                 rlimits=fence.rlimits,
                 close_abstract=found.close_abstract,
                 fds=fds,
                 status_flag="--json-status-fd",
-                payload_below=True,
                 program=argv[0],
             )
         )

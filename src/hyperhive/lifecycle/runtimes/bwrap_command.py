@@ -80,6 +80,7 @@ def _namespaces(plan: BoxPlan) -> Iterator[str]:
     if plan.disable_userns:
         yield "--disable-userns"
     yield from ("--proc", "/proc", "--dev", "/dev")
+    yield from ("--symlink", "../tmp", "/var/tmp")  # noqa: S108 - the box's own
     yield from ("--perms", "1777", "--size", str(plan.tmp_bytes), "--tmpfs", "/tmp")  # noqa: S108 - the box's own
 
 

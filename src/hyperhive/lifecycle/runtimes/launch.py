@@ -1,7 +1,7 @@
 """Starting one program through the wrapper, and what the hive holds of it afterwards.
 
 Knows nothing of bubblewrap or of limits: a runtime says what to exec, under which mark, and how its payload is found.
-Spawns on the event loop's own thread only: what dies with its parent dies with the parent's THREAD.
+A box dies with its parent THREAD: that is the wrapper's only one, whatever thread the hive spawns from.
 """
 
 import json
@@ -37,17 +37,14 @@ class Plan:
     env: Mapping[str, str]
     cwd: str
     mark: int
-    supervise: bool
     prefix: Sequence[str] = ()
     cgroups: Sequence[str] = ()
     rlimits: Sequence[tuple[int, int]] = ()
     close_abstract: bool = False
     fds: Sequence[int] = ()
     status_flag: str | None = None
-    """Flag that takes the number of the status descriptor (bubblewrap's), put right behind `argv[0]`."""
-
-    payload_below: bool = False
-    """The status line names the payload's parent (a pid namespace's init), not the payload."""
+    """Flag that takes the number of the status descriptor (bubblewrap's), put right behind `argv[0]`. The box itself
+    tells then what it started: the init of its pid namespace, whose child is the payload."""
 
     program: str = field(default="")
     """What to name when it cannot be started."""
@@ -201,12 +198,11 @@ def _spec(plan: Plan, status: int) -> bytes:
             "env": dict(plan.env),
             "cwd": plan.cwd,
             "mark": plan.mark,
-            "supervise": plan.supervise,
+            "box_tells": plan.status_flag is not None,
             "cgroups": list(plan.cgroups),
             "rlimits": list(plan.rlimits),
             "close_abstract": plan.close_abstract,
             "status_fd": status,
-            "parent": os.getpid(),
         }
     )
 
@@ -223,7 +219,7 @@ async def _await_payload(plan: Plan, process: Process, line: socket.socket) -> i
     if "step" in word:
         raise _refusal(plan, word["step"], word["errno"])
     pid = int(word["child-pid"])
-    if not plan.payload_below:
+    if plan.status_flag is None:
         return pid
     child = await anyio.to_thread.run_sync(_await_child, pid, abandon_on_cancel=True)
     if child is not None:

@@ -97,7 +97,6 @@ class ProcessRuntime:
                 env={**env, "PWD": cwd},
                 cwd=cwd,
                 mark=self._marks.next(),
-                supervise=True,
                 prefix=fence.prefix,
                 cgroups=fence.cgroups,
                 rlimits=fence.rlimits,

@@ -1,8 +1,9 @@
 """The program between the hive and a payload, run as `python -IS wrapper.py FD`; the hive imports only its scanner.
 
-It puts itself under the agent's limits and mark BEFORE anything of the payload exists, and then either becomes the box
-(`exec`: bubblewrap watches over its own pid namespace) or stays as a supervisor (runtime `process`): it forwards TERM
-to the payload, and when the payload ends, or the hive dies, it kills whatever still bears the mark.
+It puts itself under the agent's limits and mark BEFORE anything of the payload exists, starts the payload (or the box
+round it), and stays as its supervisor: it forwards TERM, and when the payload ends, or the hive dies, it kills whatever
+still bears the mark. Bubblewrap's own `--die-with-parent` is no substitute: a box whose parent dies while it is being
+made lives on.
 
 The mark: a value of RLIMIT_RTTIME (microseconds of realtime CPU; this one is 146,000 years). Every descendant inherits
 it, whatever session, process group or parent it moves to and whatever it does to its environment, and only privilege
@@ -121,10 +122,7 @@ def main() -> None:
     status: int = spec["status_fd"]
     try:
         _step(status, "limits", lambda: _enter(spec))
-        if spec["supervise"]:
-            _supervise(spec, status)
-        else:
-            _step(status, "exec", lambda: _become(spec))
+        _supervise(spec, status)
     except OSError:  # reported by the step
         os._exit(127)
 
@@ -133,8 +131,15 @@ def _step(status: int, name: str, run: Callable[[], None]) -> None:
     try:
         run()
     except OSError as error:
-        os.write(status, b'{"step":"%s","errno":%d}\n' % (name.encode(), error.errno or 0))
+        _say(status, b'{"step":"%s","errno":%d}\n' % (name.encode(), error.errno or 0))
         raise
+
+
+def _say(status: int, line: bytes) -> None:
+    try:  # noqa: SIM105 - contextlib costs 3 ms
+        os.write(status, line)
+    except OSError:  # the hive is dead: what is due then is done by whoever watches the line
+        pass
 
 
 def _enter(spec: dict[str, Any]) -> None:
@@ -174,14 +179,6 @@ def _close_abstract_sockets() -> None:
     os.close(ruleset)
 
 
-def _become(spec: dict[str, Any]) -> None:
-    if spec["close_abstract"]:
-        _close_abstract_sockets()
-    if os.getppid() != spec["parent"]:  # the hive died before the box could ask to die with it
-        os._exit(0)
-    _exec(spec)
-
-
 def _exec(spec: dict[str, Any]) -> None:
     libc = _libc()
     for ignored in (_SIGPIPE, _SIGXFSZ):  # Python ignores both, and an ignored signal survives exec
@@ -191,12 +188,14 @@ def _exec(spec: dict[str, Any]) -> None:
 
 
 def _supervise(spec: dict[str, Any], status: int) -> None:
-    os.set_inheritable(status, False)  # noqa: FBT003
     started, started_w = os.pipe()
     payload = os.fork()
     if payload == 0:
         try:
             _libc().prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+            if spec["close_abstract"]:
+                _close_abstract_sockets()
+            os.set_inheritable(status, spec["box_tells"])
             os.setsid()
             _exec(spec)
         except OSError as error:
@@ -209,9 +208,10 @@ def _supervise(spec: dict[str, Any], status: int) -> None:
     for stream in (0, 1, 2):  # the pipes are the payload's alone: their ends must be seen when it closes them
         os.dup2(null, stream)
     if failed := os.read(started, 16):
-        os.write(status, b'{"step":"exec","errno":%d}\n' % int(failed))
+        _say(status, b'{"step":"exec","errno":%d}\n' % int(failed))
         os._exit(127)
-    os.write(status, b'{"child-pid":%d}\n' % payload)
+    if not spec["box_tells"]:
+        _say(status, b'{"child-pid":%d}\n' % payload)
     _watch(handle, status)
     kill_marked(spec["mark"])
     _end_like(payload)
