@@ -4,8 +4,10 @@ import os
 import signal
 
 import anyio
+import msgspec
 import pytest
 
+from hyperhive.agent_cli import AgentCli
 from hyperhive.harness.runner import Timing
 from hyperhive.harness.turns import TurnResult
 from hyperhive.protocol.events import Note, TurnEnd
@@ -209,3 +211,49 @@ async def test_a_warm_process_that_is_killed_is_noticed(scripted: Benches) -> No
     os.kill(runner.pid, signal.SIGKILL)
     await until(lambda: not runner.warm)
     assert any(note.startswith("the agent CLI ended by itself") for note in notes(bench))
+
+
+@pytest.mark.parametrize(
+    ("how", "kind", "interrupted"),
+    [("cancel", "cancelled", False), ("interrupt", "failed", True), ("close", "failed", True)],
+)
+async def test_a_turn_called_off_before_its_process_is_ready_never_starts_one(
+    scripted: Benches, monkeypatch: pytest.MonkeyPatch, how: str, kind: ResultKind, interrupted: bool
+) -> None:
+    bench = scripted.bench()
+    go, asked = anyio.Event(), anyio.Event()
+
+    async def find_late() -> AgentCli:
+        asked.set()
+        await go.wait()
+        return bench.cli
+
+    monkeypatch.setattr(bench, "find_cli", find_late)
+    runner = await scripted.runner(bench)
+    ended: list[TurnResult] = []
+
+    async def run() -> None:
+        ended.append(await runner.run([message(1, "hello")]))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run)
+        await asked.wait()
+        if how == "cancel":
+            assert await runner.cancel()
+        elif how == "interrupt":
+            assert await runner.interrupt("urgent")
+        else:
+            await runner.aclose()
+        go.set()
+    assert (ended[0].kind, ended[0].pending, ended[0].interrupted) == (kind, (1,), interrupted)
+    assert not runner.warm
+    assert frames(bench) == []
+
+
+async def test_an_untested_version_is_said_once(scripted: Benches) -> None:
+    bench = scripted.bench()
+    bench.cli = msgspec.structs.replace(bench.cli, warning="the agent CLI 9.9.9 is newer than the tested one")
+    runner = await scripted.runner(bench)
+    for number in (1, 2):
+        assert (await runner.run([message(number, "[[say hi]]")])).ok
+    assert notes(bench).count("the agent CLI 9.9.9 is newer than the tested one") == 1

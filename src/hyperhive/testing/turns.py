@@ -89,19 +89,20 @@ class TurnBench:
         for place in (self.harness_dir, self.state, self.paths.agent_claude(self.name)):
             place.mkdir(parents=True, exist_ok=True)
 
+    async def find_cli(self) -> AgentCli:
+        """The CLI of the next turn."""
+        return self.cli
+
     async def runner(self, *, new_uuid: Callable[[], str] = fresh_uuid, model: str = "haiku") -> TurnRunner:
         """A runner on this agent; a later one continues its session."""
         await anyio.to_thread.run_sync(self.make_directories)
         await self.runtime.check()
 
-        async def find_cli() -> AgentCli:
-            return self.cli
-
         driver = ClaudeDriver(
             lambda: Profile(
                 name="alice", role="manager" if self.role == "manager" else "agent", config=self.config
             ),
-            find_cli,
+            self.find_cli,
             self.harness_dir,
             account_env=lambda: self.account,
             environ=self._environ,

@@ -73,6 +73,10 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     warning: str | None = None
 
+    def differs_in_prompt(self, other: "Command") -> bool:
+        """Whether the two differ in nothing but the prompt."""
+        return self == msgspec.structs.replace(other, append_prompt=self.append_prompt)
+
 
 class ClaudeDriver:
     """Makes the command of one agent's CLI.
@@ -206,7 +210,13 @@ def _tool_name(rule: str) -> str:
 def _append_prompt(profile: Profile, box: Box) -> str:
     """The role's prompt, the operator's or manager's addition, and the agent's own notes (blocking)."""
     parts = [
-        fill(load(profile.role), name=profile.name, state=box.state, config=box.config, pronouns=profile.pronouns),
+        fill(
+            load(profile.role),
+            name=profile.name,
+            state=box.state,
+            config=box.config,
+            pronouns=profile.pronouns,
+        ),
         profile.config.prompt,
     ]
     try:
