@@ -1,5 +1,6 @@
 """Claims about one agent's harness as a whole, on the scripted CLI: what is shown, commanded, kept and left behind."""
 
+import sys
 import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -30,6 +31,7 @@ from hyperhive.protocol.events import (
 )
 from hyperhive.protocol.replies import AgentSnapshot, EventPage, StatsPage, TurnRows
 from hyperhive.testing.clock import FakeClock
+from scripted_login import SCRIPTED_LOGIN
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -311,6 +313,57 @@ async def test_a_code_without_a_login_is_refused(hive: Bench) -> None:
         for command in (line.LineLoginCode(req=1, code="x"), line.LineLoginCancel(req=1)):
             with pytest.raises(NotFound):
                 await alice.handle(command)
+
+
+LOGGING_IN = """#!/bin/sh
+# A CLI whose own login is scripted: no turn goes well before it has landed.
+if [ "$1" = auth ]; then exec {python} {login} "$@"; fi
+[ -e "$CLAUDE_CONFIG_DIR/.credentials.json" ] || export HYPERHIVE_SCRIPTED="[[api-401]]"
+exec {scripted} "$@"
+"""
+
+
+async def test_a_login_that_lands_brings_its_agent_back_and_the_code_is_nowhere(
+    tmp_path: Path, scripted_cli: AgentCli
+) -> None:
+    login = tmp_path / "login.py"
+    login.write_text(SCRIPTED_LOGIN)
+    cli = tmp_path / "claude-that-logs-in"
+    cli.write_text(LOGGING_IN.format(python=sys.executable, login=login, scripted=scripted_cli.path))
+    cli.chmod(0o755)
+    async with (
+        bench(tmp_path, environ={"HYPERHIVE_CLAUDE": str(cli)}) as hive,
+        hive.running(hive.harness()) as alice,
+    ):
+        watch = Watch(alice)
+        message = await hive.send("[[say hello]]")
+        await watch.state("waiting", "login")
+        reply: Any = await ask(alice, line.LineLoginStart)
+        assert reply.session.url.startswith("https://login.example/")
+        await ask(alice, line.LineLoginCode, code="good#code")
+        await settled(watch)
+        assert await hive.acked(message)
+        statuses = [event.status for event in watch.of(StatusChanged)]
+        assert statuses == ["needs_login_idle", "needs_login_in_progress", "online"]
+        assert (await snapshot(alice)).session is not None
+        page = await ask(alice, line.History)
+        assert isinstance(page, EventPage)
+        assert "good#code" not in str(page.events)
+
+
+async def test_a_key_is_in_no_event_and_no_file_but_its_own(hive: Bench) -> None:
+    await hive.accounts.set("default", "key", Secret("sk-ant-canary-key"))
+    async with hive.running(hive.harness()) as alice:
+        watch = Watch(alice)
+        await hive.send("[[say hello]]")
+        await settled(watch)
+    found = await anyio.to_thread.run_sync(holding, hive.paths.state_dir, b"canary-key")
+    assert [path.name for path in found] == ["default"]
+
+
+def holding(directory: Path, text: bytes) -> list[Path]:
+    """The files below a directory that hold this text."""
+    return [path for path in directory.rglob("*") if path.is_file() and text in path.read_bytes()]
 
 
 async def test_an_agent_without_a_cli_says_so_and_works_once_there_is_one(

@@ -22,30 +22,9 @@ from hyperhive.paths import Paths
 from hyperhive.ports import Launcher
 from hyperhive.testing.clock import FakeClock
 from parts import CLEAN_ENV
+from scripted_login import SCRIPTED_LOGIN
 
 ALICE = parse_agent_name("alice")
-
-# Speaks as `claude auth login` and `auth status` do; `good#code` is the one code it takes.
-SCRIPTED = """
-import json, os, pathlib, sys
-done = pathlib.Path(os.environ["CLAUDE_CONFIG_DIR"]) / ".credentials.json"
-if sys.argv[1:] == ["auth", "status"]:
-    print(json.dumps({"loggedIn": done.exists(), "authMethod": "claude.ai" if done.exists() else "none"}))
-    sys.exit(0 if done.exists() else 1)
-assert sys.argv[1:] == ["auth", "login"], sys.argv
-print("\\x1b[1mOpening browser\\x1b[0m\\n", end="", flush=True)
-print("If the browser didn't open, visit: https://login.exam", end="", flush=True)
-print("ple/authorize?code=true&state=x\\nPaste code here if prompted > ", end="", flush=True)
-while True:
-    line = sys.stdin.readline()
-    if not line:
-        sys.exit(1)
-    if line == "good#code\\n":
-        done.write_text("{}")
-        print("Login successful.")
-        sys.exit(0)
-    print("That doesn't look like the full code.", file=sys.stderr, flush=True)
-"""
 
 
 class Told:
@@ -108,7 +87,7 @@ async def driver(
 
 def scripted(tmp_path: Path) -> tuple[str, ...]:
     path = tmp_path / "login.py"
-    path.write_text(SCRIPTED)
+    path.write_text(SCRIPTED_LOGIN)
     return (sys.executable, str(path))
 
 
@@ -123,6 +102,8 @@ async def test_a_login_gives_its_url_whole_takes_the_code_and_lands(tmp_path: Pa
         session = await login.code("good#code")
         with anyio.fail_after(20):
             await told.landed.wait()
+            while login.active:
+                await login._moved.wait()
         assert login.session is not None
         assert (login.session.finished, login.session.exit_note) == (True, None)
         assert "Login successful." in login.session.output

@@ -169,8 +169,8 @@ class LoginDriver:
     async def _judge(self, status: int) -> None:
         found = await self.probe()
         if found is not None and found.logged_in:
-            self._finish(None)
             self._on_landed()
+            self._finish(None)
         else:
             self._finish(f"the login ended without success (exit code {status})")
 

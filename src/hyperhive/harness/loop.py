@@ -184,6 +184,8 @@ class TurnLoop:
         finally:
             self._in_turn = False
         self._events.turn_settled(number, message.sender, result)
+        if result.kind == "needs_login":
+            await self._runner.retire()  # a process reads its login when it starts
         await self._pauses.after(result, gave_way=self._interruption is not None)
 
     async def _run_in_slot(self, message: Delivery) -> tuple[int, TurnResult]:
