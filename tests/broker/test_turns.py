@@ -157,6 +157,25 @@ async def test_after_a_kill_messages_are_acked_or_come_again(path: Path) -> None
         assert [body for body, _ in told(await broker.recv("bob", 9, 0))] == ["b", "c"]
 
 
+async def test_a_durable_hand_out_is_marked_even_if_the_process_dies_at_once(path: Path) -> None:
+    broker = await Broker.open(path)
+    await fill(broker, "a")
+    await broker.recv("bob", 1, 0, durable=True)
+    await broker.store.abandon()
+    async with Broker.open(path) as broker:
+        assert await broker.requeue_inflight("bob") == 1
+        assert told(await broker.recv("bob", 1, 0)) == [("a", True)]
+
+
+async def test_a_durable_hand_out_that_is_cancelled_swallows_nothing(broker: Broker) -> None:
+    await fill(broker, "a")
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: broker.recv("bob", 1, 0, durable=True))
+        await anyio.lowlevel.checkpoint()
+        group.cancel_scope.cancel()
+    assert told(await broker.recv("bob", 1, 0)) == [("a", False)]
+
+
 async def test_a_message_that_fails_by_itself_too_often_becomes_a_dead_letter(path: Path) -> None:
     async with Broker.open(path, limits=Limits(dead_after=3)) as broker:
         await fill(broker, "poison")

@@ -249,6 +249,7 @@ class Broker:
         min_urgency: Urgency | None = None,
         *,
         turn: int | None = None,
+        durable: bool = False,
     ) -> list[Delivery]:
         """Hands out the oldest messages of an inbox; they are in flight from here on.
 
@@ -262,8 +263,10 @@ class Broker:
             wait_seconds: how long to wait for the first one.
             min_urgency: only messages of at least this urgency; others keep their places.
             turn: the number that events shall carry.
+            durable: see `take`.
         """
-        return (await self.take(recipient, max, wait_seconds, min_urgency, turn=turn)).deliveries
+        lease = await self.take(recipient, max, wait_seconds, min_urgency, turn=turn, durable=durable)
+        return lease.deliveries
 
     async def take(
         self,
@@ -273,8 +276,13 @@ class Broker:
         min_urgency: Urgency | None = None,
         *,
         turn: int | None = None,
+        durable: bool = False,
     ) -> Lease:
-        """As `recv`, for edges that write the answer to somebody: where that fails, `undo()` what it returned."""
+        """As `recv`, for edges that write the answer to somebody: where that fails, `undo()` what it returned.
+
+        `durable`: return only when it is on disk that the messages are out, so that after a `kill -9` even those of the
+        last moment come again with their mark. Costs a commit, which it shares with whoever else waits for one.
+        """
         _principal(recipient)
         if recipient in (OPERATOR, SYSTEM):
             raise BadRequest(
@@ -283,7 +291,10 @@ class Broker:
         if max < 1:
             raise BadRequest(f"max is {max}; it must be at least 1")
         level = _level(min_urgency or "next_turn")
-        return await self._handout.take(self._desk.inbox(recipient), max, wait_seconds, level, turn)
+        lease = await self._handout.take(self._desk.inbox(recipient), max, wait_seconds, level, turn)
+        if durable and lease.deliveries:
+            await self._handout.commit(lease)
+        return lease
 
     async def retake(self, recipient: str, ids: Iterable[int]) -> int:
         """Messages that a reader still holds are in flight again, where the mark of their hand-out was lost in a crash.

@@ -14,7 +14,7 @@ from hyperhive.broker.deadlines import Deadlines
 from hyperhive.broker.desk import Desk
 from hyperhive.broker.inbox import HEAD_CHARS, HEAD_COUNT, Claim, Entry, Inbox, Waiter
 from hyperhive.broker.rows import Leases, Load
-from hyperhive.errors import Closed, HiveError
+from hyperhive.errors import Closed, HiveError, StoreFailed
 from hyperhive.protocol.types import Delivery
 from hyperhive.store import Deferred, Operation
 
@@ -67,6 +67,9 @@ class Handout:
         self._load_op: Operation[Load, list[Entry]] = Operation(
             "load", rows.load, applied=self._loaded, failed=self._load_failed
         )
+        self._commit_op: Operation[None, None] = Operation(
+            "commit leases", lambda _, batch: [None] * len(batch)
+        )
         self._open_leases: Deferred[Leases] | None = None
         self._deadlines = Deadlines(desk.clock, self._expire)
         self._closed = False
@@ -98,6 +101,16 @@ class Handout:
         if entries:
             self._lease(inbox, entries, None)
         return len(entries)
+
+    async def commit(self, lease: Lease) -> None:
+        """Returns when it is on disk that these are out; a disk that fails is no reason to keep them back."""
+        try:
+            await self._store.submit(self._commit_op, None)
+        except StoreFailed:
+            return
+        except asyncio.CancelledError:
+            lease.undo()
+            raise
 
     async def _wait(self, inbox: Inbox, limit: int, wait_seconds: float, level: int) -> list[Entry]:
         deadline = self._desk.clock.monotonic() + wait_seconds if wait_seconds < math.inf else math.inf
