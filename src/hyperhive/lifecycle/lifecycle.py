@@ -1,12 +1,12 @@
 """`Lifecycle`: which agents there are, and when each of them runs.
 
-The rows are the truth: an action writes what it is about to do, does it, and writes that it is done, so that the next
-start can finish what a crash cut short. Reads no mail, decides no approval, and knows no turn.
+Each action is a method here; what is common to them (rows, starting again, finishing what was cut short) is in
+`upkeep`. Reads no mail, decides no approval, and knows no turn.
 """
 
 import builtins
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,38 +14,27 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from hyperhive.bus import Bus
 from hyperhive.clock import SYSTEM_CLOCK, Clock, unix_seconds
-from hyperhive.config import AgentConfig, RuntimeName
+from hyperhive.config import RuntimeName
 from hyperhive.errors import Conflict, Forbidden, HiveError, NotAvailable, NotFound
-from hyperhive.lifecycle.fleet import Fleet
-from hyperhive.lifecycle.harnesses import HarnessFactory, NoHarnesses
+from hyperhive.lifecycle.harnesses import HarnessFactory
 from hyperhive.lifecycle.mounts import check_mounts
-from hyperhive.lifecycle.removal import purge_files
 from hyperhive.lifecycle.roster import Agent
 from hyperhive.lifecycle.rows import MIGRATIONS, AgentRow
-from hyperhive.lifecycle.runtimes import Runtime, pick_runtime
-from hyperhive.lifecycle.supervisor import Supervisor, Tell, tell_nobody
-from hyperhive.lifecycle.views import Facts, FactsOf
+from hyperhive.lifecycle.runtimes import pick_runtime
+from hyperhive.lifecycle.upkeep import Upkeep
 from hyperhive.names import MANAGER, OPERATOR, AgentName, parse_agent_name
 from hyperhive.opening import Opening
 from hyperhive.paths import Paths
 from hyperhive.protocol.events import (
-    AnyDashboardEvent,
-    ContainerRemoved,
-    Destroyed,
     Killed,
-    Spawned,
     TombstonesChanged,
 )
 from hyperhive.protocol.types import Mount
 from hyperhive.store import Store
 
-START_AT_ONCE = 16
-"""How many agents are started side by side when the hive comes up."""
 
-
-class Lifecycle(Fleet):
+class Lifecycle(Upkeep):
     """The agents of one hive. Every action returns when it is done, and is durable then.
 
     One action per agent at a time; a second is refused with `Conflict`. `by` is who asks (the server knows, the caller
@@ -64,57 +53,7 @@ class Lifecycle(Fleet):
     stopped True
     """
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        paths: Paths,
-        runtime: Runtime,
-        harnesses: HarnessFactory | None = None,
-        bus: Bus[AnyDashboardEvent] | None = None,
-        clock: Clock = SYSTEM_CLOCK,
-        config_of: Callable[[AgentName], AgentConfig] = lambda _: AgentConfig(),
-        facts_of: FactsOf = lambda _: Facts(),
-        tell: Tell = tell_nobody,
-        forget: Callable[[AgentName], Awaitable[None]] | None = None,
-        drain_seconds: float = 900.0,
-    ) -> None:
-        """A lifecycle on a shared store, opened with `hyperhive.lifecycle.MIGRATIONS`; await `start_up` before use.
-
-        Args:
-            runtime: checked already (`pick_runtime`).
-            harnesses: makes the agents' loops.
-            config_of: the operator's settings of an agent, as they are now.
-            facts_of: what others know of an agent, for its view; must not wait.
-            tell: hears what has happened (`HelperEvent`s), each under a key that says the same event again.
-            forget: called when an agent is purged, before its row goes: mail and whatever else bears its name.
-                Idempotent.
-            drain_seconds: how long a running turn may go on when an agent is stopped.
-        """
-        super().__init__(
-            store=store,
-            paths=paths,
-            runtime=runtime,
-            bus=bus if bus is not None else Bus(),
-            clock=clock,
-            config_of=config_of,
-            facts_of=facts_of,
-        )
-        self._clock = clock
-        self._tell = tell
-        self._forget = forget
-        self._supervisor = Supervisor(
-            paths=paths,
-            runtime=runtime,
-            harnesses=harnesses or NoHarnesses(),
-            actions=self._actions,
-            background=self._background,
-            clock=clock,
-            touch=self._views.touch,
-            tell=tell,
-            drain_seconds=drain_seconds,
-        )
-        self._owned: Store | None = None
+    _owned: Store | None = None
 
     @classmethod
     def open(
@@ -160,57 +99,7 @@ class Lifecycle(Fleet):
             raise
         return lifecycle
 
-    # --- coming up and going down -----------------------------------------------------------------------------------
-
-    async def start_up(self) -> None:
-        """Reads the agents, ends what an earlier run left running, and finishes what it left undone. Starts nobody."""
-        await self._roster.load()
-        await self._background.start()
-        await self.runtime.sweep()
-        self._background.spawn(self._views.run, "views")
-        for agent in self._roster:
-            if agent.row.phase in {"destroying", "purging"}:
-                await self._finish_removal(agent.row)
-
-    async def ensure_manager(self) -> None:
-        """Makes the manager, where there is none yet. `start_all` starts it."""
-        if MANAGER not in self._roster:
-            await anyio.to_thread.run_sync(self.paths.make_agent, MANAGER)
-            await self._roster.put(
-                AgentRow(name=MANAGER, role="manager", created_at=unix_seconds(self._clock))
-            )
-
-    async def start_all(self) -> None:
-        """Starts every agent that the operator did not stop. One that cannot be started is `failed`, and retried."""
-        slots = anyio.CapacityLimiter(START_AT_ONCE)
-
-        async def one(agent: Agent) -> None:
-            async with slots:
-                await self._come_back(agent)
-
-        async with anyio.create_task_group() as tasks:
-            for agent in self._roster.living():
-                tasks.start_soon(one, agent, name=f"start {agent.name}")
-
-    async def _come_back(self, agent: Agent) -> None:
-        self._views.touch(agent.name)
-        if agent.row.pending == "stopping":
-            await self._settle(agent, Killed(agent=agent.name))
-        if agent.row.held or agent.running:
-            return
-        await self._supervisor.try_start(agent)
-        if agent.row.pending == "spawning":
-            await self._settle(agent, self._spawned(agent))
-
-    async def shutdown(self, *, now: bool = False) -> None:
-        """Stops every agent's loop, after its running turn unless `now`; no row changes, all come back next time.
-
-        A second call with `now` hurries the first.
-        """
-        self._actions.close()
-        await self._supervisor.halt_all(self._roster.living(), now=now)
-        await self._actions.wait_all()
-        await self._supervisor.halt_all(self._roster.living(), now=True)  # whom an action started meanwhile
+    # --- closing ---
 
     async def aclose(self) -> None:
         """Stops everything at once. From any task, any number of times."""
@@ -389,9 +278,6 @@ class Lifecycle(Fleet):
                 f"there is an agent named {name} already", hint=f"`hyperhive start {name}` starts it"
             )
 
-    def _spawned(self, agent: Agent) -> Spawned:
-        return Spawned(agent=agent.name, ok=agent.running, note=None if agent.running else agent.reason)
-
     def _check_may_start(self, agent: Agent, by: AgentName) -> None:
         if agent.row.held and by != OPERATOR:
             raise Forbidden(f"the operator stopped {agent.name}: only the operator starts it again")
@@ -403,29 +289,3 @@ class Lifecycle(Fleet):
     async def _begin(self, agent: Agent, **changes: object) -> None:
         row = msgspec.structs.replace(agent.row, action=agent.row.action + 1, **changes)
         await self._roster.put(row)
-
-    async def _settle(self, agent: Agent, event: Spawned | Killed) -> None:
-        """Tells of an action, and then writes that it was told: a crash in between tells it again, under one key."""
-        await self._tell(event, _key(agent.row))
-        await self._roster.put(msgspec.structs.replace(agent.row, pending=None))
-
-    async def _finish_removal(self, row: AgentRow) -> None:
-        """The second half of `destroy`, also after a crash in it. Idempotent."""
-        name = row.name
-        await self.runtime.release(name)
-        if row.phase == "purging":
-            if self._forget is not None:
-                await self._forget(name)
-            await anyio.to_thread.run_sync(purge_files, self.paths, name)
-        await self._tell(Destroyed(agent=name), _key(row))
-        if row.phase == "purging":
-            await self._roster.remove(name)
-        else:
-            await self._roster.put(msgspec.structs.replace(row, phase="tombstone", pending=None, held=False))
-        self._views.forget(name)
-        self.bus.publish(ContainerRemoved(name=name))
-        self.bus.publish(TombstonesChanged())
-
-
-def _key(row: AgentRow) -> str:
-    return f"lifecycle:{row.name}:{row.created_at}:{row.action}"

@@ -1,0 +1,174 @@
+"""`Upkeep`: the agents of a hive across its lives: what comes back at a start, and what a crash left half done.
+
+The rows are the truth: an action writes what it is about to do, does it, and writes that it is done; so the next start
+can finish what was cut short. The actions themselves are `Lifecycle`'s.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from hyperhive.bus import Bus
+from hyperhive.clock import SYSTEM_CLOCK, Clock, unix_seconds
+from hyperhive.config import AgentConfig
+from hyperhive.lifecycle.fleet import Fleet
+from hyperhive.lifecycle.harnesses import HarnessFactory, NoHarnesses
+from hyperhive.lifecycle.removal import purge_files
+from hyperhive.lifecycle.roster import Agent
+from hyperhive.lifecycle.rows import AgentRow
+from hyperhive.lifecycle.runtimes import Runtime
+from hyperhive.lifecycle.supervisor import Supervisor, Tell, tell_nobody
+from hyperhive.lifecycle.views import Facts, FactsOf
+from hyperhive.names import MANAGER, AgentName
+from hyperhive.paths import Paths
+from hyperhive.protocol.events import (
+    AnyDashboardEvent,
+    ContainerRemoved,
+    Destroyed,
+    Killed,
+    Spawned,
+    TombstonesChanged,
+)
+from hyperhive.store import Store
+
+START_AT_ONCE: Final = 16
+"""How many agents are started side by side when the hive comes up."""
+
+
+class Upkeep(Fleet):
+    """A fleet that comes up, goes down, and finishes what it began."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        paths: Paths,
+        runtime: Runtime,
+        harnesses: HarnessFactory | None = None,
+        bus: Bus[AnyDashboardEvent] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        config_of: Callable[[AgentName], AgentConfig] = lambda _: AgentConfig(),
+        facts_of: FactsOf = lambda _: Facts(),
+        tell: Tell = tell_nobody,
+        forget: Callable[[AgentName], Awaitable[None]] | None = None,
+        drain_seconds: float = 900.0,
+    ) -> None:
+        """A lifecycle on a shared store, opened with `hyperhive.lifecycle.MIGRATIONS`; await `start_up` before use.
+
+        Args:
+            runtime: checked already (`pick_runtime`).
+            harnesses: makes the agents' loops.
+            config_of: the operator's settings of an agent, as they are now.
+            facts_of: what others know of an agent, for its view; must not wait.
+            tell: hears what has happened (`HelperEvent`s), each under a key that says the same event again.
+            forget: called when an agent is purged, before its row goes: mail and whatever else bears its name.
+                Idempotent.
+            drain_seconds: how long a running turn may go on when an agent is stopped.
+        """
+        super().__init__(
+            store=store,
+            paths=paths,
+            runtime=runtime,
+            bus=bus if bus is not None else Bus(),
+            clock=clock,
+            config_of=config_of,
+            facts_of=facts_of,
+        )
+        self._clock = clock
+        self._tell = tell
+        self._forget = forget
+        self._supervisor = Supervisor(
+            paths=paths,
+            runtime=runtime,
+            harnesses=harnesses or NoHarnesses(),
+            actions=self._actions,
+            background=self._background,
+            clock=clock,
+            touch=self._views.touch,
+            tell=tell,
+            drain_seconds=drain_seconds,
+        )
+
+    async def start_up(self) -> None:
+        """Reads the agents, ends what an earlier run left running, and finishes what it left undone. Starts nobody."""
+        await self._roster.load()
+        await self._background.start()
+        await self.runtime.sweep()
+        self._background.spawn(self._views.run, "views")
+        for agent in self._roster:
+            if agent.row.phase in {"destroying", "purging"}:
+                await self._finish_removal(agent.row)
+
+    async def ensure_manager(self) -> None:
+        """Makes the manager, where there is none yet. `start_all` starts it."""
+        if MANAGER not in self._roster:
+            await anyio.to_thread.run_sync(self.paths.make_agent, MANAGER)
+            await self._roster.put(
+                AgentRow(name=MANAGER, role="manager", created_at=unix_seconds(self._clock))
+            )
+
+    async def start_all(self) -> None:
+        """Starts every agent that the operator did not stop. One that cannot be started is `failed`, and retried."""
+        slots = anyio.CapacityLimiter(START_AT_ONCE)
+
+        async def one(agent: Agent) -> None:
+            async with slots:
+                await self._come_back(agent)
+
+        async with anyio.create_task_group() as tasks:
+            for agent in self._roster.living():
+                tasks.start_soon(one, agent, name=f"start {agent.name}")
+
+    async def _come_back(self, agent: Agent) -> None:
+        self._views.touch(agent.name)
+        if agent.row.pending == "stopping":
+            await self._settle(agent, Killed(agent=agent.name))
+        if agent.row.held or agent.running:
+            return
+        await self._supervisor.try_start(agent)
+        if agent.row.pending == "spawning":
+            await self._settle(agent, self._spawned(agent))
+
+    async def shutdown(self, *, now: bool = False) -> None:
+        """Stops every agent's loop, after its running turn unless `now`; no row changes, all come back next time.
+
+        A second call with `now` hurries the first.
+        """
+        self._actions.close()
+        await self._supervisor.halt_all(self._roster.living(), now=now)
+        await self._actions.wait_all()
+        await self._supervisor.halt_all(self._roster.living(), now=True)  # whom an action started meanwhile
+
+    # --- what an action leaves to be finished ---
+
+    def _spawned(self, agent: Agent) -> Spawned:
+        return Spawned(agent=agent.name, ok=agent.running, note=None if agent.running else agent.reason)
+
+    async def _settle(self, agent: Agent, event: Spawned | Killed) -> None:
+        """Tells of an action, and then writes that it was told: a crash in between tells it again, under one key."""
+        await self._tell(event, _key(agent.row))
+        await self._roster.put(msgspec.structs.replace(agent.row, pending=None))
+
+    async def _finish_removal(self, row: AgentRow) -> None:
+        """The second half of `destroy`, also after a crash in it. Idempotent."""
+        name = row.name
+        await self.runtime.release(name)
+        if row.phase == "purging":
+            if self._forget is not None:
+                await self._forget(name)
+            await anyio.to_thread.run_sync(purge_files, self.paths, name)
+        await self._tell(Destroyed(agent=name), _key(row))
+        if row.phase == "purging":
+            await self._roster.remove(name)
+        else:
+            await self._roster.put(msgspec.structs.replace(row, phase="tombstone", pending=None, held=False))
+        self._views.forget(name)
+        self.bus.publish(ContainerRemoved(name=name))
+        self.bus.publish(TombstonesChanged())
+
+
+def _key(row: AgentRow) -> str:
+    return f"lifecycle:{row.name}:{row.created_at}:{row.action}"
