@@ -102,7 +102,7 @@ async def test_a_login_gives_its_url_whole_takes_the_code_and_lands(tmp_path: Pa
         session = await login.code("good#code")
         with anyio.fail_after(20):
             await told.landed.wait()
-            while login.active:
+            while not (ended := login.session) or not ended.finished:
                 await login._moved.wait()
         assert login.session is not None
         assert (login.session.finished, login.session.exit_note) == (True, None)
