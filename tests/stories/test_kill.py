@@ -119,6 +119,7 @@ async def killed_again_and_again(place: HivePlace, api: FakeAnthropic, rounds: i
             moment = await a_moment(chance, hive, api)
             killed_at = time.time()
             await hive.kill()
+        await place.nothing_left()
         mail = place.mail()
         print(f"round {number}: killed after {moment}; {sum(one.acked for one in mail)} of {len(mail)} acked")
         watch.after_a_kill(tasks[: number + 1])

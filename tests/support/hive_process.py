@@ -5,6 +5,7 @@ said so. What it prints (`--json`: every frame of the hive's stream) is kept, an
 the database by a reader of our own, so that it can be looked at while no hive runs.
 """
 
+import asyncio
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import anyio
-from anyio.abc import Process, TaskGroup
+from anyio.abc import Process
 
 from children import MARK
 from hyperhive.client import RemoteHive, connect
@@ -33,7 +34,7 @@ Json = dict[str, Any]
 START_SECONDS = 30.0
 END_SECONDS = 10.0
 PATIENCE_SECONDS = 45.0
-LOOK_AGAIN_SECONDS = 0.5
+LOOK_AGAIN_SECONDS = 0.05
 """`until` looks again after this time at the latest, whatever the hive prints."""
 
 DEFAULT_TOML = """
@@ -167,15 +168,15 @@ class HiveProcess:
 
     place: HivePlace
     command: tuple[str, ...] = ("up", "--json")
+    says_ready: bool = True
     frames: list[Json] = field(default_factory=list)
 
     _process: Process | None = None
-    _group: TaskGroup | None = None
+    _reader: asyncio.Task[None] | None = None
     _news: anyio.Event = field(default_factory=anyio.Event)
     _ready: bool = False
 
     async def __aenter__(self) -> Self:
-        self._group = await anyio.create_task_group().__aenter__()
         try:
             with self.place.errors.open("ab") as errors:
                 self._process = await anyio.open_process(
@@ -186,9 +187,11 @@ class HiveProcess:
                     cwd=self.place.root,
                     start_new_session=True,
                 )
-            self._group.start_soon(self._read)
-            with anyio.fail_after(START_SECONDS):
-                await self._said(lambda: self._ready)
+            # A plain task: lives of a hive may overlap without being nested.
+            self._reader = asyncio.create_task(self._read())
+            if self.says_ready:
+                with anyio.fail_after(START_SECONDS):
+                    await self._said(lambda: self._ready)
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
@@ -197,17 +200,14 @@ class HiveProcess:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._group is not None
-        try:
-            if self._process is not None and self._process.returncode is None:
-                with anyio.CancelScope(shield=True):
-                    await self._end()
-        finally:
-            self._group.cancel_scope.cancel()
-            await self._group.__aexit__(kind, error, trace)
-            if self._process is not None:
-                with anyio.CancelScope(shield=True):
-                    await self._process.aclose()
+        if self._process is None:
+            return
+        with anyio.CancelScope(shield=True):
+            if self._process.returncode is None:
+                await self._end()
+            if self._reader is not None:
+                await self._reader
+            await self._process.aclose()
 
     # --- its life ---------------------------------------------------------------------------------------------------
 
@@ -221,13 +221,12 @@ class HiveProcess:
         return self.process.pid
 
     async def kill(self) -> None:
-        """`kill -9` of this one process; returns when neither it nor anything that it had started lives."""
+        """`kill -9` of this one process; returns when neither it nor what it had started lives."""
         below = descendants(self.pid)
         os.kill(self.pid, signal.SIGKILL)
         with anyio.fail_after(END_SECONDS):
             await self.process.wait()
             await gone(below)
-        await self.place.nothing_left()
 
     async def stop(self) -> int:
         """SIGTERM, and the exit code."""
@@ -294,6 +293,11 @@ class HiveProcess:
     def _tell(self) -> None:
         self._news.set()
         self._news = anyio.Event()
+
+
+def agent_serve(place: HivePlace, name: str) -> HiveProcess:
+    """The harness of an agent whose settings say `harness = "own"`."""
+    return HiveProcess(place, ("agent", "serve", name), says_ready=False)
 
 
 @asynccontextmanager
