@@ -117,6 +117,11 @@ class HivePlace:
             one.pid: one for one in self.processes() if one.argv[0] == claude and "stream-json" in one.argv
         }
 
+    def cli_of(self, agent: str) -> int:
+        """The pid of this agent's CLI: in its box it looks like any other, but its mounts come from the agent's own."""
+        own = f"/agents/{agent}/state "
+        return next(pid for pid in self.clis() if own in Path(f"/proc/{pid}/mountinfo").read_text())
+
     def mail(self) -> list[Mail]:
         """Every message but the system's own, in the order in which they were sent."""
         columns = "id, sender, recipient, body, delivered_at, acked_at, attempt, tries, parked"
