@@ -60,9 +60,10 @@ class LineFile:
 
 
 class TurnNumbers:
-    """Numbers an agent's turns from 1, growing over restarts: a number is on disk before its turn starts.
+    """Numbers an agent's turns from 1, growing over restarts.
 
-    Where the file cannot be written, numbers go on growing in this process.
+    `keep` runs beside the turn rather than before it, so that no turn waits for a disk: a crash in its first
+    milliseconds may use a number twice. Where the file cannot be written, numbers go on growing in this process.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,10 +71,14 @@ class TurnNumbers:
         self._last: int | None = None
 
     async def next(self) -> int:
-        """The number of the turn that starts now."""
+        """The number of the turn that starts now; `keep` it."""
         if self._last is None:
             line = await self._file.read()
             self._last = int(line) if line is not None and line.isdecimal() and len(line) < 16 else 0
         self._last += 1
-        await self._file.write(str(self._last))
         return self._last
+
+    async def keep(self) -> None:
+        """Write the last number down."""
+        if self._last is not None:
+            await self._file.write(str(self._last))

@@ -211,6 +211,7 @@ class TurnLoop:
         """The turn, with an eye on more urgent mail."""
         self._interruption = None
         async with anyio.create_task_group() as group:
+            group.start_soon(self._numbers.keep)
             group.start_soon(self._watch_urgent)
             group.start_soon(self._hand_over)
             group.start_soon(self._end_when_hurried)
