@@ -87,9 +87,7 @@ def run_group(group: Group, rounds: int) -> dict[str, Result]:
     results = {name: Result() for name in group.contenders}
     for number in range(group.rounds or rounds):
         for name, contender in group.contenders.items():
-            print(
-                f"\r{group.title}: round {number + 1}, {name} ...\x1b[K", end="", file=sys.stderr, flush=True
-            )
+            _progress(f"{group.title}: round {number + 1}, {name} ...")
             with _directory() as path:
                 results[name].samples.append(contender(path).value)
     if group.count_flushes and library() is not None:
@@ -98,8 +96,13 @@ def run_group(group: Group, rounds: int) -> dict[str, Result]:
                 messages = contender(path).messages
                 if messages:
                     results[name].flushes = recorder.flushes() / messages
-    print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    _progress("")
     return results
+
+
+def _progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def show(group: Group, results: dict[str, Result]) -> bool:
