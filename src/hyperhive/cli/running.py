@@ -43,9 +43,9 @@ async def run_up(session: Session, config: HiveConfig, environ: Mapping[str, str
     ):
         status = await client.request(r.Status())
         assert isinstance(status, HiveStatus)  # noqa: S101 (decode_host_reply gives what the request asks for)
-        await _tell_ready(session, status)
-        watching.start_soon(_watch, session, client)
         with anyio.open_signal_receiver(*STOPPING, signal.SIGHUP) as signals:
+            await _tell_ready(session, status)
+            watching.start_soon(_watch, session, client)
             await stop_when_told(hive, client, signals, session.screen.note)
         watching.cancel_scope.cancel()
     session.screen.note("the hive is down; everything it knows is in its state directory")
