@@ -37,7 +37,7 @@ from hyperhive.protocol.events import (
     TransientSet,
 )
 from hyperhive.protocol.types import Mount
-from lifecycle_world import World, until
+from lifecycle_world import Loop, World, until
 
 
 @pytest.fixture
@@ -437,6 +437,44 @@ async def test_a_destroy_cut_short_is_finished_at_the_next_start(purge: bool, wo
         assert world.events[-1] == Destroyed(agent="alice")
         assert hive.paths.agent_dir(AgentName("alice")).exists() is not purge
         assert world.forgotten == (["alice"] if purge else [])
+
+
+async def test_what_cannot_be_finished_keeps_nobody_else_down(world: World) -> None:
+    async with world.hive() as hive:
+        for name in ("alice", "bob"):
+            await hive.spawn(name)
+        world.tell_fails = world.forget_fails = True
+        with pytest.raises(StoreFailed):
+            await hive.destroy("alice", purge=True)
+        with pytest.raises(StoreFailed):
+            await hive.spawn("carol")
+    async with world.hive() as hive:
+        assert await hive.list() == ["bob", "carol"]
+        assert hive.view("bob").running
+        assert hive.view("carol").running
+        world.tell_fails = world.forget_fails = False
+        await hive.destroy("alice", purge=True)
+        assert not hive.exists("alice")
+
+
+async def test_a_loop_that_fails_to_stop_is_stopped_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        child = await hive.launcher("alice").launch(["/bin/sleep", "600"], {"PATH": "/usr/bin:/bin"})
+
+        async def stop(self: Loop, *, now: bool) -> None:
+            del self, now
+            raise StoreFailed("the disk is full")
+
+        with monkeypatch.context() as patches:
+            patches.setattr(Loop, "stop", stop)
+            with pytest.raises(StoreFailed):
+                await hive.stop("alice")
+        assert not hive.view("alice").running
+        assert await child.wait() != 0
+        await child.aclose()
 
 
 async def test_a_destroy_that_failed_can_be_asked_again(world: World) -> None:

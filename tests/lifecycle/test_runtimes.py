@@ -51,16 +51,31 @@ def test_a_hive_inside_an_agent_marks_its_own_programs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without privilege a mark can only be lowered: each level of hives has marks below those of the level above."""
-    above = Marks(tmp_path).next()
+    above = Marks(tmp_path).next("alice")
     monkeypatch.setattr(resource, "getrlimit", lambda _: (above, above))
     below = Marks(tmp_path)
-    assert 1 << 61 <= below.next() < 1 << 62 <= above
-    assert below.next() - below.any == 2
+    assert 1 << 61 <= below.next("alice") < 1 << 62 <= above
     assert (
-        below.next() >> wrapper.LAUNCH_BITS
-        == below.any >> wrapper.LAUNCH_BITS
-        != above >> wrapper.LAUNCH_BITS
+        below.next("alice") >> wrapper.ONE_HIVE == below.any >> wrapper.ONE_HIVE != above >> wrapper.ONE_HIVE
     )
+
+
+def test_marks_tell_launches_agents_and_hives_apart(tmp_path: Path) -> None:
+    marks, other = Marks(tmp_path / "a"), Marks(tmp_path / "b")
+    first, second, bob = marks.next("alice"), marks.next("alice"), marks.next("bob")
+    assert len({first, second, bob}) == 3
+    assert (
+        first >> wrapper.ONE_AGENT
+        == second >> wrapper.ONE_AGENT
+        == (marks.of("alice") or 0) >> wrapper.ONE_AGENT
+    )
+    assert first >> wrapper.ONE_AGENT != bob >> wrapper.ONE_AGENT
+    assert (
+        first >> wrapper.ONE_HIVE == bob >> wrapper.ONE_HIVE == Marks(tmp_path / "a").any >> wrapper.ONE_HIVE
+    )
+    assert first >> wrapper.ONE_HIVE != other.any >> wrapper.ONE_HIVE
+    assert marks.of("carol") is None
+    assert max(first, second, bob) < 1 << 63
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])

@@ -4,11 +4,13 @@ A harness is the loop of one agent. Nothing here knows what it does.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 import anyio
 
 from hyperhive.clock import Clock
+from hyperhive.errors import HiveError
 from hyperhive.names import AgentName
 
 Ended = Callable[[str | None], None]
@@ -58,16 +60,27 @@ class NoHarnesses:
 
 
 async def drain(harness: Harness, clock: Clock, seconds: float, *, now: bool) -> None:
-    """Stops a harness: its running turn has `seconds` to end by itself, and none where `now`."""
+    """Stops a harness: its running turn has `seconds` to end by itself, and none where `now`.
+
+    Raises:
+        HiveError: what `Harness.stop` raised.
+    """
     if now:
         await harness.stop(now=True)
         return
+    failure: HiveError | None = None
     async with anyio.create_task_group() as tasks:
 
         async def hurry() -> None:
             await clock.sleep(seconds)
-            await harness.stop(now=True)
+            with suppress(HiveError):  # the same loop fails the stop below
+                await harness.stop(now=True)
 
         tasks.start_soon(hurry)
-        await harness.stop(now=False)
+        try:
+            await harness.stop(now=False)
+        except HiveError as error:
+            failure = error
         tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

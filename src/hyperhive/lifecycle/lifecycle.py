@@ -138,7 +138,7 @@ class Lifecycle(Upkeep):
                 role="agent",
                 created_at=old.row.created_at if old is not None else unix_seconds(self._clock),
                 pending="spawning",
-                action=old.row.action + 1 if old is not None else 1,
+                action=old.row.action + 1 if old is not None else int(self._clock.time() * 1000),
                 mounts=tuple(mounts) if mounts is not None else old.row.mounts if old is not None else (),
             )
             await anyio.to_thread.run_sync(check_mounts, self._all_mounts(agent, row.mounts), self.paths)
@@ -156,7 +156,7 @@ class Lifecycle(Upkeep):
 
         await self._actions.run(agent, "spawning", work)
 
-    async def restore(self, name: str) -> None:
+    async def restore(self, name: str, *, by: AgentName = OPERATOR) -> None:
         """Brings a destroyed agent back from its tombstone.
 
         Raises:
@@ -164,7 +164,7 @@ class Lifecycle(Upkeep):
         """
         if parse_agent_name(name) not in self.tombstones():
             raise NotFound(f"there is no tombstone named {name}")
-        await self.spawn(name)
+        await self.spawn(name, by=by)
 
     async def start(self, name: str, *, by: AgentName = OPERATOR) -> None:
         """Starts an agent; one that runs is left alone.

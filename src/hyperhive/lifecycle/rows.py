@@ -26,7 +26,11 @@ Pending = Literal["spawning", "stopping"]
 
 
 class AgentRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One agent, as stored. `action` counts its actions: what is told of one is told under its number."""
+    """One agent, as stored.
+
+    `action` numbers its actions, from the milliseconds of its making on: what is told of one is told under its number,
+    and a name that was purged does not begin again where it was.
+    """
 
     name: AgentName
     role: Role

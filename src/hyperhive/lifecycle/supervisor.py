@@ -105,9 +105,15 @@ class Supervisor:
         harness = agent.harness
         if harness is not None:
             agent.life += 1  # its end is no crash
-            await drain(harness, self._clock, self._drain_seconds, now=now)
-            agent.harness = None
-        await self._runtime.release(agent.name)
+            try:
+                await drain(harness, self._clock, self._drain_seconds, now=now)
+            finally:  # what a loop that fails to stop still runs is ended all the same
+                agent.harness = None
+                self._touch(agent.name)
+                with anyio.CancelScope(shield=True):
+                    await self._runtime.release(agent.name)
+        else:
+            await self._runtime.release(agent.name)
         self._touch(agent.name)
 
     async def hurry(self, agent: Agent) -> None:

@@ -4,7 +4,9 @@ The rows are the truth: an action writes what it is about to do, does it, and wr
 can finish what was cut short. The actions themselves are `Lifecycle`'s.
 """
 
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import anyio
@@ -14,6 +16,7 @@ import msgspec
 from hyperhive.bus import Bus
 from hyperhive.clock import SYSTEM_CLOCK, Clock, unix_seconds
 from hyperhive.config import AgentConfig
+from hyperhive.errors import HiveError, WorldError
 from hyperhive.lifecycle.fleet import Fleet
 from hyperhive.lifecycle.harnesses import HarnessFactory, NoHarnesses
 from hyperhive.lifecycle.removal import purge_files
@@ -33,6 +36,8 @@ from hyperhive.protocol.events import (
     TombstonesChanged,
 )
 from hyperhive.store import Store
+
+log = logging.getLogger(__name__)
 
 START_AT_ONCE: Final = 16
 """How many agents are started side by side when the hive comes up."""
@@ -96,11 +101,15 @@ class Upkeep(Fleet):
         """Reads the agents, ends what an earlier run left running, and finishes what it left undone. Starts nobody."""
         await self._roster.load()
         await self._background.start()
-        await self.runtime.sweep()
+        try:
+            await self.runtime.sweep()
+        except WorldError as error:  # they are killed, and hang in the kernel: no reason for the hive not to come up
+            log.warning("orphans_hang error=%s", error)
         self._background.spawn(self._views.run, "views")
         for agent in self._roster:
             if agent.row.phase in {"destroying", "purging"}:
-                await self._finish_removal(agent.row)
+                with _logged("agent_removal_unfinished", agent):
+                    await self._finish_removal(agent.row)
 
     async def ensure_manager(self) -> None:
         """Makes the manager, where there is none yet. `start_all` starts it."""
@@ -116,7 +125,8 @@ class Upkeep(Fleet):
 
         async def one(agent: Agent) -> None:
             async with slots:
-                await self._come_back(agent)
+                with _logged("agent_comeback_failed", agent):
+                    await self._come_back(agent)
 
         async with anyio.create_task_group() as tasks:
             for agent in self._roster.living():
@@ -168,6 +178,16 @@ class Upkeep(Fleet):
         self._views.forget(name)
         self.bus.publish(ContainerRemoved(name=name))
         self.bus.publish(TombstonesChanged())
+
+
+@contextmanager
+def _logged(event: str, agent: Agent) -> Iterator[None]:
+    """One agent's trouble must not keep the hive from coming up."""
+    try:
+        yield
+    except HiveError as error:
+        log.warning("%s agent=%s error=%s", event, agent.name, error)
+        agent.reason = str(error)
 
 
 def _key(row: AgentRow) -> str:

@@ -196,6 +196,21 @@ async def a_sweep_spares_other_hives(kit: RuntimeKit) -> None:
         await theirs.aclose()
 
 
+async def release_ends_one_agents_programs_and_no_others(kit: RuntimeKit) -> None:
+    """After an agent's stop nothing of it runs, whatever held on to it; another agent's programs go on."""
+    nap, other = new_nap(), new_nap()
+    bob = parse_agent_name("bob")
+    mine = await kit.start("/bin/sh", "-c", f"setsid sleep {nap} & sleep {nap}; exit")
+    theirs = await kit.start("/bin/sh", "-c", f"sleep {other}; exit", agent=bob)
+    await until_sleeping(nap, 2)
+    await until_sleeping(other, 1)
+    await kit.runtime.release(kit.agent)
+    assert sleepers(nap) == []
+    assert len(sleepers(other)) == 1
+    for child in (mine, theirs):
+        await child.aclose()
+
+
 async def mounts_are_as_the_operator_said(kit: RuntimeKit) -> None:
     """A mounted directory is there; one that is not writable is not written (where there is isolation at all)."""
     mounts = []
@@ -314,6 +329,7 @@ RUNTIME_CASES: Final[tuple[Callable[[RuntimeKit], Awaitable[None]], ...]] = (
     nothing_outlives_a_hive_killed_while_it_starts_programs,
     a_sweep_ends_what_was_orphaned,
     a_sweep_spares_other_hives,
+    release_ends_one_agents_programs_and_no_others,
     mounts_are_as_the_operator_said,
     the_socket_directory_survives_a_restart_of_the_core,
     the_program_must_be_there,

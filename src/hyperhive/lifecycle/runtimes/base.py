@@ -84,7 +84,7 @@ class Runtime(Protocol):
 
 
 class Marks:
-    """Marks of one hive's launches (see `wrapper`): the hive's own part, and a counter.
+    """Marks of one hive's launches (see `wrapper`): the hive's own part, a number for each agent, and a counter.
 
     A hive that runs inside an agent of another hive bears a mark itself, and without privilege a mark can only be
     lowered: each such level uses the next lower bit.
@@ -95,7 +95,8 @@ class Marks:
         top = wrapper.MARK_BIT if inherited == resource.RLIM_INFINITY else 1 << (inherited.bit_length() - 2)
         identity = f"{os.fsdecode(state_dir)}\0{os.geteuid()}".encode()
         digest = int.from_bytes(hashlib.blake2b(identity, digest_size=8).digest())
-        self._base = top | digest % (top >> wrapper.LAUNCH_BITS) << wrapper.LAUNCH_BITS
+        self._base = top | digest % (top >> wrapper.ONE_HIVE) << wrapper.ONE_HIVE
+        self._agents: dict[str, int] = {}
         self._counter: Iterator[int] = itertools.count(1)
         self.hive = f"{digest:016x}"
 
@@ -104,6 +105,13 @@ class Marks:
         """Stands for all of the hive's marks."""
         return self._base
 
-    def next(self) -> int:
-        """The mark of the next launch."""
-        return self._base | next(self._counter) % (1 << wrapper.LAUNCH_BITS)
+    def of(self, agent: str) -> int | None:
+        """Stands for all marks of an agent in this process; None where it never started a program."""
+        number = self._agents.get(agent)
+        return None if number is None else self._base | number << wrapper.LAUNCH_BITS
+
+    def next(self, agent: str) -> int:
+        """The mark of an agent's next launch."""
+        number = self._agents.setdefault(agent, len(self._agents) % (1 << wrapper.AGENT_BITS))
+        launch = next(self._counter) % (1 << wrapper.LAUNCH_BITS)
+        return self._base | number << wrapper.LAUNCH_BITS | launch

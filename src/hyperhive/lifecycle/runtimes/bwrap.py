@@ -24,7 +24,7 @@ from hyperhive.lifecycle.runtimes.bwrap_command import BoxFds, BoxPlan, box_argu
 from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
 from hyperhive.lifecycle.runtimes.launch import BoxedProcess, Plan, launch, memory_file
 from hyperhive.lifecycle.runtimes.limiter import Fence, Limiter
-from hyperhive.lifecycle.runtimes.process import find_program, sweep
+from hyperhive.lifecycle.runtimes.process import find_program, release, sweep
 from hyperhive.lifecycle.runtimes.seccomp import filter_program
 from hyperhive.names import AgentName
 from hyperhive.paths import Paths
@@ -130,7 +130,7 @@ class BwrapRuntime:
 
     async def release(self, agent: AgentName) -> None:
         """Removes what a stopped agent left."""
-        await anyio.to_thread.run_sync(self.found.limiter.release, agent)
+        await release(self._marks, self.found.limiter, agent)
 
     async def aclose(self) -> None:
         """Ends whatever still runs."""
@@ -166,7 +166,7 @@ class BwrapRuntime:
                 argv=[found.program, "--args", str(fds[0]), "--", *argv],
                 env=env,
                 cwd="/",
-                mark=self._marks.next(),
+                mark=self._marks.next(box.agent),
                 prefix=fence.prefix,
                 cgroups=fence.cgroups,
                 rlimits=fence.rlimits,

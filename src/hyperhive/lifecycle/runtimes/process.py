@@ -78,7 +78,7 @@ class ProcessRuntime:
 
     async def release(self, agent: AgentName) -> None:
         """Removes what a stopped agent left."""
-        await anyio.to_thread.run_sync(self.limiter.release, agent)
+        await release(self._marks, self.limiter, agent)
 
     async def aclose(self) -> None:
         """Ends whatever still runs."""
@@ -96,7 +96,7 @@ class ProcessRuntime:
                 argv=[program, *argv[1:]],
                 env={**env, "PWD": cwd},
                 cwd=cwd,
-                mark=self._marks.next(),
+                mark=self._marks.next(box.agent),
                 prefix=fence.prefix,
                 cgroups=fence.cgroups,
                 rlimits=fence.rlimits,
@@ -147,6 +147,25 @@ def find_program(name: str, env: Mapping[str, str]) -> str:
     return str(Path(found).absolute())
 
 
+async def release(marks: Marks, limiter: Limiter, agent: AgentName) -> None:
+    """Kills what an agent left running, and removes its control groups. Costs nothing where it never started a program.
+
+    Raises:
+        WorldError: some would not die.
+    """
+    mark = marks.of(agent)
+    if mark is None:
+        return
+
+    def work() -> list[int]:
+        left = wrapper.kill_marked(mark, wrapper.ONE_AGENT)
+        limiter.release(agent)
+        return left
+
+    if left := await anyio.to_thread.run_sync(work):
+        raise WorldError(f"processes {left} of {agent} do not end although they were killed")
+
+
 async def sweep(marks: Marks, limiter: Limiter) -> None:
     """Kills whatever bears a mark of this hive or sits in its control groups.
 
@@ -155,7 +174,7 @@ async def sweep(marks: Marks, limiter: Limiter) -> None:
     """
 
     def work() -> list[int]:
-        left = wrapper.kill_marked(marks.any, whole_hive=True)
+        left = wrapper.kill_marked(marks.any, wrapper.ONE_HIVE)
         limiter.cgroups.sweep()
         return left
 

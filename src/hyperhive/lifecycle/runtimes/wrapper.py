@@ -29,8 +29,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 MARK_BIT = 1 << 62
-LAUNCH_BITS = 22
-"""A mark is: the one bit that no sane limit has, 40 bits of the hive, 22 bits of the launch."""
+LAUNCH_BITS = 20
+AGENT_BITS = 16
+"""A mark is, from the top: the one bit that no sane limit has, the hive, the agent, the launch."""
+
+ONE_LAUNCH, ONE_AGENT, ONE_HIVE = 0, LAUNCH_BITS, LAUNCH_BITS + AGENT_BITS
+"""How many of the lowest bits to look past: whose processes are meant."""
 
 _SIGKILL, _SIGPIPE, _SIGTERM, _SIGXFSZ = 9, 13, 15, 25
 _PR_SET_PDEATHSIG = 1
@@ -40,26 +44,24 @@ _LANDLOCK_RESTRICT_SELF = 446
 _LANDLOCK_SCOPE_ABSTRACT_UNIX = 1
 
 
-def marked(mark: int, *, whole_hive: bool = False) -> list[int]:
-    """Living processes (no zombies, not this one) that bear `mark`, or any mark of the same hive."""
-    shift = LAUNCH_BITS if whole_hive else 0
+def marked(mark: int, scope: int = ONE_LAUNCH) -> list[int]:
+    """Living processes (no zombies, not this one) that bear `mark`, or one of the same agent or hive."""
     found = []
     for entry in os.listdir("/proc"):  # noqa: PTH208 - pathlib costs as much as the rest of this program
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
-        if _mark_of(int(entry)) >> shift == mark >> shift and not _is_zombie(int(entry)):
+        if _mark_of(int(entry)) >> scope == mark >> scope and not _is_zombie(int(entry)):
             found.append(int(entry))
     return found
 
 
-def kill_marked(mark: int, *, whole_hive: bool = False, seconds: float = 10.0) -> list[int]:
+def kill_marked(mark: int, scope: int = ONE_LAUNCH, *, seconds: float = 10.0) -> list[int]:
     """Kills every process that `marked` finds until there is none. Blocks; returns those that would not die."""
-    shift = LAUNCH_BITS if whole_hive else 0
     end = time.monotonic() + seconds
-    while pids := marked(mark, whole_hive=whole_hive):
+    while pids := marked(mark, scope):
         if time.monotonic() > end:
             return pids
-        kill_pids(pids, still=lambda pid: _mark_of(pid) >> shift == mark >> shift)
+        kill_pids(pids, still=lambda pid: _mark_of(pid) >> scope == mark >> scope)
     return []
 
 
