@@ -1,5 +1,6 @@
 """Every way a command can end, as a script sees it: one exit code, and one JSON object or one line with a hint."""
 
+import json
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -42,11 +43,15 @@ def codes(root: type[HiveError]) -> set[str]:
 
 
 @pytest.mark.parametrize("code", sorted((codes(HiveError) | EXIT_CODES.keys()) - {"usage", "interrupted"}))
-async def test_every_error_code_has_its_exit_code(serving: Console, code: str) -> None:
-    done = await run(serving, "restart", code.replace("_", "-"), "--json")
-    assert done.code == exit_code(code)
-    assert done.json == {"ok": False, "error": "it is so", "code": code, "hint": "mend it"}
-    assert done.err == ""
+async def test_every_error_code_has_its_exit_code(
+    serving: Console, code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, place = code.replace("_", "-"), serving.env["HYPERHIVE_RUN_DIR"]
+    ended = await anyio.to_thread.run_sync(command_line, ["restart", name, "--json", "--run-dir", place])
+    shown = capsys.readouterr()
+    assert ended == exit_code(code)
+    assert json.loads(shown.out) == {"ok": False, "error": "it is so", "code": code, "hint": "mend it"}
+    assert shown.err == ""
 
 
 async def test_people_get_the_error_and_the_hint_on_standard_error(serving: Console) -> None:
@@ -55,7 +60,9 @@ async def test_people_get_the_error_and_the_hint_on_standard_error(serving: Cons
     assert done.err == "error: it is so\nhint:  mend it\n"
 
 
-async def test_a_request_that_this_version_does_not_serve_fails_honestly(serving: Console) -> None:
+async def test_a_request_that_this_version_does_not_serve_fails_honestly(
+    serving: Console, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Every command of a later release sends its request and prints the hive's own word."""
     words = {
         "ask": ["why?"], "answer": ["1", "so"], "remind": ["x", "--delay-seconds", "5"], "show": ["1"],
@@ -64,9 +71,10 @@ async def test_a_request_that_this_version_does_not_serve_fails_honestly(serving
     }  # fmt: skip
     later = [c.name for group in COMMANDS.values() for c in group if c.target.startswith("later:")]
     assert len(later) >= 16
+    place = ["--json", "--run-dir", serving.env["HYPERHIVE_RUN_DIR"]]
     for name in later:
-        done = await run(serving, name, *words.get(name, []), "--json")
-        assert (name, done.code, done.json["code"]) == (name, 1, "not_available")
+        code = await anyio.to_thread.run_sync(command_line, [name, *words.get(name, []), *place])
+        assert (name, code, json.loads(capsys.readouterr().out)["code"]) == (name, 1, "not_available")
 
 
 async def test_a_reply_is_printed_as_it_is_on_the_wire(serving: Console) -> None:
