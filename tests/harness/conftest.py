@@ -33,6 +33,14 @@ async def real(request: pytest.FixtureRequest, tmp_path: Path, api: FakeAnthropi
 
 
 @pytest.fixture
+async def newest(tmp_path: Path, api: FakeAnthropic) -> AsyncIterator[Benches]:
+    """Benches on the newest real CLI, for what does not differ between versions; the test needs `claude`."""
+    benches = Benches(tmp_path, AgentCli(path=claude_path("2.1.328"), version="2.1.328"), api)
+    yield benches
+    await benches.aclose()
+
+
+@pytest.fixture
 def scripted_cli(tmp_path: Path) -> AgentCli:
     """The scripted CLI as a program."""
     return AgentCli(path=install_scripted_cli(tmp_path / "claude"), version=SCRIPTED_VERSION)

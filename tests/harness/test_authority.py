@@ -120,17 +120,18 @@ def test_the_planted_files_do_work_on_a_cli_without_our_flags(
     assert marker.exists()
 
 
+@pytest.mark.needs("claude")
 async def test_in_its_own_directory_an_agent_reads_searches_and_edits(
-    real: Benches, api: FakeAnthropic
+    newest: Benches, api: FakeAnthropic
 ) -> None:
-    bench = real.bench()
+    bench = newest.bench()
     note = bench.state / "notes/today.md"
     calls = (
         ("Edit", {"file_path": str(note), "old_string": "", "new_string": "plum jam"}),
         ("Grep", {"pattern": "plum", "output_mode": "content"}),
     )
     api.scenario = {"rules": [tool_turn("write", *calls)]}
-    runner = await real.runner(bench)
+    runner = await newest.runner(bench)
     assert (await runner.run([message(1, "write")])).done == (1,)
     assert read(note) == "plum jam"
     assert "plum jam" in told(api)
@@ -155,12 +156,13 @@ def read(path: Path) -> str:
     return path.read_text()
 
 
+@pytest.mark.needs("claude")
 async def test_own_notes_reach_the_prompt_and_changes_take_effect_next_turn(
-    real: Benches, api: FakeAnthropic
+    newest: Benches, api: FakeAnthropic
 ) -> None:
-    bench = real.bench(config=AgentConfig(prompt="You keep the parser fast."))
+    bench = newest.bench(config=AgentConfig(prompt="You keep the parser fast."))
     write(bench.state / "CLAUDE.md", "I like plums.")
-    runner = await real.runner(bench)
+    runner = await newest.runner(bench)
     await runner.run([message(1, "hello")])
     system = str(api.requests[-1]["body"]["system"])
     assert "I like plums." in system
@@ -172,13 +174,14 @@ async def test_own_notes_reach_the_prompt_and_changes_take_effect_next_turn(
     assert "plums" not in system
 
 
+@pytest.mark.needs("claude")
 async def test_notes_that_lead_elsewhere_are_not_read(
-    real: Benches, api: FakeAnthropic, tmp_path: Path
+    newest: Benches, api: FakeAnthropic, tmp_path: Path
 ) -> None:
-    bench = real.bench()
+    bench = newest.bench()
     write(tmp_path / "secret.txt", CANARY)
     link(bench.state / "CLAUDE.md", tmp_path / "secret.txt")
-    runner = await real.runner(bench)
+    runner = await newest.runner(bench)
     assert (await runner.run([message(1, "hello")])).done == (1,)
     assert CANARY not in str(api.requests[-1]["body"])
     assert "was not read: it is no regular file" in str(api.requests[-1]["body"]["system"])

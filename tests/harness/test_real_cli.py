@@ -101,9 +101,10 @@ async def test_usage_and_cost_are_what_the_api_sent(real: Benches, api: FakeAnth
     assert shown[0].cost == result.usage
 
 
-async def test_events_of_a_turn_stand_between_its_start_and_its_end(real: Benches) -> None:
-    bench = real.bench()
-    runner = await real.runner(bench)
+@pytest.mark.needs("claude")
+async def test_events_of_a_turn_stand_between_its_start_and_its_end(newest: Benches) -> None:
+    bench = newest.bench()
+    runner = await newest.runner(bench)
     await runner.run([message(1, "hello"), message(2, "and this", sender="bob")], unread=3, turn=9)
     assert bench.events[0] == TurnStart(sender="operator, bob", body="hello\n---\nand this", unread=3, turn=9)
     assert bench.events[-1] == TurnEnd(ok=True, turn=9)
@@ -111,8 +112,9 @@ async def test_events_of_a_turn_stand_between_its_start_and_its_end(real: Benche
     assert bench.states == ["thinking", "idle"]
 
 
-async def test_the_prompt_names_sender_id_and_what_waits(real: Benches, api: FakeAnthropic) -> None:
-    runner = await real.runner(real.bench())
+@pytest.mark.needs("claude")
+async def test_the_prompt_names_sender_id_and_what_waits(newest: Benches, api: FakeAnthropic) -> None:
+    runner = await newest.runner(newest.bench())
     await runner.run([message(7, "hello", sender="bob", redelivered=True)], unread=2)
     text = api.requests[0]["text"]
     assert "[message 7 from bob, boundary " in text
@@ -197,10 +199,11 @@ async def test_cancel_ends_the_turn_and_the_tool_call_under_way(real: Benches, a
     assert not await runner.cancel()
 
 
-async def test_a_cancelled_run_leaves_no_process(real: Benches, api: FakeAnthropic) -> None:
+@pytest.mark.needs("claude")
+async def test_a_cancelled_run_leaves_no_process(newest: Benches, api: FakeAnthropic) -> None:
     api.scenario = {"rules": [tool_turn("work", nap(30))]}
-    bench = real.bench(config=WITH_BASH)
-    runner = await real.runner(bench)
+    bench = newest.bench(config=WITH_BASH)
+    runner = await newest.runner(bench)
     async with anyio.create_task_group() as group:
         group.start_soon(Running(runner, [message(1, "work")]))
         await tool_is_open(bench, "Bash")
@@ -348,9 +351,10 @@ async def test_a_stuck_turn_is_interrupted_resumed_once_and_then_given_up(
     assert (await runner.run([message(2, "hello")], turn=2)).ok
 
 
-async def test_a_long_tool_call_is_not_stuck(real: Benches, api: FakeAnthropic) -> None:
+@pytest.mark.needs("claude")
+async def test_a_long_tool_call_is_not_stuck(newest: Benches, api: FakeAnthropic) -> None:
     api.scenario = {"rules": [tool_turn("work", nap(1.5))]}
-    runner = await real.runner(
-        real.bench(config=WITH_BASH, timing=Timing(stuck_seconds=0.4, result_grace=5.0))
+    runner = await newest.runner(
+        newest.bench(config=WITH_BASH, timing=Timing(stuck_seconds=0.4, result_grace=5.0))
     )
     assert (await runner.run([message(1, "work")], turn=1)).done == (1,)

@@ -129,10 +129,11 @@ async def test_a_broken_stream_is_mended_by_the_cli(real: Benches, api: FakeAnth
     assert (await runner.run([message(1, "hello")])).done == (1,)
 
 
-async def test_a_denied_tool_does_not_fail_the_turn(real: Benches, api: FakeAnthropic) -> None:
+@pytest.mark.needs("claude")
+async def test_a_denied_tool_does_not_fail_the_turn(newest: Benches, api: FakeAnthropic) -> None:
     api.scenario = {"rules": [tool_turn("peek", ("Read", {"file_path": "/etc/passwd"}))]}
-    bench = real.bench()
-    runner = await real.runner(bench)
+    bench = newest.bench()
+    runner = await newest.runner(bench)
     assert (await runner.run([message(1, "peek")])).done == (1,)
     assert "root:" not in told(api)
 
@@ -155,16 +156,25 @@ async def test_the_clis_own_limits_fail_the_turn(
     assert (result.blame, result.park is not None) == (blame, parked)
 
 
-async def test_a_cli_that_refuses_its_flags_crashes_before_the_message(real: Benches) -> None:
-    real.with_flags("--no-such-flag")
-    runner = await real.runner(real.bench())
+@pytest.mark.needs("claude")
+async def test_a_cli_that_refuses_its_flags_crashes_before_the_message(newest: Benches) -> None:
+    newest.with_flags("--no-such-flag")
+    runner = await newest.runner(newest.bench())
     result = await runner.run([message(1, "hello")])
     assert (result.kind, result.pending, result.blame) == ("crashed", (1,), False)
     assert "--no-such-flag" in (result.note or "")
     assert not runner.warm
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        signal.SIGKILL,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.campaign),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.campaign),
+    ],
+)
 async def test_a_signal_from_outside_ends_the_turn_and_its_tools(
     real: Benches, api: FakeAnthropic, number: signal.Signals
 ) -> None:
@@ -229,23 +239,25 @@ async def test_a_turn_never_runs_without_the_hives_tools(real: Benches) -> None:
     assert not runner.warm, "the next turn gets a new process"
 
 
+@pytest.mark.needs("claude")
 async def test_a_core_that_cannot_be_reached_fails_the_turn_before_it_begins(
-    real: Benches, api: FakeAnthropic
+    newest: Benches, api: FakeAnthropic
 ) -> None:
     class Away(LocalTools):
         async def open_session(self) -> LocalToolSession:
             raise WorldError("no core")
 
-    runner = await real.runner(real.bench(tools=Away({})))
+    runner = await newest.runner(newest.bench(tools=Away({})))
     result = await runner.run([message(1, "hello")])
     assert (result.kind, result.pending, result.note, result.blame) == ("crashed", (1,), "no core", False)
     assert api.requests == []
 
 
-async def test_a_faulty_extra_mcp_server_does_not_stop_the_turn(real: Benches) -> None:
+@pytest.mark.needs("claude")
+async def test_a_faulty_extra_mcp_server_does_not_stop_the_turn(newest: Benches) -> None:
     config = AgentConfig(mcp={"gone": McpServer(command="/no/such/program", env={"TOKEN": "canary-value"})})
-    bench = real.bench(config=config)
-    runner = await real.runner(bench)
+    bench = newest.bench(config=config)
+    runner = await newest.runner(bench)
     assert (await runner.run([message(1, "hello")])).done == (1,)
     init = next(frame for frame in frames(bench) if frame.get("subtype") == "init")
     assert {server["name"] for server in init["mcp_servers"]} == {"hyperhive", "gone"}
