@@ -7,6 +7,7 @@ same search for the agent CLI, the same trial of bubblewrap.
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +20,18 @@ from cyclopts import Parameter
 from hyperhive import __version__
 from hyperhive.agent_cli import OLDEST, TESTED, AgentClis
 from hyperhive.cli.common import DEFAULTS, Common, Session
-from hyperhive.cli.render import table
 from hyperhive.config import HiveConfig, load
 from hyperhive.errors import HiveError, HiveUnreachable
 from hyperhive.names import SOCKET_PATH_MAX_BYTES
 from hyperhive.paths import Paths
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.replies import Accounts, HiveStatus
+from hyperhive.terminal import visible
 
 Verdict = Literal["ok", "warning", "missing"]
 
 _COLOURS = {"ok": "green", "warning": "amber", "missing": "red"}
+_NAME_COLUMNS = 13
 LONGEST_NAME = 63
 
 
@@ -69,19 +71,22 @@ def doctor(
     if common.as_json:
         session.screen.json(msgspec.json.encode({"ok": healthy, "version": __version__, "checks": checks}))
         return 0 if healthy else 1
-    words = iter([check.verdict for check in checks])
-
-    def paint(column: int, cell: str) -> str:
-        return session.screen.paint(cell, _COLOURS[next(words)]) if column == 1 else cell
-
-    rows = [[check.name, check.verdict, check.found] for check in checks]
-    session.screen.lines(table(("CHECK", "RESULT", "FOUND"), rows, session.screen.columns, paint=paint))
     for check in checks:
-        if check.hint:
-            session.screen.note(f"{check.name}: {check.hint}")
+        _print_check(session, check)
     if healthy:
         session.screen.line("a hive can run here: hyperhive up")
     return 0 if healthy else 1
+
+
+def _print_check(session: Session, check: Check) -> None:
+    """The verdict in one column, what was found and how to mend it beside it, nothing cut off."""
+    screen = session.screen
+    verdict = screen.paint(f"{check.verdict:<9}", _COLOURS[check.verdict])
+    room = max(30, screen.columns - _NAME_COLUMNS - 11)
+    words = [*textwrap.wrap(visible(check.found), room), *textwrap.wrap(visible(check.hint), room)]
+    first, *rest = words or [""]
+    screen.line(f"{check.name:<{_NAME_COLUMNS}} {verdict} {first}")
+    screen.lines(" " * (_NAME_COLUMNS + 11) + line for line in rest)
 
 
 def _checks(session: Session, runtime: str | None) -> list[Check]:

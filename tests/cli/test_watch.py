@@ -1,0 +1,208 @@
+"""Commands that follow: events, logs, top, attach. They lose no line, and end with Ctrl-C."""
+
+import json
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+from anyio.abc import Process
+
+from console import PROGRAM, Console
+from desk import answers, desk, does
+from hyperhive.protocol import events as e
+from hyperhive.protocol import replies as p
+from hyperhive.protocol import requests as r
+from hyperhive.protocol.codec import encode
+from hyperhive.protocol.dispatch import Handler
+from up import Running
+
+
+@pytest.fixture
+def at(console: Console, tmp_path: Path) -> Path:
+    console.env["HYPERHIVE_RUN_DIR"] = str(tmp_path / "run")
+    return tmp_path / "run"
+
+
+class Following:
+    """A command under way, read line by line."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self._rest = b""
+
+    async def lines(self, count: int) -> list[str]:
+        """The next lines of its standard output."""
+        assert self.process.stdout is not None
+        with anyio.fail_after(20):
+            while self._rest.count(b"\n") < count:
+                self._rest += await self.process.stdout.receive()
+        *found, self._rest = self._rest.split(b"\n", count)
+        return [line.decode() for line in found]
+
+    async def stop(self) -> int:
+        """Ctrl-C; its exit code."""
+        self.process.send_signal(signal.SIGINT)
+        with anyio.fail_after(20):
+            return await self.process.wait()
+
+
+async def follow(console: Console, *words: str) -> Following:
+    argv = [str(PROGRAM), *words]
+    return Following(await anyio.open_process(argv, env=console.environ(), stdin=subprocess.PIPE))
+
+
+async def test_events_go_on_where_the_history_ends(console: Console, at: Path) -> None:
+    """Subscribed first, then asked: what is in both is shown once."""
+
+    async def stream(name: str) -> AsyncIterator[bytes]:
+        assert name == "alice"
+        yield encode(e.Resume(resume="new", id="x:4"))
+        for seq in (5, 6, 7):
+            yield encode(e.Note(text=f"live {seq}", seq=seq))
+        await anyio.sleep_forever()
+
+    history = p.EventPage(
+        seq=6, events=[{"kind": "note", "text": "old"}, {"kind": "note", "text": "live 5 and 6"}]
+    )
+    async with desk(at, {r.Events: answers(history)}, stream):
+        following = await follow(console, "events", "alice", "-f", "--json")
+        shown = [json.loads(line) for line in await following.lines(4)]
+        assert await following.stop() == 130
+        await following.process.aclose()
+    assert [frame.get("text", frame["kind"]) for frame in shown] == [
+        "old",
+        "live 5 and 6",
+        "resume",
+        "live 7",
+    ]
+
+
+def log_line(number: int) -> str:
+    return json.dumps(
+        {"timestamp": "2026-01-01T00:00:00+00:00", "level": "info", "event": "counted", "number": number}
+    )
+
+
+def test_the_hives_log_is_followed_through_its_rotation(console: Console, tmp_path: Path) -> None:
+    """Also when the hive is down: it is a file."""
+    log = tmp_path / "state" / "log" / "hive.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("".join(log_line(number) + "\n" for number in range(5)))
+    with Running(console, "logs", "-f", "--lines", "2", "--state-dir", str(tmp_path / "state")) as command:
+        command.until(lambda: "number=4" in command.out)
+        assert "number=2" not in command.out
+        with log.open("a") as file:
+            file.write(log_line(5)[:20])
+            file.flush()
+            file.write(log_line(5)[20:] + "\n")
+        command.until(lambda: "number=5" in command.out)
+        log.rename(log.with_suffix(".log.1"))
+        log.write_text(log_line(6) + "\n")
+        command.until(lambda: "number=6" in command.out)
+        command.signal(signal.SIGINT)
+        assert command.end() == 130
+    assert [line.split()[-1] for line in command.out.splitlines()] == [
+        "number=3",
+        "number=4",
+        "number=5",
+        "number=6",
+    ]
+    assert "info     counted number=3" in command.out
+
+
+def test_a_log_that_is_not_there_is_not_found(console: Console, tmp_path: Path) -> None:
+    assert console.run("logs", "--state-dir", str(tmp_path), "--json").code == 3
+
+
+async def test_top_looks_again_and_again(console: Console, at: Path) -> None:
+    info = p.HiveInfo(revision="0", runtime="bwrap", started_at=0, pid=1, state_dir="/s", run_dir="/r")
+    async with desk(at, {r.Status: answers(p.HiveStatus(hive=info, agents=[]))}):
+        following = await follow(console, "top", "--interval", "0.2", "--json")
+        looks = [json.loads(line) for line in await following.lines(3)]
+        assert await following.stop() == 130
+        await following.process.aclose()
+    assert [look["hive"]["runtime"] for look in looks] == ["bwrap"] * 3
+
+
+async def test_attach_shows_an_agent_and_sends_it_what_is_typed(console: Console, at: Path) -> None:
+    sent: list[tuple[str, str]] = []
+    noted = anyio.Event()
+
+    async def send(request: r.Request) -> p.Reply:
+        assert isinstance(request, r.Send)
+        sent.append((request.to, request.body))
+        noted.set()
+        return p.Ok(id=len(sent))
+
+    async def stream(name: str) -> AsyncIterator[bytes]:
+        assert name == "alice"
+        yield encode(e.Resume(resume="new", id="x:1"))
+        yield encode(e.Note(text="hello"))
+        await noted.wait()
+        yield encode(e.Note(text="heard"))
+        await anyio.sleep_forever()
+
+    async with desk(at, {r.Send: does(send)}, stream):
+        following = await follow(console, "attach", "alice")
+        assert "note: hello" in (await following.lines(2))[1]
+        assert following.process.stdin is not None
+        await following.process.stdin.send(b"\nwrite this down\n")
+        assert "note: heard" in (await following.lines(1))[0]
+        assert await following.stop() == 130
+        await following.process.aclose()
+    assert sent == [("alice", "write this down")]
+
+
+# --- one agent's own login ------------------------------------------------------------------------------------------
+
+
+class LoginDesk:
+    """A hive in which alice logs in by a URL and a code."""
+
+    def __init__(self, end: e.StatusChanged) -> None:
+        self._end = end
+        self._coded = anyio.Event()
+        self.codes: list[str] = []
+
+    async def code(self, request: r.Request) -> p.Reply:
+        assert isinstance(request, r.LoginCode)
+        self.codes.append(request.code)
+        self._coded.set()
+        return p.Login(session=p.LoginSession(url="https://example.invalid/x", output="wait"))
+
+    async def stream(self, name: str) -> AsyncIterator[bytes]:
+        assert name == "alice"
+        yield encode(e.Resume(resume="new", id="x:1"))
+        await self._coded.wait()
+        yield b'{"kind":"stream","type":"system","status":null}'
+        yield encode(self._end)
+        await anyio.sleep_forever()
+
+    def handlers(self) -> dict[type[r.Request], Handler]:
+        started = p.Login(session=p.LoginSession(url="https://example.invalid/x", output="open it"))
+        return {r.LoginStart: answers(started), r.LoginCode: does(self.code)}
+
+
+async def test_an_agents_login_shows_the_url_takes_the_code_and_waits_until_it_lands(
+    console: Console, at: Path
+) -> None:
+    hive = LoginDesk(e.StatusChanged(status="online"))
+    async with desk(at, hive.handlers(), hive.stream):
+        done = await anyio.to_thread.run_sync(lambda: console.run("login", "alice", stdin=" the-code#1\n"))
+    assert done.code == 0, done.err
+    assert "https://example.invalid/x" in done.err
+    assert "alice is logged in" in done.out
+    assert "the-code" not in done.out + done.err
+    assert hive.codes == ["the-code#1"]
+
+
+async def test_a_login_that_does_not_land_fails(console: Console, at: Path) -> None:
+    hive = LoginDesk(e.StatusChanged(status="needs_login_idle"))
+    async with desk(at, hive.handlers(), hive.stream):
+        done = await anyio.to_thread.run_sync(lambda: console.run("login", "alice", "--json", stdin="x\n"))
+    assert done.code == 1
+    assert "did not work" in done.json["error"]
