@@ -4,6 +4,7 @@ Default is refusal. A grant has a scope: `own` (only what is the caller's) or `a
 role, so that no handler can decide by it; what they may see of the scope is `caller.any`.
 """
 
+from functools import lru_cache
 from typing import Final, Literal
 
 import msgspec
@@ -145,6 +146,7 @@ def check_fields(caller: Caller, request: r.Request) -> None:
         raise Forbidden("status of another is the operator's to ask")
 
 
+@lru_cache(maxsize=8192)
 def authorize(actor: Actor, request: type[r.Request]) -> Caller:
     """The caller, if this actor may send this kind of request.
 

@@ -102,14 +102,14 @@ class Connection(Wire):
         if self.mode == "new":
             self.mode = "tools" if _opens_mcp(line) else "commands"
         match self.mode:
+            case "commands":
+                self._take_command(line)
             case "tools":
                 self._take_tool_line(line)
             case "line":
                 self._take_line(line)
-            case "frames":
-                pass  # the connection carries frames now; what the peer says goes unread
             case _:
-                self._take_command(line)
+                pass  # the connection carries frames now; what the peer says goes unread
 
     def refusal(self, error: HiveError) -> bytes:
         if self.mode == "tools":

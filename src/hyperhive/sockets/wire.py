@@ -146,7 +146,9 @@ class Wire(asyncio.Protocol):
         except LineTooLong as error:
             self.refuse(error)
             return
-        if lines:
+        if len(lines) == 1 and not (self._backlog or self._blocked or self.busy()):
+            self.take(lines[0])
+        elif lines:
             self._backlog.extend(lines)
             self._backlog_bytes += sum(map(len, lines))
             self.pump()
