@@ -84,6 +84,17 @@ async def test_closing_the_bus_ends_readers_after_what_is_buffered() -> None:
         assert [item async for item in reader] == [Frame(1, "last words")]
 
 
+async def test_a_closed_reader_learns_what_it_lost_and_no_more_than_that() -> None:
+    bus = Bus[int](buffer=4, keep=4)
+    reader = bus.subscribe()
+    bus.publish(1)
+    bus.publish(2)
+    reader.close()
+    for number in range(3, 9):
+        bus.publish(number)
+    assert [item async for item in reader] == [Missed(2)]
+
+
 async def test_a_subscriber_can_go_on_after_a_number_it_knows() -> None:
     bus = Bus[str]()
     for word in ("one", "two", "three"):
@@ -94,7 +105,7 @@ async def test_a_subscriber_can_go_on_after_a_number_it_knows() -> None:
 
 
 async def test_frames_that_are_no_longer_kept_count_as_missed() -> None:
-    bus = Bus[int](keep=2)
+    bus = Bus[int](buffer=2, keep=2)
     for number in range(5):
         bus.publish(number)
     reader = bus.subscribe(after=1)

@@ -5,7 +5,8 @@ The bus knows nothing of what its events mean; `eventlog.py` keeps an agent's ev
 """
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
+from itertools import islice
 from types import TracebackType
 from typing import Final, Generic, TypeVar
 
@@ -43,63 +44,61 @@ class BusStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class Subscription(Generic[E]):
     """One reader: an async context manager and iterator over `Frame` and `Missed`, in order.
 
-    It gets what is published after `Bus.subscribe` returned. After `Bus.close` it ends when its buffer is empty.
-    Leaving the context (or `close`) ends it for the bus as well. Made for one reading task.
+    It gets what is published after `Bus.subscribe` returned. After `Bus.close` it ends when everything up to then was
+    read. Leaving the context (or `close`) ends it for the bus as well. Made for one reading task.
     """
 
-    def __init__(
-        self, bus: "Bus[E]", buffer: int, *, replay: Sequence[Frame[E]] = (), missed: int = 0
-    ) -> None:
+    __slots__ = ("_buffer", "_bus", "_end", "_frames", "_read")
+
+    def __init__(self, bus: "Bus[E]", frames: deque[Frame[E]], buffer: int, after: int) -> None:
         self._bus = bus
+        self._frames = frames
         self._buffer = buffer
-        self._frames: deque[Frame[E]] = deque(replay)
-        self._missed = missed
-        self._wake = anyio.Event()
-        self._closed = False
+        self._read = after
+        self._end: int | None = None
 
     def __aiter__(self) -> AsyncIterator[Frame[E] | Missed]:
         return self
 
     async def __anext__(self) -> Frame[E] | Missed:
-        while not self._frames and not self._missed:
-            if self._closed:
+        behind = self._bus.current_seq - self._read
+        if 0 < behind <= self._buffer and self._end is None:  # the hot path, written out
+            self._read += 1
+            return self._frames[-behind]
+        while not self.ready:
+            if self._end is not None:
                 raise StopAsyncIteration
-            self._wake = anyio.Event()
-            await self._wake.wait()
+            await self._bus.next_published()
         return self.next_nowait()
-
-    def next_nowait(self) -> Frame[E] | Missed:
-        """The next item, which must be there (`ready`)."""
-        if self._missed:
-            missed, self._missed = self._missed, 0
-            return Missed(missed)
-        return self._frames.popleft()
 
     @property
     def ready(self) -> bool:
         """Something can be read without waiting."""
-        return bool(self._frames) or self._missed > 0
+        return self._read < (self._bus.current_seq if self._end is None else self._end)
 
-    def offer(self, frame: Frame[E]) -> int:
-        """Called by the bus: takes the frame, at the cost of the oldest one where the buffer is full.
+    @property
+    def lost(self) -> int:
+        """How many frames this reader has lost and not been told of."""
+        return max(0, self._bus.current_seq - self._read - self._buffer)
 
-        Returns:
-            How many frames were lost by it.
-        """
-        lost = 0
-        if len(self._frames) >= self._buffer:
-            self._frames.popleft()
-            self._missed += 1
-            lost = 1
-        self._frames.append(frame)
-        self._wake.set()
-        return lost
+    def next_nowait(self) -> Frame[E] | Missed:
+        """The next item, which must be there (`ready`)."""
+        behind = self._bus.current_seq - self._read
+        if behind > self._buffer:
+            missed = behind - self._buffer
+            if self._end is not None:
+                missed = min(missed, self._end - self._read)
+            self._bus.tell_lost(missed)
+            self._read += missed
+            return Missed(missed)
+        self._read += 1
+        return self._frames[-behind]
 
     def close(self) -> None:
-        """Ends the subscription; what is buffered can still be read."""
-        self._bus.forget(self)
-        self._closed = True
-        self._wake.set()
+        """Ends the subscription; what was published until now can still be read."""
+        if self._end is None:
+            self._end = self._bus.current_seq
+            self._bus.forget(self)
 
     async def __aenter__(self) -> "Subscription[E]":
         return self
@@ -111,7 +110,10 @@ class Subscription(Generic[E]):
 
 
 class Bus(Generic[E]):
-    """Numbered fan-out of events of one kind. Used on the loop's thread; nothing in it waits.
+    """Numbered fan-out of events of one kind. Used on the loop's thread; publishing never waits.
+
+    All readers read from the same newest frames, each from its own place: a publication costs the same whether one
+    reads or a hundred, and one that has fallen further behind than `buffer` skips to where it may be.
 
     Args:
         buffer: how many frames a reader may be behind.
@@ -135,33 +137,30 @@ class Bus(Generic[E]):
         text_of: Callable[[E], str] = repr,
     ) -> None:
         self._buffer = buffer
-        self._kept: deque[Frame[E]] = deque(maxlen=keep)
+        self._keep = keep
+        self._frames: deque[Frame[E]] = deque(maxlen=max(keep, buffer))
         self._kind_of = kind_of
         self._text_of = text_of
-        self._subscribers: tuple[Subscription[E], ...] = ()
-        self._taps: tuple[Callable[[E], object], ...] = ()
-        self._seq = 0
+        self._subscribers: dict[Subscription[E], None] = {}
+        self._published: anyio.Event | None = None
         self._lost = 0
-
-    @property
-    def current_seq(self) -> int:
+        self.current_seq = 0
         """The number of the newest event; 0 before the first. Read it before you gather a snapshot."""
-        return self._seq
 
     def publish(self, event: E) -> int:
-        """Numbers the event, from 1, without gaps, and offers it to every subscriber. Returns its number."""
-        self._seq = seq = self._seq + 1
-        frame = Frame(seq, event)
-        self._kept.append(frame)
-        for subscriber in self._subscribers:
-            self._lost += subscriber.offer(frame)
-        for tap in self._taps:
-            tap(event)
+        """Numbers the event, from 1, without gaps, and shows it to every subscriber. Returns its number."""
+        self.current_seq = seq = self.current_seq + 1
+        self._frames.append(Frame(seq, event))
+        if self._published is not None:
+            self._published.set()
+            self._published = None
         return seq
 
-    def tap(self, listener: Callable[[E], object]) -> None:
-        """Calls `listener` with every event, at once and in order; it must neither wait nor raise."""
-        self._taps = (*self._taps, listener)
+    async def next_published(self) -> None:
+        """Returns after the next event, or when the bus is closed."""
+        if self._published is None:
+            self._published = anyio.Event()
+        await self._published.wait()
 
     def subscribe(self, *, after: int | None = None) -> Subscription[E]:
         """A reader of what is published from now on.
@@ -169,18 +168,20 @@ class Bus(Generic[E]):
         Args:
             after: begin with the kept frames after this number; those that are no longer kept count as missed.
         """
-        replay: list[Frame[E]] = []
-        missed = 0
-        if after is not None and after < self._seq:
-            replay = [frame for frame in self._kept if frame.seq > after]
-            missed = self._seq - max(after, 0) - len(replay)
-        subscription = Subscription(self, self._buffer, replay=replay, missed=missed)
-        self._subscribers = (*self._subscribers, subscription)
+        start = self.current_seq if after is None else max(0, min(after, self.current_seq))
+        buffer = self._buffer if after is None else max(self._buffer, self._keep)
+        subscription = Subscription(self, self._frames, buffer, start)
+        self._subscribers[subscription] = None
         return subscription
 
     def forget(self, subscription: Subscription[E]) -> None:
         """Called by a subscription that ends."""
-        self._subscribers = tuple(one for one in self._subscribers if one is not subscription)
+        self._subscribers.pop(subscription, None)
+        self._wake_all()
+
+    def tell_lost(self, count: int) -> None:
+        """Called by a subscription that has lost frames."""
+        self._lost += count
 
     def history(
         self, *, before: int | None = None, limit: int = KEEP, kind: str | None = None, q: str | None = None
@@ -195,7 +196,7 @@ class Bus(Generic[E]):
         """
         found: list[Frame[E]] = []
         needle = q.casefold() if q else None
-        for frame in reversed(self._kept):
+        for frame in islice(reversed(self._frames), self._keep):
             if len(found) >= limit:
                 break
             if before is not None and frame.seq >= before:
@@ -211,10 +212,18 @@ class Bus(Generic[E]):
     def statistics(self) -> BusStatistics:
         """Counts since the bus was made."""
         return BusStatistics(
-            published=self._seq, subscribers=len(self._subscribers), lost=self._lost, kept=len(self._kept)
+            published=self.current_seq,
+            subscribers=len(self._subscribers),
+            lost=self._lost + sum(subscriber.lost for subscriber in self._subscribers),
+            kept=min(len(self._frames), self._keep),
         )
 
     def close(self) -> None:
-        """Ends every subscription once its reader has read what is buffered."""
-        for subscriber in self._subscribers:
+        """Ends every subscription once its reader has read what was published until now."""
+        for subscriber in tuple(self._subscribers):
             subscriber.close()
+
+    def _wake_all(self) -> None:
+        if self._published is not None:
+            self._published.set()
+            self._published = None

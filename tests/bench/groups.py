@@ -4,7 +4,12 @@ from importlib import import_module
 
 from tests.bench.table import Group
 
-MODULES = ("tests.bench.broker_rows", "tests.bench.socket_rows")
+MODULES = (
+    "tests.bench.broker_rows",
+    "tests.bench.socket_rows",
+    "tests.bench.stream_rows",
+    "tests.bench.turn_rows",
+)
 
 
 def all_groups() -> list[Group]:
