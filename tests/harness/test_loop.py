@@ -16,6 +16,7 @@ from hyperhive.accounts import STAGGER_SECONDS
 from hyperhive.errors import Closed, HiveError, MissingPart, StoreFailed
 from hyperhive.harness.turns import UnaskedTurn
 from hyperhive.protocol.requests import AckTurn, Request
+from hyperhive.protocol.types import Delivery
 from loops import LIMIT, Rig, Turn, rig, rigs
 
 pytestmark = pytest.mark.timeout(30)
@@ -283,6 +284,46 @@ async def test_interrupt_mail_that_comes_as_the_turn_ends_well_is_simply_next(tm
         assert await bob.state_of(slow) == "acked"
 
 
+async def test_mail_that_interrupted_once_waits_its_turn_when_its_own_turn_failed(tmp_path: Path) -> None:
+    async with rig(tmp_path) as bob:
+        slow = await bob.send("slow")
+        await bob.runner.next_turn()
+        stop = await bob.send("stop", urgency="interrupt")
+        turn = await bob.runner.next_turn()
+        assert turn.ids == [stop]
+        turn.end("limited")
+        await bob.advance(5)
+        turn = await bob.runner.next_turn()
+        assert turn.ids == [slow]
+        await bob.in_flight(2)
+        for _ in range(50):
+            await checkpoint()
+        assert turn.interrupted_by is None
+        turn.end()
+        turn = await bob.runner.next_turn()
+        assert (turn.ids, turn.messages[0].redelivered) == ([stop], True)
+
+
+async def test_mail_that_is_handed_over_in_the_moment_in_which_the_turn_ends_is_not_run_again(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path) as bob:
+        await bob.send("one")
+        turn = await bob.runner.next_turn()
+
+        async def inject_and_end(delivery: Delivery) -> bool:
+            turn.injected.append(delivery)
+            turn.end()
+            await anyio.sleep_forever()
+            return True
+
+        bob.runner.inject = inject_and_end  # type: ignore[method-assign]
+        soon = await bob.send("soon", urgency="soon")
+        await bob.send("next")
+        assert (await bob.runner.next_turn()).bodies == ["next"]
+        assert await bob.state_of(soon) == "acked"
+
+
 async def test_a_cancelled_turn_does_not_take_mail_with_it_that_it_never_saw(tmp_path: Path) -> None:
     async with rig(tmp_path) as bob:
         await bob.send("slow")
@@ -376,6 +417,19 @@ async def test_while_the_api_is_down_the_pauses_double_and_say_so_and_no_message
         assert await bob.state_of(message) == "acked"
         assert await bob.broker.dead() == []
         assert any("API Error: 500" in note and "next try in 300 s" in note for note in bob.seen.notes)
+
+
+async def test_after_a_good_turn_the_pauses_start_over(tmp_path: Path) -> None:
+    async with rig(tmp_path) as bob:
+        for _ in range(3):
+            await bob.send("one")
+            (await bob.runner.next_turn()).end("failed")
+            await bob.seen.until_state("waiting", "backoff")
+            await bob.clock.until_sleepers()
+            assert bob.clock.next_wake == 5
+            await bob.advance(5)
+            (await bob.runner.next_turn()).end()
+            await bob.seen.until_state("idle")
 
 
 async def test_new_mail_does_not_cut_a_pause_short(tmp_path: Path) -> None:
