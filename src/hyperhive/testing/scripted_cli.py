@@ -169,10 +169,7 @@ class ScriptedCli:
         """One JSON-RPC request to the hive's MCP server, over this process's own pipes."""
         self._rpc_id += 1
         message = {"jsonrpc": "2.0", "id": self._rpc_id, "method": method, "params": params or {}}
-        request_id = self._send_mcp(message)
-        while request_id not in self._answers:
-            self.pump(None)
-        response = self._answers.pop(request_id)
+        response = self.answer_of(self._send_mcp(message))
         if response.get("subtype") != "success":
             return {"error": {"message": str(response.get("error"))}}
         reply: Json = response["response"]["mcp_response"]
@@ -182,11 +179,20 @@ class ScriptedCli:
         self._send_mcp({"jsonrpc": "2.0", "method": method, "params": params or {}})
 
     def _send_mcp(self, message: Json) -> str:
+        return self.ask_host({"subtype": "mcp_message", "server_name": SERVER, "message": message})
+
+    def ask_host(self, request: Json) -> str:
+        """Send a control request; its id."""
         request_id = str(uuid.uuid4())
-        request = {"subtype": "mcp_message", "server_name": SERVER, "message": message}
         line = {"type": "control_request", "request_id": request_id, "request": request}
         self.raw(json.dumps(line).encode() + b"\n")
         return request_id
+
+    def answer_of(self, request_id: str) -> Json:
+        """Wait for the host's answer to a control request."""
+        while request_id not in self._answers:
+            self.pump(None)
+        return self._answers.pop(request_id)
 
     def _connect_tools(self) -> None:
         reply = self.rpc("initialize", {"protocolVersion": "2025-11-25", "capabilities": {},
