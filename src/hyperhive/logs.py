@@ -37,19 +37,21 @@ _NOISY: Final = ("asyncio", "mcp", "httpx", "anyio")
 def configured(
     *, directory: Path | None = None, stream: IO[str] | None = None, form: Form = "json", level: str = "INFO",
     stream_level: str | None = None,
+    file_name: str = FILE_NAME,
 ) -> Iterator[None]:  # fmt: skip
     """Logs of this process go where this says, until the block is left; then everything written is on its way.
 
     Args:
-        directory: where `hive.log` (JSON, rotated, 0600) is kept; None: no file.
+        directory: where the file (JSON, rotated, 0600) is kept; None: no file.
         stream: where else they go.
         form: how they look on the stream.
         level: from which level on anything is kept.
         stream_level: from which level on the stream shows it; by default `level`.
+        file_name: of the file; each process has its own, for two would rotate it under each other.
     """
     handlers: list[logging.Handler] = []
     if directory is not None:
-        handlers.append(_file_handler(directory, level))
+        handlers.append(_file_handler(directory / file_name, level))
     if stream is not None:
         handlers.append(_handler(logging.StreamHandler(stream), form, stream_level or level))
     waiting: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
@@ -156,11 +158,9 @@ class _PrivateFile(logging.handlers.RotatingFileHandler):
         return open(self.baseFilename, self.mode, encoding=self.encoding, opener=private)
 
 
-def _file_handler(directory: Path, level: str) -> logging.Handler:
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = _PrivateFile(
-        directory / FILE_NAME, maxBytes=FILE_BYTES, backupCount=FILES_KEPT - 1, encoding="utf-8"
-    )
+def _file_handler(path: Path, level: str) -> logging.Handler:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = _PrivateFile(path, maxBytes=FILE_BYTES, backupCount=FILES_KEPT - 1, encoding="utf-8")
     return _handler(file, "json", level)
 
 

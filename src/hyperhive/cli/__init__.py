@@ -7,6 +7,7 @@ error, or as one JSON object where `--json` was given. Importing this package lo
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> None:
     """The console script `hyperhive`: runs one command and ends the process with its exit code."""
     code = 1
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a terminal that is not UTF-8 must not end a command
     try:
         code = run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
@@ -77,7 +83,7 @@ def _run_command(words: list[str]) -> int:
     from cyclopts import App, CycloptsError
 
     from hyperhive.cli.app import build
-    from hyperhive.errors import HiveError
+    from hyperhive.errors import HiveError, WorldError
 
     app = build(for_help=not {"--help", "-h"}.isdisjoint(words))
     assert isinstance(app, App)  # noqa: S101 (cyclopts is imported here alone, so `build` cannot name its type)
@@ -90,6 +96,10 @@ def _run_command(words: list[str]) -> int:
         result = command(*bound.args, **bound.kwargs)
     except HiveError as error:
         return _fail(common, error)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return _fail(common, WorldError(str(error)))
     except BaseExceptionGroup as group:
         error_of_ours = _first_of_ours(group)
         if error_of_ours is None:

@@ -32,7 +32,7 @@ from hyperhive.harness.harness import HarnessSettings
 from hyperhive.harness.slots import Slots
 from hyperhive.lifecycle.runtimes import ResourceLimits, pick_runtime
 from hyperhive.mcp.remote import RemoteToolServer
-from hyperhive.names import MANAGER, AgentName, parse_resident
+from hyperhive.names import MANAGER, AgentName
 from hyperhive.paths import Paths
 from hyperhive.protocol.events import (
     AnyLiveEvent,
@@ -50,16 +50,14 @@ SWEEP_SECONDS = 3600.0
 
 
 async def run_harness(
-    name: str, config: HiveConfig, environ: Mapping[str, str], *, socket: Path | None = None
+    agent: AgentName, config: HiveConfig, environ: Mapping[str, str], *, socket: Path | None = None
 ) -> int:
     """Serves one agent until it is told to stop, or a newer harness of this agent takes its place.
 
     Raises:
-        InvalidName: no name of an agent.
         MissingPart: the runtime or the agent CLI is not there.
         Closed: a newer harness of this agent reported for duty.
     """
-    agent = parse_resident(name)
     paths = Paths.of(config.state_dir, config.run_dir)
     at = socket or paths.harness_socket(agent)
     async with AsyncExitStack() as stack:

@@ -43,10 +43,20 @@ class Answer:
         self.raw = raw
 
     def read(self, kind: type[T]) -> T:
-        """The reply as a struct of `protocol.replies`; fields that this version does not know are ignored."""
-        fields: dict[str, object] = msgspec.json.decode(self.raw)
+        """The reply as a struct of `protocol.replies`; fields that this version does not know are ignored.
+
+        Raises:
+            HiveError: it is none.
+        """
         tag = getattr(kind, "__struct_config__").tag  # noqa: B009 (not every T is known to be a struct)
-        return msgspec.convert({**fields, "kind": tag} if tag else fields, kind)
+        try:
+            fields: dict[str, object] = msgspec.json.decode(self.raw)
+            return msgspec.convert({**fields, "kind": tag}, kind)
+        except msgspec.MsgspecError as error:
+            raise HiveError(
+                f"the hive's answer cannot be read: {error}",
+                hint="is it of another version? --json shows it as it is",
+            ) from error
 
 
 def run_dirs(flag: Path | None, environ: Mapping[str, str], state_dir: Path | None) -> list[Path]:

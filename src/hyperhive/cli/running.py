@@ -63,7 +63,6 @@ async def run_serve(config: HiveConfig, environ: Mapping[str, str]) -> int:
                 "hive_started", state_dir=str(config.state_dir), run_dir=str(config.run_dir), pid=os.getpid()
             )
             await stop_when_told(hive, client, signals, lambda text: log.info("hive_told", text=text))
-    log.info("hive_stopped")
     return 0
 
 

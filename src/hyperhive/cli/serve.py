@@ -47,7 +47,12 @@ def serve(*, runtime: str | None = None, claude: str | None = None, common: Comm
 
 
 def _logged(
-    session: Session, config: "HiveConfig", run: Callable[[], Coroutine[Any, Any, int]], *, stream_level: str
+    session: Session,
+    config: "HiveConfig",
+    run: Callable[[], Coroutine[Any, Any, int]],
+    *,
+    stream_level: str,
+    file_name: str = "hive.log",
 ) -> int:
     """Runs it with logs in the state directory and on standard error."""
     import anyio
@@ -57,7 +62,9 @@ def _logged(
 
     form = "json" if session.common.as_json else logs.stream_form(sys.stderr, session.environ)
     directory = Paths.of(config.state_dir, config.run_dir).log
-    with logs.configured(directory=directory, stream=sys.stderr, form=form, stream_level=stream_level):
+    with logs.configured(
+        directory=directory, stream=sys.stderr, form=form, stream_level=stream_level, file_name=file_name
+    ):
         return anyio.run(run)
 
 
@@ -100,12 +107,15 @@ def agent_serve(
         common: flags of every command.
     """
     from hyperhive.cli.harnessing import run_harness
+    from hyperhive.names import parse_resident
 
+    agent = parse_resident(name)
     session = Session(common)
     config = _configuration(session, runtime, serve=False)
     return _logged(
         session,
         config,
-        lambda: run_harness(name, config, _environ(session, claude), socket=socket),
+        lambda: run_harness(agent, config, _environ(session, claude), socket=socket),
         stream_level="INFO",
+        file_name=f"harness-{agent}.log",
     )
