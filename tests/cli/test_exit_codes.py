@@ -1,6 +1,8 @@
 """Every way a command can end, as a script sees it: one exit code, and one JSON object or one line with a hint."""
 
 import json
+import socket
+import threading
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -185,3 +187,53 @@ async def test_a_bug_in_the_hive_is_a_failure_that_says_so(console: Console, tmp
     async with desk(tmp_path / "run", {r.List: raises(ZeroDivisionError())}):
         done = await run(console, "list", "--json")
     assert (done.code, done.json["code"]) == (1, "bug")
+
+
+@pytest.mark.parametrize(
+    ("says", "code"),
+    [
+        (b"", "closed"),
+        (b"rubbish\n", "error"),
+        (b'{"ok":true,"agents":7}\n', "error"),
+        (b'{"ok":tr', "closed"),
+    ],
+    ids=["nothing", "rubbish", "another shape", "half a line"],
+)
+def test_a_hive_that_goes_away_or_talks_nonsense_is_one_clear_error(
+    console: Console, tmp_path: Path, says: bytes, code: str
+) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "host.sock"))
+        listening.listen()
+
+        def answer() -> None:
+            for _ in range(2):
+                peer, _ = listening.accept()
+                with peer:
+                    peer.recv(4096)
+                    peer.sendall(says)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        wanted = 0 if b"agents" in says else 1
+        done = console.run("list", "--json", "--run-dir", str(tmp_path))
+        assert done.code == wanted
+        assert wanted == 0 or done.json["code"] == code
+        done = console.run("list", "--run-dir", str(tmp_path))
+        thread.join()
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("error: ")
+    assert "Traceback" not in done.err
+
+
+def test_a_file_that_cannot_be_written_is_one_clear_error(console: Console, tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("in the way")
+    done = console.run("login", "--state-dir", str(tmp_path / "state"), "--json", stdin="sk-ant-dummy")
+    assert (done.code, done.json["ok"], done.err) == (1, False, "")
+
+
+def test_a_terminal_that_is_not_utf8_gets_escapes(console: Console, tmp_path: Path) -> None:
+    console.env["PYTHONIOENCODING"] = "ascii"
+    done = console.run("list", "--run-dir", str(tmp_path / "größe"))
+    assert done.code == 5
+    assert "gr\\xf6\\xdfe" in done.err
