@@ -16,7 +16,7 @@ from hyperhive.opening import Opening
 from hyperhive.ports import ToolServer
 from hyperhive.protocol.dispatch import Dispatcher
 from hyperhive.protocol.line import LineListener
-from hyperhive.protocol.policy import Actor
+from hyperhive.protocol.policy import TOOLS, Actor
 from hyperhive.sockets import SocketServer
 
 
@@ -34,8 +34,10 @@ class SocketsAndTools:
         return cls(SocketServer(dispatcher, tools=mcp, lines=lines), mcp)
 
     async def listen(self, path: Path, actor: Actor) -> None:
-        """See `SocketServer.listen`."""
+        """See `SocketServer.listen`. Beside a tools socket lies the bridge to it, for MCP clients in the box."""
         await self.sockets.listen(path, actor)
+        if actor.channel == TOOLS:
+            await self.mcp.leave_bridge(path.parent)
 
     async def unlisten(self, path: Path) -> None:
         """See `SocketServer.unlisten`."""

@@ -12,6 +12,7 @@ import pytest
 
 from hyperhive.mcp import bridge
 from hyperhive.mcp.bridge import Relay
+from small_hive import small_hive
 
 PROGRAM = Path(bridge.__file__)
 
@@ -152,3 +153,21 @@ async def test_the_bridge_ends_when_its_client_does_though_there_is_no_core(root
     with anyio.fail_after(20):
         done = await anyio.run_process(argv, input=line(id=0, method="initialize") + b"\n", check=False)
     assert (done.returncode, done.stdout) == (0, b"")
+
+
+async def test_the_bridge_is_left_beside_an_agents_socket_and_never_written_through_a_link(
+    root: Path,
+) -> None:
+    async with small_hive(root) as hive:
+        directory = hive.tools_socket("alice").parent
+        precious = root / "precious"
+        precious.write_text("mine")
+        (directory / "bridge.py").symlink_to(precious)
+        await hive.tools.preload()
+        left = await hive.tools.leave_bridge(directory)
+        assert precious.read_text() == "mine"
+        assert sorted(path.name for path in directory.iterdir()) == ["bridge.py", "mcp.sock"]
+        argv = [sys.executable, "-IS", str(left), str(hive.tools_socket("alice"))]
+        with anyio.fail_after(20):
+            done = await anyio.run_process(argv, input=line(id=0, method="ping") + b"\n")
+        assert json.loads(done.stdout)["id"] == 0

@@ -2,6 +2,9 @@
 
 import asyncio
 import importlib
+import os
+import tempfile
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
@@ -9,12 +12,15 @@ import anyio.to_thread
 
 import hyperhive
 from hyperhive.errors import Closed
+from hyperhive.mcp import bridge
 from hyperhive.mcp.calls import Calls
 from hyperhive.protocol.dispatch import Dispatcher
 from hyperhive.protocol.policy import Actor, tool_actor
 
 if TYPE_CHECKING:
     from hyperhive.mcp.session import CoreSession
+
+BRIDGE = "bridge.py"
 
 INSTRUCTIONS = (
     "The hive: other agents, the manager and the operator. Messages reach you as turns; `recv` takes more of them "
@@ -73,6 +79,10 @@ class McpServer:
         session.on_close(self._sessions.discard)
         return session
 
+    async def leave_bridge(self, directory: Path) -> Path:
+        """Puts the bridge beside an agent's tools socket, where MCP clients in its box can start it."""
+        return await anyio.to_thread.run_sync(_write_bridge, directory)
+
     def tool_server(self, actor: Actor) -> "HiveToolServer":
         """The same as the port of an embedded harness."""
         return HiveToolServer(self, actor)
@@ -83,6 +93,15 @@ class McpServer:
         for session in tuple(self._sessions):
             await session.aclose()
         await self._calls.aclose()
+
+
+def _write_bridge(directory: Path) -> Path:
+    # By a new file and a rename: where nothing separates the agent from us, it may have left a link in its place.
+    number, name = tempfile.mkstemp(dir=directory, prefix=".bridge-")
+    with os.fdopen(number, "wb") as file:
+        file.write(Path(bridge.__file__).read_bytes())
+        os.fchmod(number, 0o444)
+    return Path(name).replace(directory / BRIDGE)
 
 
 class HiveToolServer:
