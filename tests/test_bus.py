@@ -122,3 +122,12 @@ def test_history_serves_the_newest_kept_events_oldest_first() -> None:
     assert [frame.event for frame in bus.history(before=5)] == ["banana", "Apricot"]
     assert [frame.event for frame in bus.history(kind="b")] == ["banana", "blueberry"]
     assert [frame.event for frame in bus.history(q="APRI")] == ["Apricot"]
+
+
+async def test_a_tap_sees_every_event_at_once_and_in_order() -> None:
+    bus: Bus[str] = Bus()
+    seen: list[str] = []
+    bus.tap(seen.append)
+    bus.publish("one")
+    bus.publish("two")
+    assert seen == ["one", "two"]
