@@ -60,13 +60,50 @@ async def test_nothing_of_the_hive_or_of_other_agents_is_there(kit: RuntimeKit) 
     assert (await kit.shell(f"ls {paths.state_dir} {paths.run_dir} {kit.work}")).out == ""
 
 
-async def test_the_admin_socket_cannot_be_reached(kit: RuntimeKit) -> None:
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(kit.paths.host_socket))
+@pytest.mark.parametrize("whose", ["operator", "bob", "manager", "own harness"])
+async def test_no_socket_but_its_own_can_be_reached(whose: str, kit: RuntimeKit) -> None:
+    """Sockets that listen on the host, in directories of their own, are not there by any path of the host's."""
+    paths = kit.paths
+    place = {
+        "operator": paths.host_socket,
+        "bob": paths.tools_socket(BOB),
+        "manager": paths.tools_socket(MANAGER),
+        "own harness": paths.harness_socket(kit.agent),
+    }[whose]
+    for name in (BOB, MANAGER, kit.agent):
+        paths.make_agent(name)
+    script = "import socket,sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as own:
+        server.bind(str(place))
         server.listen()
-        script = "import socket,sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
-        child = await kit.start("/usr/bin/python3", "-c", script, str(kit.paths.host_socket))
-        assert "FileNotFoundError" in (await finish(child)).err
+        own.bind(str(paths.tools_socket(kit.agent)))
+        own.listen()
+        for path, reached in (
+            (str(place), False),
+            (f"/run/hive/../{place.name}", False),
+            ("/run/hive/mcp.sock", True),
+        ):
+            child = await kit.start("/usr/bin/python3", "-c", script, path)
+            ended = await finish(child)
+            assert (ended.code == 0) is reached, ended.err
+
+
+async def test_the_box_is_made_of_nothing_else(kit: RuntimeKit) -> None:
+    """Every mount, every directory at the root and every file in /etc is one that was meant to be there."""
+    ended = await kit.shell("cut -d' ' -f5 /proc/self/mountinfo; echo --; ls -A /; echo --; ls -A /etc")
+    mounts, root, etc = (part.split() for part in ended.out.split("--"))
+    assert {m for m in mounts if not m.startswith(("/proc", "/dev", "/etc", "/usr", "/lib", "/bin", "/sbin"))} <= {
+        "/", "/tmp", "/state", "/claude", "/run/hive", "/agents/alice/config", "/nix/store", "/run/current-system",
+    }  # fmt: skip
+    assert set(root) <= {
+        "agents", "bin", "claude", "dev", "etc", "lib", "lib32", "lib64", "libx32", "nix", "proc", "run", "sbin",
+        "state", "tmp", "usr", "var", "workspace",
+    }  # fmt: skip
+    assert {"passwd", "group", "hosts", "nsswitch.conf"} <= set(etc) <= {
+        "alternatives", "ca-certificates", "crypto-policies", "group", "hosts", "ld.so.cache", "localtime",
+        "nsswitch.conf", "passwd", "pki", "protocols", "resolv.conf", "services", "ssl", "static",
+    }  # fmt: skip
+    assert (await kit.shell("ls /etc/ssl/private")).code != 0
 
 
 async def test_no_host_path_environment_or_process_shows(
