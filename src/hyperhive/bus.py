@@ -144,7 +144,6 @@ class Bus(Generic[E]):
         self._subscribers: dict[Subscription[E], None] = {}
         self._published: anyio.Event | None = None
         self._taps: tuple[Callable[[E], object], ...] = ()
-        self._taps: tuple[Callable[[E], object], ...] = ()
         self._lost = 0
         self.current_seq = 0
         """The number of the newest event; 0 before the first. Read it before you gather a snapshot."""
@@ -153,18 +152,12 @@ class Bus(Generic[E]):
         """Numbers the event, from 1, without gaps, and shows it to every subscriber. Returns its number."""
         self.current_seq = seq = self.current_seq + 1
         self._frames.append(Frame(seq, event))
-        for tap in self._taps:
-            tap(event)
         if self._published is not None:
             self._published.set()
             self._published = None
         for tap in self._taps:
             tap(event)
         return seq
-
-    def tap(self, listener: Callable[[E], object]) -> None:
-        """Calls `listener` with every event, at once and in order; it must neither wait nor raise."""
-        self._taps = (*self._taps, listener)
 
     def tap(self, listener: Callable[[E], object]) -> None:
         """Calls `listener` with every event, at once and in order; it must neither wait nor raise."""
