@@ -126,6 +126,10 @@ class Embedded:
         """One command of the core's."""
         return await self._harness.handle(command)
 
+    async def sweep(self) -> None:
+        """Retention of its events and turn statistics."""
+        await self._harness.sweep()
+
     async def stop(self, *, now: bool) -> None:
         """Ends the loop after its turn, or at once; returns when it has ended."""
         self._stopping = True
@@ -274,6 +278,12 @@ class Crew:
         if member is None:
             raise Conflict(f"{name} does not run", hint=f"`hyperhive start {name}` starts it")
         return await member.handle(command)
+
+    async def sweep(self) -> None:
+        """Retention of what embedded harnesses keep; one of its own sweeps for itself. To be called hourly."""
+        for member in tuple(self._members.values()):
+            if isinstance(member, Embedded):
+                await member.sweep()
 
     # --- for the lifecycle ------------------------------------------------------------------------------------------
 

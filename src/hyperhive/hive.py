@@ -237,6 +237,7 @@ class BareHive:
             await self._clock.sleep(SWEEP_SECONDS)
             removed = await self.broker.vacuum()
             log.info("mail_swept removed=%s", removed)
+            await self._crew.sweep()
 
     # --- going down -------------------------------------------------------------------------------------------------
 

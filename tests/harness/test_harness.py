@@ -453,3 +453,21 @@ async def test_an_idle_agent_costs_a_task_and_little_memory(hive: Bench) -> None
             group.cancel_scope.cancel()
     finally:
         tracemalloc.stop()
+
+
+async def test_events_are_swept_after_a_week_and_turn_rows_after_ninety_days(
+    tmp_path: Path, scripted_cli: AgentCli
+) -> None:
+    clock = FakeClock()
+    async with bench(tmp_path, clock=clock, environ={"HYPERHIVE_CLAUDE": str(scripted_cli.path)}) as hive:
+        hive.settings = HarnessSettings(stuck_seconds=1e9, result_grace=1e9)
+        async with hive.running(hive.harness()) as alice:
+            watch = Watch(alice)
+            await hive.send("[[say hello]]")
+            await settled(watch)
+            for days, events, rows in ((6, True, True), (2, False, True), (83, False, False)):
+                clock.jump(days * 86400)
+                await alice.sweep()
+                page: Any = await ask(alice, line.History)
+                turns: Any = await ask(alice, line.TurnHistory)
+                assert (bool(page.events), bool(turns.turns)) == (events, rows)
