@@ -156,6 +156,36 @@ def read(path: Path) -> str:
     return path.read_text()
 
 
+@pytest.mark.needs("bwrap")
+async def test_in_a_box_every_tool_runs_unasked_and_the_question_tool_is_not_there(
+    real: Benches, api: FakeAnthropic
+) -> None:
+    calls: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("Bash", {"command": "echo $((6*7)) > /state/answer && cat /state/answer", "description": "x"}),
+        ("Write", {"file_path": "/tmp/aside.txt", "content": "x"}),
+        ("AskUserQuestion", {"questions": []}),
+        ("mcp__hyperhive__whoami", {}),
+    )
+    api.scenario = {"rules": [tool_turn("work", *calls)]}
+    bench = real.bench(boxed=True)
+    runner = await real.runner(bench)
+    result = await runner.run([message(1, "work")])
+    assert (result.kind, result.done) == ("ok", (1,))
+    assert read(bench.state / "answer") == "42\n"
+    results = {
+        block["tool_use_id"]: (bool(block.get("is_error")), str(block["content"]))
+        for frame in frames(bench)
+        if frame["type"] == "user" and isinstance(frame["message"]["content"], list)
+        for block in frame["message"]["content"]
+        if block.get("type") == "tool_result"
+    }
+    failed = [text for error, text in results.values() if error]
+    assert len(results) == 4
+    assert len(failed) == 1, "the question tool alone"
+    init = next(frame for frame in frames(bench) if frame.get("subtype") == "init")
+    assert "AskUserQuestion" not in init["tools"]
+
+
 @pytest.mark.needs("claude")
 async def test_own_notes_reach_the_prompt_and_changes_take_effect_next_turn(
     newest: Benches, api: FakeAnthropic

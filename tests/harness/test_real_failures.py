@@ -86,6 +86,19 @@ async def test_a_failed_turn_between_two_good_ones_is_acked_by_neither(
     assert "already be handled" in api.requests[-1]["text"]
 
 
+async def test_what_stands_in_the_session_stands_there_after_a_rest_too(
+    real: Benches, api: FakeAnthropic
+) -> None:
+    runner = await real.runner(real.bench())
+    assert (await runner.run([message(1, "hello one")])).done == (1,)
+    api.scenario = error(500, "api_error", "boom")
+    assert (await runner.run([message(2, "hello two")])).pending == (2,)
+    await runner.retire()
+    api.scenario = {}
+    assert (await runner.run([message(2, "hello two", redelivered=True)])).done == (2,)
+    assert told(api).count("hello two") == 1
+
+
 async def test_without_a_login_nothing_is_asked_of_the_api(real: Benches, api: FakeAnthropic) -> None:
     runner = await real.runner(real.bench(account={}))
     result = await runner.run([message(1, "hello")])

@@ -43,6 +43,7 @@ class Benches:
         timing: Timing | None = None,
         clock: Clock = SYSTEM_CLOCK,
         tools: ToolServer | None = None,
+        boxed: bool = False,
     ) -> TurnBench:
         return TurnBench(
             self.directory / "hive",
@@ -53,6 +54,7 @@ class Benches:
             timing=timing or Timing(result_grace=5.0),
             clock=clock,
             tools=tools,
+            boxed=boxed,
         )
 
     async def runner(self, bench: TurnBench) -> TurnRunner:

@@ -307,6 +307,7 @@ class TurnRunner:
         """
         if self._closed:
             raise Closed("this turn runner was closed")
+        await self._engine.until(lambda: self._machine.state is not State.ENDING)
         if self._occupied():
             raise Conflict("a turn is under way: compact when it has ended")
         self._emit(Note(text="compacting the session"))

@@ -19,6 +19,7 @@ from hyperhive.harness.drivers.claude import ClaudeDriver, Profile
 from hyperhive.harness.runner import Timing, TurnRunner, fresh_uuid
 from hyperhive.harness.sessions import SESSION_FILE, SessionFile
 from hyperhive.harness.turns import UnaskedTurn
+from hyperhive.lifecycle.runtimes.bwrap import BwrapRuntime
 from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
 from hyperhive.lifecycle.runtimes.process import ProcessRuntime
 from hyperhive.names import parse_resident
@@ -62,6 +63,7 @@ class TurnBench:
         timing: Timing | None = None,
         clock: Clock = SYSTEM_CLOCK,
         tools: ToolServer | None = None,
+        boxed: bool = False,
     ) -> None:
         self.cli = cli
         self.config = config or AgentConfig()
@@ -74,7 +76,9 @@ class TurnBench:
         self.states: list[TurnStateName] = []
         self.unasked: list[UnaskedTurn] = []
         self.paths = Paths(directory, directory / "run")
-        self.runtime = ProcessRuntime(self.paths, {})
+        self.runtime: ProcessRuntime | BwrapRuntime = (BwrapRuntime if boxed else ProcessRuntime)(
+            self.paths, {}
+        )
         self.name = parse_resident("alice")
         self.harness_dir = self.paths.agent_harness(self.name)
         self._environ = dict(environ or {})
@@ -86,7 +90,8 @@ class TurnBench:
 
     def make_directories(self) -> None:
         """Make what a hive would have made (blocking)."""
-        for place in (self.harness_dir, self.state, self.paths.agent_claude(self.name)):
+        own = (self.harness_dir, self.state, self.paths.agent_claude(self.name))
+        for place in (*own, self.paths.tools_dir(self.name), self.paths.proposed_config(self.name)):
             place.mkdir(parents=True, exist_ok=True)
 
     async def find_cli(self) -> AgentCli:
