@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperhive.errors import WorldError
@@ -123,6 +123,20 @@ async def test_a_process_in_a_turn_is_never_retired() -> None:
         assert not process.warm
 
 
+async def test_a_process_that_ended_by_itself_is_forgotten_and_counts_for_nothing() -> None:
+    async with keeper(max_warm=1) as (slots, clock):
+        gone, other = Process(), Process()
+        gone.retirable = False
+        await use(slots, gone)
+        gone.warm = False
+        await use(slots, other)
+        await settle()
+        assert slots.idle == 1, "the cap is not taken up by what is gone"
+        await clock.advance(IDLE)
+        await settle()
+        assert (slots.idle, clock.sleepers) == (0, 0)
+
+
 async def test_a_process_that_will_not_go_does_not_keep_the_others() -> None:
     async with keeper() as (slots, clock):
         stubborn, other = Process(), Process()
@@ -180,6 +194,7 @@ def test_this_machine_has_at_least_one_turn() -> None:
     assert default_max_turns() >= 1
 
 
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(["use", "wait", "busy", "free"]), st.integers(0, 4)), max_size=40),
     st.integers(0, 3),

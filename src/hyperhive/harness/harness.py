@@ -198,9 +198,9 @@ class Harness:
             self._running = False
             stop_listening()
             with anyio.CancelScope(shield=True):
-                self._slots.forget(self.runner)
                 await self._commands.aclose()
                 await self.runner.aclose()
+                self._slots.forget(self.runner)
                 await self.display.close()
             self._started.set()
             self._ended.set()

@@ -113,6 +113,8 @@ class Slots:
 
     def _due(self) -> list[WarmProcess]:
         now = self._clock.monotonic()
+        for gone in [process for process in self._idle if not process.warm]:  # it ended by itself
+            del self._idle[gone]
         surplus = len(self._idle) - self._max_warm
         due: list[WarmProcess] = []
         for process, since in self._idle.items():
