@@ -24,6 +24,7 @@ from typing import Any, Self
 import anyio
 from anyio.abc import Process
 
+import hyperhive
 from children import MARK
 from hyperhive.client import RemoteHive, connect
 from parts import CLEAN_ENV
@@ -100,6 +101,7 @@ class HivePlace:
             "ANTHROPIC_API_KEY": "dummy-key-for-tests",
             "CLAUDE_CODE_MAX_RETRIES": "0",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            "PYTHONPATH": str(Path(hyperhive.__file__).parents[1]),  # the hive that the test imports
             MARK: os.environ.get(MARK, "none"),
             **({} if api_url is None else {"ANTHROPIC_BASE_URL": api_url}),
             **(environ or {}),
