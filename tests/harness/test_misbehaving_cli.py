@@ -15,7 +15,8 @@ from hyperhive.protocol.types import ResultKind
 from hyperhive.testing.turns import TurnBench, message
 from turn_tools import Benches, frames, gone, notes, until
 
-QUICK = Timing(stuck_seconds=0.3, result_grace=0.3, start_seconds=0.6, noise_bytes=512 * 1024)
+QUICK = Timing(stuck_seconds=0.5, result_grace=0.5, start_seconds=20, noise_bytes=512 * 1024)
+PATIENT = Timing(stuck_seconds=20, result_grace=5, start_seconds=20)
 
 
 async def one_turn(scripted: Benches, body: str, timing: Timing = QUICK) -> tuple[TurnBench, TurnResult]:
@@ -69,7 +70,8 @@ async def test_every_misbehaviour_ends_the_turn(
     ],
 )
 async def test_what_only_looks_wrong_does_no_harm(scripted: Benches, body: str) -> None:
-    _, result = await one_turn(scripted, body)
+    quick = body.startswith(("[[open-tool", "[[slow"))
+    _, result = await one_turn(scripted, body, QUICK if quick else PATIENT)
     assert (result.kind, result.done) == ("ok", (1,))
 
 
@@ -111,7 +113,7 @@ async def test_a_cli_that_dies_after_its_result_costs_nothing(scripted: Benches)
 async def test_a_cli_that_never_answers_its_start_is_ended(scripted: Benches) -> None:
     script = scripted.directory / "claude"
     script.write_text("#!/bin/sh\ntrap '' TERM\nwhile :; do read line; done\n")
-    _, result = await one_turn(scripted, "hello")
+    _, result = await one_turn(scripted, "hello", Timing(start_seconds=0.5, result_grace=0.3))
     assert (result.kind, result.blame) == ("crashed", False)
     assert result.note == "the agent CLI did not answer after its start"
 

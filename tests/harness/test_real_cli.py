@@ -341,7 +341,7 @@ async def test_a_stuck_turn_is_interrupted_resumed_once_and_then_given_up(
     real: Benches, api: FakeAnthropic
 ) -> None:
     api.scenario = {"rules": [{"match": "work|Carry on", "delay": 60, "blocks": ["late"]}]}
-    bench = real.bench(timing=Timing(stuck_seconds=0.7, result_grace=5.0))
+    bench = real.bench(timing=Timing(stuck_seconds=1.5, result_grace=5.0))
     runner = await real.runner(bench)
     result = await runner.run([message(1, "work")], turn=1)
     assert (result.kind, result.pending, result.blame) == ("stuck", (1,), True)
@@ -353,8 +353,8 @@ async def test_a_stuck_turn_is_interrupted_resumed_once_and_then_given_up(
 
 @pytest.mark.needs("claude")
 async def test_a_long_tool_call_is_not_stuck(newest: Benches, api: FakeAnthropic) -> None:
-    api.scenario = {"rules": [tool_turn("work", nap(1.5))]}
+    api.scenario = {"rules": [tool_turn("work", nap(3))]}
     runner = await newest.runner(
-        newest.bench(config=WITH_BASH, timing=Timing(stuck_seconds=0.4, result_grace=5.0))
+        newest.bench(config=WITH_BASH, timing=Timing(stuck_seconds=1.5, result_grace=5.0))
     )
     assert (await runner.run([message(1, "work")], turn=1)).done == (1,)

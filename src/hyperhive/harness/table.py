@@ -110,7 +110,7 @@ ROWS: Final[tuple[Row, ...]] = (
     Row(S.IDLE, InitSeen, "", ("show_unasked",), S.UNASKED),
     Row(S.IDLE, ResultSeen, "", ("settle_unasked",), None),
     Row(S.UNASKED, ResultSeen, "", ("settle_unasked", "hide_unasked", "ping"), S.IDLE),
-    Row(S.UNASKED, CancelAsked, "", ("interrupt_unasked",), None),
+    Row(S.UNASKED, CancelAsked, "", ("interrupt_unasked", "ping"), None),
     Row(S.UNASKED, Tick, "unanswered", ("note_unanswered", "hide_unasked", "terminate"), S.ENDING),
     Row(S.UNASKED, Tick, "silent", ("note_unanswered", "hide_unasked", "terminate"), S.ENDING),
     Row(S.UNASKED, Tick, "silent_with_tool", ("ping",), None),
