@@ -130,7 +130,9 @@ async def test_a_slow_subscriber_never_slows_a_sender_and_learns_what_it_lost(br
 async def test_the_sweep_removes_old_acked_messages_and_nothing_else(path: Path, clock: FakeClock) -> None:
     async with Broker.open(path, clock=clock) as broker:
         for n in range(4500):
-            broker.store.submit(broker._send_op, broker._message("alice", "bob", str(n), "next_turn"))
+            broker.store.submit(
+                broker._sending._send_op, broker._sending.message("alice", "bob", str(n), "next_turn")
+            )
         await broker.send("alice", "bob", "pending")
         while len(await broker.recv("bob", 1500, 0)) == 1500:
             pass

@@ -188,7 +188,9 @@ async def test_a_waiter_cancelled_in_the_moment_of_its_wake_swallows_nothing(
         group.start_soon(reader)
         await anyio.wait_all_tasks_blocked()
         broker.bus.subscribe()  # a reader of events changes nothing
-        sending = broker._store.submit(broker._send_op, broker._message("alice", "bob", "hi", "next_turn"))
+        sending = broker.store.submit(
+            broker._sending._send_op, broker._sending.message("alice", "bob", "hi", "next_turn")
+        )
         sending.add_done_callback(lambda _: group.start_soon(cancel_soon, group.cancel_scope))
         await anyio.sleep_forever()
     rest = await broker.recv("bob", 1, 0)

@@ -1,37 +1,36 @@
 """`Broker`: durable inboxes. The public face; its parts are in the files beside it.
 
-    send      rows.py, repeats.py      hand out   handout.py, inbox.py
-    end       turns.py                 set aside  deadletters.py
+    send      sending.py, repeats.py      hand out   handout.py, inbox.py
+    end       turns.py                    set aside  deadletters.py
+    look      looking.py, listings.py     SQL        rows.py, listings.py
 
 It decides nothing about who may write to whom, and knows nothing of agents but their names.
 """
 
 import os
 from collections.abc import Callable, Iterable
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from hyperhive.broker import listings, repeats, rows
-from hyperhive.broker.bodies import check_body
+from hyperhive.broker import listings, rows
 from hyperhive.broker.deadletters import SetAside
 from hyperhive.broker.desk import Desk
 from hyperhive.broker.handout import Handout, Lease
-from hyperhive.broker.inbox import URGENCIES, Entry, Inbox
-from hyperhive.broker.listings import Done, InboxCounts, Sweep, Swept
-from hyperhive.broker.repeats import Cause, Effect
-from hyperhive.broker.rows import GuardedMessage, NewMessage, Stored
+from hyperhive.broker.listings import InboxCounts
+from hyperhive.broker.looking import Looking
+from hyperhive.broker.repeats import Cause
 from hyperhive.broker.schema import MIGRATIONS
+from hyperhive.broker.sending import Sending, checked_principal, level_of
 from hyperhive.broker.turns import Turns
 from hyperhive.bus import Bus
 from hyperhive.clock import SYSTEM_CLOCK, Clock
-from hyperhive.errors import BadRequest, InvalidName, NotFound
-from hyperhive.names import OPERATOR, SYSTEM, parse_principal
+from hyperhive.errors import BadRequest
+from hyperhive.names import OPERATOR, SYSTEM
 from hyperhive.opening import Opening
 from hyperhive.protocol.events import AnyDashboardEvent
 from hyperhive.protocol.types import (
-    RECENT_MAX,
     RECV_WAIT_DEFAULT_SECONDS,
     DeadLetter,
     Delivery,
@@ -40,9 +39,7 @@ from hyperhive.protocol.types import (
     Receipt,
     Urgency,
 )
-from hyperhive.store import Operation, Store
-
-_principal = lru_cache(maxsize=4096)(parse_principal)
+from hyperhive.store import Store
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,22 +83,12 @@ class Broker:
         self.bus: Bus[AnyDashboardEvent] = bus if bus is not None else Bus()
         self._store = store
         self._owns_store = False
-        self._clock = clock
-        self._directory = directory
         self._desk = Desk(store, clock, self.bus)
         self._handout = Handout(self._desk)
         self._turns = Turns(self._desk, self._handout, (limits or Limits()).dead_after)
         self._set_aside = SetAside(self._desk)
-        self._send_op: Operation[NewMessage, int] = Operation(
-            "send", rows.send, applied=self._sent, commutes=True
-        )
-        self._send_once_op: Operation[GuardedMessage, Stored] = Operation(
-            "send once", rows.send_once, applied=self._sent_once
-        )
-        self._done_op: Operation[Done, dict[int, int]] = Operation(
-            "mark done", listings.mark_done, applied=self._done
-        )
-        self._sweep_op: Operation[Sweep, Swept] = Operation("sweep", listings.sweep)
+        self._sending = Sending(self._desk, directory)
+        self._looking = Looking(self._desk)
         self._closed = False
 
     @classmethod
@@ -187,57 +174,12 @@ class Broker:
             NotFound: nobody of this name ever existed (only with a directory).
             StoreFailed: the disk refused; nothing was stored.
         """
-        new = self._message(sender, recipient, body, urgency)
-        inbox = self._desk.inboxes.get(sender)
-        oldest = self._follow(new, inbox) if inbox is not None and inbox.flight else None
-        cause = None if repeatable else oldest
-        if oldest is None and dedupe_key is None and call_id is None:
-            return Receipt(id=await self._store.submit(self._send_op, new))
-        effect = Effect(
-            sender=sender,
-            request="send",
-            digest=repeats.digest_of("send", [recipient, body, dedupe_key, urgency]),
-            cause=cause,
-            call_id=call_id,
-            dedupe_key=dedupe_key,
-            now=self._desk.steady(),
-        )
-        stored = await self._store.submit(self._send_once_op, GuardedMessage(new, effect))
-        return Receipt(id=stored.id, duplicate=stored.duplicate)
-
-    def _message(self, sender: str, recipient: str, body: str, urgency: Urgency) -> NewMessage:
-        _principal(sender)
-        _principal(recipient)
-        if recipient == SYSTEM:
-            raise InvalidName(recipient, "nobody reads mail to the system")
-        if self._directory is not None and recipient != OPERATOR and not self._directory(recipient):
-            raise NotFound(
-                f"there is no agent named {recipient!r}", hint="`hyperhive list` shows who there is"
-            )
-        return NewMessage(sender, recipient, check_body(body), self._desk.now(), _level(urgency))
-
-    def _follow(self, new: NewMessage, inbox: Inbox) -> Cause | None:
-        """Places a message in the chain of what its sender has in flight; gives the oldest of these."""
-        entries = inbox.in_flight()
-        if not entries:
-            return None
-        worst = max(entries, key=lambda entry: entry.hops)
-        new.cause, new.hops, new.chain = worst.id, worst.hops + 1, worst.chain or worst.id
-        return Cause(entries[0].id, entries[0].attempt)
+        new = self._sending.message(sender, recipient, body, urgency)
+        return await self._sending.send(new, dedupe_key, call_id, repeatable=repeatable)
 
     def cause_of(self, sender: str) -> Cause | None:
         """The oldest message that this sender has in flight: half of the repeat key of its requests."""
-        inbox = self._desk.inboxes.get(sender)
-        entries = inbox.in_flight() if inbox is not None else []
-        return Cause(entries[0].id, entries[0].attempt) if entries else None
-
-    def _sent(self, new: NewMessage, number: int) -> None:
-        entry = Entry(number, new.sender, new.body, new.at, new.urgency, 0, 0, new.hops, new.chain or number)
-        self._desk.arrived(new.recipient, entry)
-
-    def _sent_once(self, guarded: GuardedMessage, stored: Stored) -> None:
-        if stored.new:
-            self._sent(guarded.message, stored.id)
+        return self._sending.cause_of(sender)
 
     # --- receiving ---
 
@@ -283,14 +225,14 @@ class Broker:
         `durable`: return only when it is on disk that the messages are out, so that after a `kill -9` even those of the
         last moment come again with their mark. Costs a commit, which it shares with whoever else waits for one.
         """
-        _principal(recipient)
+        checked_principal(recipient)
         if recipient in (OPERATOR, SYSTEM):
             raise BadRequest(
                 f"mail to {recipient} is not handed out", hint="the operator's mail is listed by `inbox`"
             )
         if max < 1:
             raise BadRequest(f"max is {max}; it must be at least 1")
-        level = _level(min_urgency or "next_turn")
+        level = level_of(min_urgency or "next_turn")
         lease = await self._handout.take(self._desk.inbox(recipient), max, wait_seconds, level, turn)
         if durable and lease.deliveries:
             await self._handout.commit(lease)
@@ -387,16 +329,7 @@ class Broker:
 
     async def recent(self, recipient: str, limit: int = 30) -> list[InboxRow]:
         """The newest messages of an inbox, newest first, whatever became of them; delivers nothing. At most 100."""
-        limit = max(0, min(limit, RECENT_MAX))
-        inbox = self._desk.inbox(recipient)
-        if not inbox.recent_complete:
-            older = await self._store.read(lambda conn: listings.recent_ids(conn, recipient, RECENT_MAX))
-            merged = sorted({*older, *inbox.recent})[-RECENT_MAX:]
-            inbox.recent.clear()
-            inbox.recent.extend(merged)
-            inbox.recent_complete = True
-        ids = list(inbox.recent)[::-1][:limit]
-        return await self._store.read(lambda conn: listings.inbox_rows(conn, ids))
+        return await self._looking.recent(recipient, limit)
 
     # --- the operator's inbox, dead letters, held messages ---
 
@@ -408,14 +341,7 @@ class Broker:
 
     async def mark_done(self, ids: Iterable[int]) -> int:
         """Sets the done mark on the operator's mail; returns how many had none yet."""
-        done = await self._store.submit(self._done_op, Done(sorted(set(ids)), self._desk.now()))
-        return len(done)
-
-    def _done(self, job: Done, done: dict[int, int]) -> None:
-        del job
-        for number, urgency in done.items():
-            self._desk.inbox(OPERATOR).forget_waiting(number, urgency)
-            self._desk.say_state(number, "acked")
+        return await self._looking.mark_done(ids)
 
     async def dead(self, limit: int = 100) -> list[DeadLetter]:
         """Dead letters, newest first."""
@@ -461,17 +387,7 @@ class Broker:
         Dropped dead letters stay for 90 days. Senders are hardly held up: it goes in small steps. Returns how many
         messages were removed.
         """
-        day = 24 * 3600
-        now = self._desk.now()
-        dropped = now - int(max(older_than_days, listings.DROPPED_KEPT_DAYS) * day)
-        after: int | None = 0
-        removed = 0
-        while after is not None:
-            job = Sweep(after, now - int(older_than_days * day), dropped, self._desk.steady())
-            step = await self._store.submit(self._sweep_op, job)
-            removed += step.removed
-            after = step.resume_after
-        return removed
+        return await self._looking.vacuum(older_than_days)
 
     async def aclose(self) -> None:
         """Readers that wait get nothing; leases are written; the database is closed, unless it is shared."""
@@ -482,10 +398,3 @@ class Broker:
         if self._owns_store:
             await self._store.aclose()
         self._desk.close()
-
-
-def _level(urgency: Urgency) -> int:
-    try:
-        return URGENCIES.index(urgency)
-    except ValueError:
-        raise BadRequest(f"{urgency!r} is no urgency", hint=f"one of {', '.join(URGENCIES)}") from None

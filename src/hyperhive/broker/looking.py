@@ -1,0 +1,61 @@
+"""Looking at inboxes, the operator's done mark, and the sweep of what is old. Hands nothing out."""
+
+from collections.abc import Iterable
+
+from hyperhive.broker import listings
+from hyperhive.broker.desk import Desk
+from hyperhive.broker.listings import Done, Sweep, Swept
+from hyperhive.names import OPERATOR
+from hyperhive.protocol.types import RECENT_MAX, InboxRow
+from hyperhive.store import Operation
+
+DAY = 24 * 3600
+
+
+class Looking:
+    """Reads on readers' connections; the mark and the sweep go through the writer."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._done_op: Operation[Done, dict[int, int]] = Operation(
+            "mark done", listings.mark_done, applied=self._done
+        )
+        self._sweep_op: Operation[Sweep, Swept] = Operation("sweep", listings.sweep)
+
+    async def recent(self, recipient: str, limit: int) -> list[InboxRow]:
+        """The newest messages of an inbox; the first look finds their ids on disk, later ones know them."""
+        limit = max(0, min(limit, RECENT_MAX))
+        store = self._desk.store
+        inbox = self._desk.inbox(recipient)
+        if not inbox.recent_complete:
+            older = await store.read(lambda conn: listings.recent_ids(conn, recipient, RECENT_MAX))
+            merged = sorted({*older, *inbox.recent})[-RECENT_MAX:]
+            inbox.recent.clear()
+            inbox.recent.extend(merged)
+            inbox.recent_complete = True
+        ids = list(inbox.recent)[::-1][:limit]
+        return await store.read(lambda conn: listings.inbox_rows(conn, ids))
+
+    async def mark_done(self, ids: Iterable[int]) -> int:
+        """Sets the operator's done mark."""
+        done = await self._desk.store.submit(self._done_op, Done(sorted(set(ids)), self._desk.now()))
+        return len(done)
+
+    def _done(self, job: Done, done: dict[int, int]) -> None:
+        del job
+        for number, urgency in done.items():
+            self._desk.inbox(OPERATOR).forget_waiting(number, urgency)
+            self._desk.say_state(number, "acked")
+
+    async def vacuum(self, older_than_days: float) -> int:
+        """Removes old messages, in steps small enough that senders hardly wait."""
+        now = self._desk.now()
+        dropped = now - int(max(older_than_days, listings.DROPPED_KEPT_DAYS) * DAY)
+        after: int | None = 0
+        removed = 0
+        while after is not None:
+            job = Sweep(after, now - int(older_than_days * DAY), dropped, self._desk.steady())
+            step = await self._desk.store.submit(self._sweep_op, job)
+            removed += step.removed
+            after = step.resume_after
+        return removed

@@ -1,0 +1,106 @@
+"""Sending: what a message must be, which chain it belongs to, and whether it has been sent before.
+
+Who may write to whom is not asked here, but for whether the name exists.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+from hyperhive.broker import repeats, rows
+from hyperhive.broker.bodies import check_body
+from hyperhive.broker.desk import Desk
+from hyperhive.broker.inbox import URGENCIES, Entry, Inbox
+from hyperhive.broker.repeats import Cause, Effect
+from hyperhive.broker.rows import GuardedMessage, NewMessage, Stored
+from hyperhive.errors import BadRequest, InvalidName, NotFound
+from hyperhive.names import OPERATOR, SYSTEM, parse_principal
+from hyperhive.protocol.types import Receipt, Urgency
+from hyperhive.store import Operation
+
+checked_principal = lru_cache(maxsize=4096)(parse_principal)
+
+
+def level_of(urgency: Urgency) -> int:
+    """Urgencies as numbers, for comparison.
+
+    Raises:
+        BadRequest: there is no such urgency.
+    """
+    try:
+        return URGENCIES.index(urgency)
+    except ValueError:
+        raise BadRequest(f"{urgency!r} is no urgency", hint=f"one of {', '.join(URGENCIES)}") from None
+
+
+class Sending:
+    """The way into all inboxes."""
+
+    def __init__(self, desk: Desk, directory: Callable[[str], bool] | None) -> None:
+        self._desk = desk
+        self._directory = directory
+        self._send_op: Operation[NewMessage, int] = Operation(
+            "send", rows.send, applied=self._sent, commutes=True
+        )
+        self._send_once_op: Operation[GuardedMessage, Stored] = Operation(
+            "send once", rows.send_once, applied=self._sent_once
+        )
+
+    async def send(
+        self, new: NewMessage, dedupe_key: str | None, call_id: str | None, *, repeatable: bool
+    ) -> Receipt:
+        """Stores the message, unless it was stored before; see `Broker.send`."""
+        inbox = self._desk.inboxes.get(new.sender)
+        oldest = self._follow(new, inbox) if inbox is not None and inbox.flight else None
+        if oldest is None and dedupe_key is None and call_id is None:
+            return Receipt(id=await self._desk.store.submit(self._send_op, new))
+        fields = [new.recipient, new.body, dedupe_key, URGENCIES[new.urgency]]
+        effect = Effect(
+            sender=new.sender,
+            request="send",
+            digest=repeats.digest_of("send", fields),
+            cause=None if repeatable else oldest,
+            call_id=call_id,
+            dedupe_key=dedupe_key,
+            now=self._desk.steady(),
+        )
+        stored = await self._desk.store.submit(self._send_once_op, GuardedMessage(new, effect))
+        return Receipt(id=stored.id, duplicate=stored.duplicate)
+
+    def message(self, sender: str, recipient: str, body: str, urgency: Urgency) -> NewMessage:
+        """A message that can be stored.
+
+        Raises:
+            InvalidName, BadRequest, NotFound: see `Broker.send`.
+        """
+        checked_principal(sender)
+        checked_principal(recipient)
+        if recipient == SYSTEM:
+            raise InvalidName(recipient, "nobody reads mail to the system")
+        if self._directory is not None and recipient != OPERATOR and not self._directory(recipient):
+            raise NotFound(
+                f"there is no agent named {recipient!r}", hint="`hyperhive list` shows who there is"
+            )
+        return NewMessage(sender, recipient, check_body(body), self._desk.now(), level_of(urgency))
+
+    def cause_of(self, sender: str) -> Cause | None:
+        """The oldest message that this sender has in flight."""
+        inbox = self._desk.inboxes.get(sender)
+        entries = inbox.in_flight() if inbox is not None else []
+        return Cause(entries[0].id, entries[0].attempt) if entries else None
+
+    def _follow(self, new: NewMessage, inbox: Inbox) -> Cause | None:
+        """Places a message in the chain of what its sender has in flight; gives the oldest of these."""
+        entries = inbox.in_flight()
+        if not entries:
+            return None
+        worst = max(entries, key=lambda entry: entry.hops)
+        new.cause, new.hops, new.chain = worst.id, worst.hops + 1, worst.chain or worst.id
+        return Cause(entries[0].id, entries[0].attempt)
+
+    def _sent(self, new: NewMessage, number: int) -> None:
+        entry = Entry(number, new.sender, new.body, new.at, new.urgency, 0, 0, new.hops, new.chain or number)
+        self._desk.arrived(new.recipient, entry)
+
+    def _sent_once(self, guarded: GuardedMessage, stored: Stored) -> None:
+        if stored.new:
+            self._sent(guarded.message, stored.id)
