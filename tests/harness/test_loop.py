@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperhive.accounts import STAGGER_SECONDS
@@ -18,6 +18,7 @@ from hyperhive.harness.turns import UnaskedTurn
 from hyperhive.protocol.requests import AckTurn, Request
 from hyperhive.protocol.types import Delivery
 from loops import LIMIT, Rig, Turn, rig, rigs
+from quick import examples
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -638,7 +639,7 @@ async def test_a_loop_that_waits_for_a_slot_or_in_a_pause_drains_at_once(tmp_pat
 ENDINGS = ["ok", "failed", "limited", "stuck", "crashed", "cancelled", "unnamed"]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(40)
 @given(
     st.lists(
         st.tuples(

@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperhive.errors import WorldError
 from hyperhive.harness.slots import BUSY_RETRY_SECONDS, Slots, default_max_turns
-from hyperhive.testing.clock import FakeClock
+from quick import QuickClock, examples
 
 IDLE = 600.0
 
@@ -32,8 +32,8 @@ class Process:
 
 
 @asynccontextmanager
-async def keeper(max_turns: int = 4, max_warm: int = 8) -> AsyncIterator[tuple[Slots, FakeClock]]:
-    clock = FakeClock()
+async def keeper(max_turns: int = 4, max_warm: int = 8) -> AsyncIterator[tuple[Slots, QuickClock]]:
+    clock = QuickClock()
     slots = Slots(max_turns=max_turns, max_warm=max_warm, idle_seconds=IDLE, clock=clock)
     async with anyio.create_task_group() as group:
         group.start_soon(slots.run)
@@ -194,7 +194,7 @@ def test_this_machine_has_at_least_one_turn() -> None:
     assert default_max_turns() >= 1
 
 
-@settings(max_examples=25, deadline=None)
+@examples(60)
 @given(
     st.lists(st.tuples(st.sampled_from(["use", "wait", "busy", "free"]), st.integers(0, 4)), max_size=40),
     st.integers(0, 3),
