@@ -165,9 +165,18 @@ async def test_the_bridge_is_left_beside_an_agents_socket_and_never_written_thro
         (directory / "bridge.py").symlink_to(precious)
         await hive.tools.preload()
         left = await hive.tools.leave_bridge(directory)
+        assert left is not None
         assert precious.read_text() == "mine"
         assert sorted(path.name for path in directory.iterdir()) == ["bridge.py", "mcp.sock"]
         argv = [sys.executable, "-IS", str(left), str(hive.tools_socket("alice"))]
         with anyio.fail_after(20):
             done = await anyio.run_process(argv, input=line(id=0, method="ping") + b"\n")
         assert json.loads(done.stdout)["id"] == 0
+
+
+async def test_a_bridge_that_cannot_be_written_is_no_reason_to_fail(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with small_hive(root) as hive:
+        assert await hive.tools.leave_bridge(root / "nowhere") is None
+    assert "bridge_not_written" in caplog.text

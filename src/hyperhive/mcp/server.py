@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -19,6 +20,8 @@ from hyperhive.protocol.policy import Actor, tool_actor
 
 if TYPE_CHECKING:
     from hyperhive.mcp.session import CoreSession
+
+log = logging.getLogger(__name__)
 
 BRIDGE = "bridge.py"
 
@@ -79,9 +82,16 @@ class McpServer:
         session.on_close(self._sessions.discard)
         return session
 
-    async def leave_bridge(self, directory: Path) -> Path:
-        """Puts the bridge beside an agent's tools socket, where MCP clients in its box can start it."""
-        return await anyio.to_thread.run_sync(_write_bridge, directory)
+    async def leave_bridge(self, directory: Path) -> Path | None:
+        """Puts the bridge beside an agent's tools socket, where MCP clients in its box can start it.
+
+        None where it could not be written (a full disk): the agent's own tools do not need it.
+        """
+        try:
+            return await anyio.to_thread.run_sync(_write_bridge, directory)
+        except OSError as error:
+            log.warning("bridge_not_written directory=%s error=%s", directory, error)
+            return None
 
     def tool_server(self, actor: Actor) -> "HiveToolServer":
         """The same as the port of an embedded harness."""
@@ -98,10 +108,14 @@ class McpServer:
 def _write_bridge(directory: Path) -> Path:
     # By a new file and a rename: where nothing separates the agent from us, it may have left a link in its place.
     number, name = tempfile.mkstemp(dir=directory, prefix=".bridge-")
-    with os.fdopen(number, "wb") as file:
-        file.write(Path(bridge.__file__).read_bytes())
-        os.fchmod(number, 0o444)
-    return Path(name).replace(directory / BRIDGE)
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(Path(bridge.__file__).read_bytes())
+            os.fchmod(number, 0o444)
+        return Path(name).replace(directory / BRIDGE)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 class HiveToolServer:
