@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperhive.accounts import STAGGER_SECONDS
-from hyperhive.errors import Closed, HiveError, MissingPart, StoreFailed
+from hyperhive.errors import Closed, HiveError, MissingPart, StoreFailed, TimedOut
 from hyperhive.harness.turns import UnaskedTurn
+from hyperhive.protocol.replies import Reply
 from hyperhive.protocol.requests import AckTurn, Request
 from hyperhive.protocol.types import Delivery
 from loops import LIMIT, Rig, Turn, rig, rigs
@@ -615,6 +616,36 @@ async def test_a_loop_in_a_hurry_does_not_wait_for_a_broken_disk(tmp_path: Path)
                 await turn.happened.wait()
         assert [type(error) for error in failed] == [StoreFailed]
         assert await bob.state_of(message) == "in flight", "the next life requeues it"
+
+
+async def test_a_loop_in_a_hurry_does_not_wait_for_a_core_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperhive.harness.loop.HURRY_SECONDS", 0.05)
+    async with rig(tmp_path, run=False) as bob:
+        failed: list[HiveError] = []
+
+        async def run() -> None:
+            try:
+                await bob.loop.run()
+            except HiveError as error:
+                failed.append(error)
+
+        async def silence(request: Request) -> Reply:
+            await anyio.sleep_forever()
+            raise AssertionError(request)
+
+        await bob.send("one")
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            turn = await bob.runner.next_turn()
+            bob.core.ask = silence  # type: ignore[method-assign]
+            turn.end()
+            for _ in range(50):
+                await checkpoint()
+            assert failed == [], "without hurry it waits"
+            bob.loop.drain(now=True)
+        assert [type(error) for error in failed] == [TimedOut]
 
 
 async def test_a_loop_that_waits_for_a_slot_or_in_a_pause_drains_at_once(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ from hyperhive.protocol.types import TurnRow, TurnStateName, WaitingReason
 log = logging.getLogger(__name__)
 
 EVENTS_FILE: Final = "hyperhive-events.sqlite"
+LOOSE_ENDS_SECONDS: Final = 2.0
 CLI_MISSING_SECONDS: Final = 60.0
 """An agent that is parked for want of a CLI looks again so often: installing one tells nobody."""
 
@@ -303,13 +304,16 @@ class Harness:
 
     async def _add_row(self, make: Callable[..., TurnRow]) -> None:
         open_threads = open_reminders = 0
-        try:
-            ends = await self._core.ask(GetLooseEnds())
-            open_threads = len(ends.loose_ends) if isinstance(ends, LooseEnds) else 0
-            pending = await self._core.ask(CountPendingReminders())
-            open_reminders = pending.count if isinstance(pending, RemindersPending) else 0
-        except HiveError as error:
-            log.debug("loose_ends_not_counted agent=%s error=%s", self.name, error)
+        with anyio.move_on_after(
+            LOOSE_ENDS_SECONDS
+        ):  # the core may be gone; the row is worth more than its counts
+            try:
+                ends = await self._core.ask(GetLooseEnds())
+                open_threads = len(ends.loose_ends) if isinstance(ends, LooseEnds) else 0
+                pending = await self._core.ask(CountPendingReminders())
+                open_reminders = pending.count if isinstance(pending, RemindersPending) else 0
+            except HiveError as error:
+                log.debug("loose_ends_not_counted agent=%s error=%s", self.name, error)
         await self.stats.add(make(open_threads=open_threads, open_reminders=open_reminders))
 
     # --- model, account, login --------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import msgspec
 
 from hyperhive.accounts import BoundAccount
 from hyperhive.clock import Clock
-from hyperhive.errors import Closed, HiveError, MissingPart, WorldError
+from hyperhive.errors import Closed, HiveError, MissingPart, TimedOut, WorldError
 from hyperhive.harness.backoff import Random
 from hyperhive.harness.core import Core
 from hyperhive.harness.files import TurnNumbers
@@ -30,6 +30,8 @@ from hyperhive.protocol.types import RECV_MAX, RECV_WAIT_MAX_SECONDS, Delivery, 
 log = logging.getLogger(__name__)
 
 CORE_RETRY_SECONDS = 5.0
+HURRY_SECONDS = 5.0
+"""What a hurried loop still waits for a core that may be gone; in real time."""
 
 
 class Runner(WarmProcess, Protocol):
@@ -91,6 +93,7 @@ class TurnLoop:
         self._hurry = anyio.Event()
         self._unasked: UnaskedTurn | None = None
         self._idle_wait: anyio.CancelScope | None = None  # waiting for mail or for a slot
+        self._asking: anyio.CancelScope | None = None
 
     # --- from outside -----------------------------------------------------------------------------------------------
 
@@ -119,6 +122,7 @@ class TurnLoop:
         self._draining = True
         if now:
             self._hurry.set()
+            self._hurry_the_core()
         self._pauses.stop()
         self._stop_waiting()
 
@@ -331,8 +335,16 @@ class TurnLoop:
         """Ask the core, again and again while its world is broken (a full disk): nothing may be skipped over.
 
         Raises:
-            HiveError: the core refuses, or is closed, or there is no time left to try again.
+            HiveError: the core refuses or is closed, or the loop is hurried and the core does not answer.
         """
+        if isinstance(request, Recv):  # its wait is ended by a scope of its own
+            return await self._ask_until_answered(request)
+        with anyio.CancelScope() as self._asking:
+            self._hurry_the_core()
+            return await self._ask_until_answered(request)
+        raise TimedOut("the core gave no answer, and the harness cannot wait for it")
+
+    async def _ask_until_answered(self, request: Request) -> Reply:
         while True:
             try:
                 return await self._core.ask(request)
@@ -341,3 +353,7 @@ class TurnLoop:
                     raise
                 self._events.noted(f"the hive cannot take this now: {error}; trying again")
                 await self._clock.sleep(CORE_RETRY_SECONDS)
+
+    def _hurry_the_core(self) -> None:
+        if self._hurry.is_set() and self._asking is not None:
+            self._asking.deadline = anyio.current_time() + HURRY_SECONDS
