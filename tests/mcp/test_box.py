@@ -1,5 +1,6 @@
 """Claims about the tools socket as programs in the agent's real box see it (security: S1)."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,21 +26,19 @@ pytestmark = [
 
 
 @pytest.fixture
-async def kit(tmp_path: Path) -> AsyncIterator[RuntimeKit]:
-    async with RuntimeKit.open("bwrap", tmp_path) as kit:
+async def kit(root: Path) -> AsyncIterator[RuntimeKit]:
+    async with RuntimeKit.open("bwrap", root) as kit:
         yield kit
 
 
 @asynccontextmanager
 async def core(kit: RuntimeKit) -> AsyncIterator[Broker]:
     """All sockets of a hive with two agents, on the kit's paths."""
-    import asyncio
-
     paths, bob = kit.paths, AgentName("bob")
     for name in (kit.agent, bob):
         paths.make_agent(name)
     async with Broker.open(paths.state_dir / "hive.sqlite") as broker:
-        dispatcher = Dispatcher(table(broker, asyncio.Event()), Streams("1", {}.get).open)
+        dispatcher = Dispatcher(table(broker, asyncio.Event()), Streams("1", lambda _: None).open)
         tools = McpServer(dispatcher)
         await tools.preload()
         sockets = SocketServer(dispatcher, tools=tools)
@@ -89,6 +88,5 @@ async def test_an_mcp_client_in_the_box_reaches_the_tools_by_the_bridge_beside_t
         assert [reply["id"] for reply in replies] == [1, 2]
         assert "sent as message 1" in replies[1]["result"]["content"][0]["text"]
         assert [(row.sender, row.body) for row in await broker.recent("bob")] == [("alice", "out of the box")]
-        assert (
-            await kit.shell("echo x >/run/hive/bridge.py || rm /run/hive/bridge.py || echo refused")
-        ).out.strip() == "refused"
+        spoil = "echo x >/run/hive/bridge.py || rm /run/hive/bridge.py || echo refused"
+        assert (await kit.shell(spoil)).out.strip() == "refused"
