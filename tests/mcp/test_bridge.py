@@ -12,6 +12,7 @@ import pytest
 
 from hyperhive.mcp import bridge
 from hyperhive.mcp.bridge import Relay
+from mcp_lines import INITIALIZE
 from small_hive import small_hive
 
 PROGRAM = Path(bridge.__file__)
@@ -151,8 +152,30 @@ def test_the_bridge_says_how_it_is_used() -> None:
 async def test_the_bridge_ends_when_its_client_does_though_there_is_no_core(root: Path) -> None:
     argv = [sys.executable, "-IS", str(PROGRAM), str(root / "nowhere.sock")]
     with anyio.fail_after(20):
-        done = await anyio.run_process(argv, input=line(id=0, method="initialize") + b"\n", check=False)
+        done = await anyio.run_process(argv, check=False)
     assert (done.returncode, done.stdout) == (0, b"")
+
+
+async def test_a_client_that_dies_while_recv_waits_takes_no_message(root: Path) -> None:
+    call = {"name": "recv", "arguments": {"wait_seconds": 100}}
+    async with small_hive(root) as hive:
+        await hive.tools.preload()
+        argv = [sys.executable, "-IS", str(PROGRAM), str(hive.tools_socket("alice"))]
+        async with await anyio.open_process(argv, stderr=None) as client:
+            assert client.stdin is not None
+            assert client.stdout is not None
+            await client.stdin.send(line(id=0, method="initialize", params=INITIALIZE) + b"\n")
+            await client.stdin.send(line(id=1, method="tools/call", params=call) + b"\n")
+            await hive.receiving.wait()
+            await client.stdout.aclose()
+            await client.stdin.aclose()
+            with anyio.fail_after(20):
+                await client.wait()
+        with anyio.fail_after(20):
+            while hive.tools._calls._tasks:
+                await anyio.lowlevel.checkpoint()
+        await hive.broker.send("bob", "alice", "hi")
+        assert await hive.broker.pending("alice") == 1
 
 
 async def test_the_bridge_is_left_beside_an_agents_socket_and_never_written_through_a_link(

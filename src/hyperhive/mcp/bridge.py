@@ -17,7 +17,8 @@ import time
 LINE_MAX = 1024 * 1024
 CALL_META = "hyperhive/call"
 DIAL_AGAIN_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-LAST_ANSWERS_SECONDS = 1.0
+LAST_ANSWERS_SECONDS = 3.0
+"""For a client that closed its end and still reads (`… | bridge.py … | …`)."""
 
 
 class Relay:
@@ -197,7 +198,7 @@ class Bridge:
     def _read_client(self) -> None:
         chunk = os.read(0, 1 << 16)
         if not chunk:
-            self._ends_at = time.monotonic() + LAST_ANSWERS_SECONDS
+            self._ends_at = 0.0 if _nobody_reads(1) else time.monotonic() + LAST_ANSWERS_SECONDS
             return
         for line in _lines(self._from_client, chunk):
             to_core, to_client = self._relay.from_client(line)
@@ -243,7 +244,14 @@ class Bridge:
         except OSError as error:
             if error.errno != errno.EPIPE:
                 raise
-            self._ends_at = 0.0  # the client is gone
+            self._ends_at = 0.0
+
+
+def _nobody_reads(number: int) -> bool:
+    """Whether the other end of this pipe is closed: what it waited for must not be taken in its name."""
+    poll = select.poll()
+    poll.register(number, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _lines(rest: bytearray, chunk: bytes) -> "list[bytes]":
