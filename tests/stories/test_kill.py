@@ -17,8 +17,9 @@ import pytest
 
 from hive_process import HivePlace, HiveProcess, Mail
 from hyperhive.client import connect
-from hyperhive.testing.fake_anthropic import FakeAnthropic
-from story import Shown, Task, once, scenario, shown
+from hyperhive.harness.wake import REDELIVERED
+from hyperhive.testing.fake_anthropic import FakeAnthropic, tool_turn
+from story import Shown, Task, once, scenario, send, shown
 
 NewPlace = Callable[..., HivePlace]
 
@@ -156,3 +157,33 @@ async def test_fifty_kills_lose_and_double_nothing(
     version: str, runtime: str, places: NewPlace, api: FakeAnthropic
 ) -> None:
     await killed_again_and_again(places(version, runtime=runtime), api, rounds=50)
+
+
+@pytest.mark.needs("bwrap")
+async def test_mail_that_a_killed_turn_took_by_recv_comes_again_with_the_banner(
+    places: NewPlace, api: FakeAnthropic
+) -> None:
+    """The turn runs again, takes it again, and says so; what it had sent is not sent twice."""
+    take = ("mcp__hyperhive__recv", {"wait_seconds": 20})
+    rule = tool_turn(r"\nwork\n", take, send("operator", "took it"), end="over")
+    slow = {**rule, "steps": [*rule["steps"][:2], {**rule["steps"][2], "delay": 30}], "times": 3}
+    api.scenario = {"rules": [slow, rule]}
+    place = places()
+    async with HiveProcess(place) as hive:
+        async with connect(place.run) as client:
+            await client.lifecycle.spawn("alice")
+            await client.broker.send("operator", "alice", "work")
+            await client.broker.send("operator", "alice", "more")
+        await hive.until(
+            lambda: len(place.mail()) == 3 and [one for one in api.requests if one["round"] == 2]
+        )
+        await hive.kill()
+    await place.nothing_left()
+    async with HiveProcess(place) as hive:
+        await hive.until(lambda: quiet(place))
+    assert [(one.body, one.acked) for one in place.mail()[:2]] == [("work", True), ("more", True)]
+    assert [one.body for one in place.mail()] == ["work", "more", "took it"]
+    assert [(one.body, one.marked) for one in shown(api.requests)] == [("work", False), ("work", True)]
+    first, again = [one["tool_result"] for one in api.requests if one["round"] == 1]
+    assert first.startswith("from: operator\n\nmore\n")
+    assert again.startswith(f"{REDELIVERED}\nfrom: operator\n\nmore\n"), again
