@@ -17,6 +17,7 @@ import time
 LINE_MAX = 1024 * 1024
 CALL_META = "hyperhive/call"
 DIAL_AGAIN_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+LOOK_AGAIN_SECONDS = 0.05
 LAST_ANSWERS_SECONDS = 3.0
 """For a client that closed its end and still reads (`… | bridge.py … | …`)."""
 
@@ -144,6 +145,8 @@ class Bridge:
     def run(self) -> None:
         """Until the client closes stdin (or stdout), and what it still waits for is answered or takes too long."""
         while not (self._ends_at is not None and (self._relay.idle or time.monotonic() >= self._ends_at)):
+            if self._ends_at is not None and _nobody_reads(1):
+                return
             if self._socket is None and time.monotonic() >= self._dial_at:
                 self._dial()
             self._wait()
@@ -166,7 +169,7 @@ class Bridge:
     def _patience(self) -> "float | None":
         moments = [] if self._socket is not None else [self._dial_at]
         if self._ends_at is not None:
-            moments.append(self._ends_at)
+            moments.append(min(self._ends_at, time.monotonic() + LOOK_AGAIN_SECONDS))
         return max(0.0, min(moments) - time.monotonic()) if moments else None
 
     def _dial(self) -> None:
@@ -198,7 +201,7 @@ class Bridge:
     def _read_client(self) -> None:
         chunk = os.read(0, 1 << 16)
         if not chunk:
-            self._ends_at = 0.0 if _nobody_reads(1) else time.monotonic() + LAST_ANSWERS_SECONDS
+            self._ends_at = time.monotonic() + LAST_ANSWERS_SECONDS
             return
         for line in _lines(self._from_client, chunk):
             to_core, to_client = self._relay.from_client(line)
