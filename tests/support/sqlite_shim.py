@@ -106,7 +106,7 @@ def library() -> ctypes.CDLL | None:
 
 @contextmanager
 def recording(directory: Path, fault: Fault | None = None) -> Iterator[Recorder]:
-    """Records what SQLite writes to files in this directory while the context lasts, on connections opened in it."""
+    """Records what SQLite writes to files below this directory while the context lasts, by connections opened in it."""
     lib = library()
     assert lib is not None
     vfs = lib.sqlite3_vfs_find(None).contents
@@ -151,7 +151,7 @@ class _Shim:
         # The name goes on as the pointer it is: SQLite keeps it for as long as the file is open.
         code = self.open(vfs, name, file, flags, out)
         path = Path(ctypes.string_at(name).decode()) if name else None
-        if code == SQLITE_OK and path is not None and path.parent == self.recorder.directory:
+        if code == SQLITE_OK and path is not None and self.recorder.directory in path.parents:
             self.names[file] = path.name
             slot = ctypes.cast(file, ctypes.POINTER(_POINTER))
             slot[0] = ctypes.addressof(self._table(slot[0]))
@@ -160,7 +160,7 @@ class _Shim:
     def _delete(self, vfs: int, name: bytes, sync_directory: int) -> int:
         path = Path(name.decode())
         code = self.delete(vfs, name, sync_directory)
-        if code == SQLITE_OK and path.parent == self.recorder.directory:
+        if code == SQLITE_OK and self.recorder.directory in path.parents:
             self.recorder.steps.append(Step("delete", path.name))
         return int(code)
 
