@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import anyio
 import pytest
 
 from hyperhive.mcp import bridge
-from hyperhive.mcp.bridge import Relay
+from hyperhive.mcp.bridge import LAST_ANSWERS_SECONDS, Relay
 from mcp_lines import INITIALIZE
 from small_hive import small_hive
 
@@ -161,15 +162,16 @@ async def test_a_client_that_dies_while_recv_waits_takes_no_message(root: Path) 
     async with small_hive(root) as hive:
         await hive.tools.preload()
         argv = [sys.executable, "-IS", str(PROGRAM), str(hive.tools_socket("alice"))]
-        async with await anyio.open_process(argv, stderr=None) as client:
+        hers, its = os.pipe()
+        async with await anyio.open_process(argv, stdout=its, stderr=None) as client:
+            os.close(its)
             assert client.stdin is not None
-            assert client.stdout is not None
             await client.stdin.send(line(id=0, method="initialize", params=INITIALIZE) + b"\n")
             await client.stdin.send(line(id=1, method="tools/call", params=call) + b"\n")
             await hive.receiving.wait()
-            await client.stdout.aclose()
+            os.close(hers)
             await client.stdin.aclose()
-            with anyio.fail_after(20):
+            with anyio.fail_after(LAST_ANSWERS_SECONDS / 2):
                 await client.wait()
         with anyio.fail_after(20):
             while hive.tools._calls._tasks:
