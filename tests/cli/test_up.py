@@ -93,8 +93,8 @@ def test_a_cancelled_turn_is_a_dead_letter_that_can_be_given_another_try(user: C
     with Running(user) as hive:
         hive.ready()
         ok(user, "spawn", "alice")
-        message = ok(user, "send", "alice", "[[once a]][[stall]]")["id"]
-        hive.until(lambda: works(hive, "alice"))
+        message = ok(user, "send", "alice", "[[say begun]][[once a]][[stall]]")["id"]
+        hive.until(lambda: "says: begun" in user.run("events", "alice").out)
         ok(user, "cancel", "alice")
         hive.until(lambda: hive.state_of(message) == "dead")
         [letter] = ok(user, "dead")["dead"]

@@ -74,7 +74,7 @@ class Running:
         while not true():
             left = deadline - time.monotonic()
             assert left > 0, f"waited in vain; it said:\n{self.out[-3000:]}\n{self.err[-3000:]}"
-            if not self._read(left) and self.process.poll() is not None:
+            if not self._read(min(left, 1.0)) and self.process.poll() is not None:
                 assert true(), (
                     f"it ended with {self.process.returncode}:\n{self.out[-2000:]}\n{self.err[-3000:]}"
                 )
