@@ -80,11 +80,13 @@ class FleetFacts:
         snapshot = await self._snapshot(name) if whole else None
         return p.AgentDetail(
             view=view,
-            mounts=[f"{mount.source} -> {mount.target} ({mount.mode})" for mount in lifecycle.mounts(name)],
+            mounts=tuple(
+                f"{mount.source} -> {mount.target} ({mount.mode})" for mount in lifecycle.mounts(name)
+            ),
             cli_version=None if snapshot is None else snapshot.cli_version,
             warm=snapshot is not None and snapshot.warm,
             last_error=lifecycle.last_error(name),
-            warnings=warnings,
+            warnings=tuple(warnings),
         )
 
     async def _snapshot(self, name: AgentName) -> p.AgentSnapshot | None:

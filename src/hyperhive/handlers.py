@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from hyperhive.broker import Broker
 from hyperhive.errors import BadRequest
-from hyperhive.names import AgentName, parse_resident
+from hyperhive.names import OPERATOR, AgentName, parse_resident
 from hyperhive.protocol import harness_line as line
 from hyperhive.protocol import replies as p
 from hyperhive.protocol import requests as r
@@ -27,19 +27,23 @@ _REPLY_ROOM = REPLY_LINE_MAX_BYTES - 1024
 class Agents(Protocol):
     """What the handlers need of the lifecycle. Actions return when they are done, and raise `HiveError` if not."""
 
-    def names(self) -> list[str]: ...
+    def names(self) -> Sequence[str]: ...
 
-    async def spawn(self, name: str, mounts: Sequence[Mount] | None = None, *, by: str) -> None: ...
+    async def spawn(
+        self, name: str, mounts: Sequence[Mount] | None = None, *, by: AgentName = OPERATOR
+    ) -> None: ...
 
-    async def start(self, name: str, *, by: str) -> None: ...
+    async def start(self, name: str, *, by: AgentName = OPERATOR) -> None: ...
 
-    async def stop(self, name: str, *, now: bool = False, by: str) -> None: ...
+    async def stop(self, name: str, *, now: bool = False, by: AgentName = OPERATOR) -> None: ...
 
-    async def restart(self, name: str, *, now: bool = False, by: str) -> None: ...
+    async def restart(self, name: str, *, now: bool = False, by: AgentName = OPERATOR) -> None: ...
 
-    async def destroy(self, name: str, *, purge: bool = False, now: bool = False, by: str) -> None: ...
+    async def destroy(
+        self, name: str, *, purge: bool = False, now: bool = False, by: AgentName = OPERATOR
+    ) -> None: ...
 
-    async def restore(self, name: str, *, by: str) -> None: ...
+    async def restore(self, name: str) -> None: ...
 
 
 class Harnesses(Protocol):
@@ -196,7 +200,7 @@ def _lives(agents: Agents) -> dict[type[r.Request], Handler]:
 
     async def names(caller: Caller, request: r.List) -> p.Reply:
         del caller, request
-        return p.Agents(agents=agents.names())
+        return p.Agents(agents=list(agents.names()))
 
     def spawn(caller: Caller, request: r.Spawn) -> Awaitable[None]:
         return agents.spawn(request.name, request.mounts, by=caller.name)
@@ -214,7 +218,8 @@ def _lives(agents: Agents) -> dict[type[r.Request], Handler]:
         return agents.destroy(request.name, purge=request.purge, now=request.now, by=caller.name)
 
     def restore(caller: Caller, request: r.Restore) -> Awaitable[None]:
-        return agents.restore(request.name, by=caller.name)
+        del caller
+        return agents.restore(request.name)
 
     return {
         r.List: names,

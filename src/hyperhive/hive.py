@@ -11,7 +11,7 @@ What a request does stands in `handlers`, what an event sets off in `reactions`.
 import logging
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 import anyio
@@ -220,7 +220,7 @@ class BareHive:
         member = self._crew.find(name)
         return None if member is None else member.source
 
-    def _info(self, runtime: str, cautions: "tuple[str, ...] | list[str]") -> p.HiveInfo:
+    def _info(self, runtime: str, cautions: Sequence[str]) -> p.HiveInfo:
         return p.HiveInfo(
             revision=hyperhive.__version__,
             runtime=runtime,
@@ -228,7 +228,7 @@ class BareHive:
             pid=os.getpid(),
             state_dir=str(self.paths.state_dir),
             run_dir=str(self.paths.run_dir),
-            warnings=list(cautions),
+            warnings=tuple(cautions),
         )
 
     async def _sweep(self) -> None:
