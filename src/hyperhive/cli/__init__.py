@@ -85,7 +85,7 @@ def _run_command(words: list[str]) -> int:
     from hyperhive.cli.app import build
     from hyperhive.errors import HiveError, WorldError
 
-    app = build(for_help=not {"--help", "-h"}.isdisjoint(words))
+    app = build(only=words[0], for_help=not {"--help", "-h"}.isdisjoint(words))
     assert isinstance(app, App)  # noqa: S101 (cyclopts is imported here alone, so `build` cannot name its type)
     try:
         command, bound, *_ = app.parse_args(words, exit_on_error=False, print_error=False)

@@ -115,8 +115,13 @@ def names() -> list[str]:
     return [command.name for commands in COMMANDS.values() for command in commands]
 
 
-def build(*, for_help: bool = True) -> object:
-    """The cyclopts application, all commands lazy. Only one that prints a help pays for the formatter's imports."""
+def build(*, only: str | None = None, for_help: bool = True) -> object:
+    """The cyclopts application, all commands lazy.
+
+    Args:
+        only: a command's name or alias; the others are left out, and their cost with them.
+        for_help: whether a help may be printed: the formatter brings imports of its own.
+    """
     from cyclopts import App, Group
 
     formatter = _formatter() if for_help else None
@@ -124,6 +129,8 @@ def build(*, for_help: bool = True) -> object:
     for order, (title, commands) in enumerate(COMMANDS.items()):
         group = Group(title, sort_key=order)
         for command in commands:
+            if only not in {None, command.name, command.alias}:
+                continue
             if not command.target:
                 agent = App(name=command.name, help=command.help, help_formatter=formatter, group=group)
                 agent.command(
