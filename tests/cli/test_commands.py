@@ -365,6 +365,7 @@ def test_without_a_hive_the_key_is_kept_in_a_private_file(console: Console, tmp_
     done = console.run("login", "--state-dir", str(state), "--json", stdin="sk-ant-api03-dummy\n")
     assert (done.code, done.json["kind"]) == (0, "key")
     file = state / "accounts" / "default"
+    assert state.stat().st_mode & 0o777 == 0o700
     assert file.stat().st_mode & 0o777 == 0o600
     assert "sk-ant-api03-dummy" in file.read_text()
     assert "sk-ant" not in done.out + done.err

@@ -87,9 +87,12 @@ def _write_file(directory: Path, account: str, secret: str) -> None:
     import anyio
 
     from hyperhive.accounts import Accounts, check_secret, guess_kind
+    from hyperhive.paths import make_private
+
+    checked = check_secret(secret)
+    make_private(directory)
 
     async def write() -> None:
-        checked = check_secret(secret)
         accounts = await Accounts.open(directory, {})
         await accounts.set(account, guess_kind(checked), checked)
 

@@ -59,7 +59,7 @@ def events(
     if frames is None and common.as_json:
         return session.show(answer, lambda: None)
     for event in page.events:
-        _print_frame(session, event, agent_line)
+        _print_frame(session, event, agent_line, "")
     if frames is None:
         if not page.events:
             session.screen.line("no events")
@@ -102,16 +102,19 @@ def _follow(
         frame: dict[str, Any] = msgspec.json.decode(frames.next())
         if 0 < int(frame.get("seq", 0)) <= after:
             continue
-        _print_frame(session, frame, words)
+        _print_frame(session, frame, words, clock(time.time()))
         session.screen.flush()
 
 
-def _print_frame(session: Session, frame: Fields, words: Callable[[Fields, int], str | None]) -> None:
+def _print_frame(
+    session: Session, frame: Fields, words: Callable[[Fields, int], str | None], otherwise: str
+) -> None:
+    """One frame, with the time that it bears, or `otherwise` where it bears none."""
     if session.common.as_json:
         session.screen.json(msgspec.json.encode(frame))
         return
     at = next((frame[key] for key in ("ts", "at", "since_unix") if isinstance(frame.get(key), int)), None)
-    stamp = clock(at if at is not None else time.time())
+    stamp = f"{clock(at) if at is not None else otherwise:8}"
     if (line := words(frame, session.screen.columns - len(stamp) - 2)) is not None:
         session.screen.line(f"{session.screen.paint(stamp, 'dim')}  {line}")
 
