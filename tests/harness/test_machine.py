@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hyperhive.harness.machine import Timing, TurnMachine
+from hyperhive.harness.conditions import Timing
+from hyperhive.harness.machine import TurnMachine
 from hyperhive.harness.moves import (
     Action,
     Answered,
@@ -404,10 +405,31 @@ def test_every_row_names_what_the_machine_has() -> None:
     for row in ROWS:
         assert all(hasattr(TurnMachine, f"_do_{name}") for name in row.do), row
         assert not row.when or hasattr(TurnMachine, f"_when_{row.when}"), row
-    named = {name for row in ROWS for name in row.do}
-    deeds = {name.removeprefix("_do_") for name in vars(TurnMachine) if name.startswith("_do_")}
-    helpers = {"decide_too_long"} & named
-    assert helpers <= deeds
+
+
+def test_more_urgent_mail_ends_a_turn_that_is_already_being_interrupted_for_silence(
+    running: Playbook,
+) -> None:
+    running.wait()
+    running.play(InterruptAsked("urgent"))
+    running.play(result("u1", is_error=True, terminal_reason="aborted_streaming"))
+    assert (running.finished().note, running.finished().interrupted) == ("urgent", True)
+
+
+def test_a_cancel_is_not_undone_by_an_interrupt(running: Playbook) -> None:
+    running.play(CancelAsked(), InterruptAsked("urgent"))
+    running.wait()
+    running.play(InterruptAsked("urgent"))
+    running.play(Exited("exit code 143"))
+    assert running.finished().kind == "cancelled"
+
+
+def test_every_condition_and_deed_is_used() -> None:
+    asked = {f"_when_{row.when}" for row in ROWS if row.when}
+    done = {f"_do_{name}" for row in ROWS for name in row.do}
+    assert asked == {name for name in dir(TurnMachine) if name.startswith("_when_")}
+    indirectly = {"_do_decide_stuck_or_asked", "_do_launch", "_do_end_harder"}
+    assert {name for name in dir(TurnMachine) if name.startswith("_do_")} <= done | indirectly
 
 
 def test_no_row_is_hidden_behind_an_unconditional_one() -> None:

@@ -14,9 +14,10 @@ from hyperhive.background import Background
 from hyperhive.clock import Clock
 from hyperhive.errors import Closed, HiveError, MissingPart
 from hyperhive.harness import moves
+from hyperhive.harness.conditions import Timing
 from hyperhive.harness.drivers.claude import Command
 from hyperhive.harness.drivers.link import CliLink
-from hyperhive.harness.machine import Timing, TurnMachine
+from hyperhive.harness.machine import TurnMachine
 from hyperhive.harness.moves import State
 from hyperhive.harness.sessions import SessionFile, transcript_exists
 from hyperhive.harness.stream_json import Frame

@@ -1,18 +1,17 @@
 """The turn machine: one agent's CLI process and its turns. Pure: no I/O, no clock, no randomness.
 
 Events and the time go in, actions come out (`handle`); `deadline` says when to come back with `Tick`. Which event leads
-where stands in `table`; here stand its conditions and deeds. What a CLI prints is evidence and no promise: a process
-that hangs before or after its result, dies, floods or prints rubbish is ended, and its turn gets an outcome, whatever
-it goes on saying. The books of a turn (attempts, acks, costs) are `ledger`'s.
+where stands in `table`; what it asks stands in `conditions`, what it does stands here (`_do_…`). What a CLI prints is
+evidence and no promise: a process that hangs before or after its result, dies, floods or prints rubbish is ended, and
+its turn gets an outcome, whatever it goes on saying. The books of a turn (attempts, acks, costs) are `ledger`'s.
 """
 
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
 from hyperhive.errors import BugError
-from hyperhive.harness.ledger import Ledger, Settlement
+from hyperhive.harness.conditions import PROGRESS_KINDS, Conditions, Timing
+from hyperhive.harness.ledger import Settlement
 from hyperhive.harness.moves import (
     Action,
     Answered,
@@ -43,22 +42,6 @@ from hyperhive.harness.outcome import Outcome, is_good
 from hyperhive.harness.stream_json import Frame
 from hyperhive.harness.table import ROWS, Row
 
-PROGRESS_KINDS: Final = frozenset(
-    {"assistant", "user", "system", "stream_event", "result", "rate_limit_event"}
-)
-"""Frames that show that the CLI gets on; anything else may be printed for ever and counts as silence."""
-
-
-class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """How long the machine waits, in seconds, and how much rubbish it takes."""
-
-    stuck_seconds: float = 600.0
-    result_grace: float = 10.0
-    """For an answer to an interrupt or a ping, and for each step of ending a process."""
-    start_seconds: float = 60.0
-    noise_bytes: int = 8 * 2**20
-    """Rubbish in one go, without a frame that means something, before the process is ended."""
-
 
 def _by_state_and_event() -> dict[tuple[State, type[Event]], tuple[Row, ...]]:
     found: dict[tuple[State, type[Event]], tuple[Row, ...]] = {}
@@ -70,7 +53,7 @@ def _by_state_and_event() -> dict[tuple[State, type[Event]], tuple[Row, ...]]:
 _ROWS: Final = _by_state_and_event()
 
 
-class TurnMachine:
+class TurnMachine(Conditions):
     """One agent's turns. Not for use from two tasks at once.
 
     Guarantees: every `TurnAsked` is answered by exactly one `Finish`, every `CompactAsked` by one `Compacted`; a
@@ -82,24 +65,9 @@ class TurnMachine:
     """
 
     def __init__(self, timing: Timing, new_uuid: Callable[[], str]) -> None:
-        self.timing = timing
-        self.state = State.COLD
-        self.ledger = Ledger(new_uuid)
-        self.deadline: float | None = None
+        super().__init__(timing, new_uuid)
         self._actions: list[Action] = []
-        self._now = 0.0
-        self._last_sign = 0.0
-        self._noise = 0
-        self._ping_due: float | None = None
-        self._limit: float | None = None
         self._steps: list[type[Action]] = []
-        self._wanted: InterruptAsked | CancelAsked | None = None
-        self._stuck_before = False
-        self._settled: Settlement | None = None
-        self._decided: Outcome | None = None
-        self._resume = False
-        self._compacting_for: str | None = None
-        self._compacted = False
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """What to do about `event`, which came at `now` (monotonic seconds). Actions are carried out in order."""
@@ -111,21 +79,6 @@ class TurnMachine:
             self._dispatch(event)
         self.deadline = self._next_deadline()
         return self._actions
-
-    @property
-    def busy(self) -> bool:
-        """A turn or a compaction is under way, asked for or not."""
-        return self.state not in {State.COLD, State.IDLE}
-
-    @property
-    def alive(self) -> bool:
-        """There is a process, or there will be one in a moment."""
-        return self.state is not State.COLD
-
-    @property
-    def has_background_tasks(self) -> bool:
-        """The CLI runs something beside the turn: it must not be retired."""
-        return self.ledger.has_background_tasks
 
     # --- how events find their row ------------------------------------------------------------------------------
 
@@ -164,74 +117,6 @@ class TurnMachine:
         if event.what == "ping":
             self._ping_due = None
             self._last_sign = self._now
-
-    def _next_deadline(self) -> float | None:
-        if self.state is State.COLD:
-            return None
-        due = [self._limit, self._ping_due]
-        waits_for_tool = self.ledger.tool_open and self._ping_due is not None
-        if self.state in {State.RUNNING, State.COMPACTING, State.UNASKED} and not waits_for_tool:
-            due.append(self._last_sign + self.timing.stuck_seconds)
-        return min((at for at in due if at is not None), default=None)
-
-    # --- conditions ---------------------------------------------------------------------------------------------
-
-    def _when_has_turn(self, _: Event) -> bool:
-        return self.ledger.has_turn
-
-    def _when_has_compaction(self, _: Event) -> bool:
-        return self._compacting_for == "asked"
-
-    def _when_tools_missing(self, event: InitSeen) -> bool:
-        servers = event.frame.mcp_servers or []
-        return not any(server.name == "hyperhive" and server.status == "connected" for server in servers)
-
-    def _when_tool_lost(self, _: Event) -> bool:
-        return self.ledger.tool_lost
-
-    def _when_not_ours(self, _: Event) -> bool:
-        return self._settled is not None and not self._settled.ours
-
-    def _when_good(self, _: Event) -> bool:
-        return self._settled is not None and self._settled.good
-
-    def _when_good_and_complete(self, _: Event) -> bool:
-        return self._settled is not None and self._settled.good and not self._settled.leftovers
-
-    def _when_leftovers(self, _: Event) -> bool:
-        return self._settled is not None and self._settled.leftovers
-
-    def _when_too_long_first_time(self, _: Event) -> bool:
-        settled = self._settled
-        too_long = settled is not None and settled.outcome.kind == "prompt_too_long" and not settled.leftovers
-        return too_long and self._compacting_for is None
-
-    def _when_no_compaction(self, _: Event) -> bool:
-        return self._settled is not None and not self._settled.compaction
-
-    def _when_compacted_for_turn(self, event: ResultSeen) -> bool:
-        return self.ledger.has_turn and self._compacted and event.frame.is_error is not True
-
-    def _when_stuck_first_time(self, _: Event) -> bool:
-        return self._wanted is None and not self._stuck_before
-
-    def _when_silent(self, _: Event) -> bool:
-        return self._is_silent() and not self.ledger.tool_open
-
-    def _when_silent_with_tool(self, _: Event) -> bool:
-        return self._is_silent() and self.ledger.tool_open and self._ping_due is None
-
-    def _is_silent(self) -> bool:
-        return self._now >= self._last_sign + self.timing.stuck_seconds
-
-    def _when_unanswered(self, _: Event) -> bool:
-        return self._ping_due is not None and self._now >= self._ping_due
-
-    def _when_flooded(self, _: Event) -> bool:
-        return self._noise > self.timing.noise_bytes
-
-    def _when_to_be_resumed(self, _: Event) -> bool:
-        return self._resume and self.ledger.has_turn
 
     # --- what happens: starting ---------------------------------------------------------------------------------
 
@@ -320,8 +205,9 @@ class TurnMachine:
     def _do_interrupt_unasked(self, _: Event) -> None:
         self._act(Ask("interrupt", {"subtype": "interrupt"}))
 
-    def _do_want_cancel(self, event: CancelAsked) -> None:
-        self._wanted = event
+    def _do_want(self, event: CancelAsked | InterruptAsked) -> None:
+        if not isinstance(self._wanted, CancelAsked):
+            self._wanted = event
 
     def _do_ping(self, _: Event) -> None:
         """A warm process answers: one that does not is no longer what it seems."""
@@ -377,6 +263,8 @@ class TurnMachine:
     def _do_decide_asked(self, event: Event) -> None:
         wanted = event if isinstance(event, InterruptAsked | CancelAsked) else self._wanted
         self._resume = False
+        if self._decided is not None and self._decided.kind == "cancelled":
+            return
         if isinstance(wanted, CancelAsked):
             self._decided = Outcome("cancelled", "cancelled by the operator")
         elif isinstance(wanted, InterruptAsked):

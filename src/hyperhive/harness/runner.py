@@ -16,9 +16,9 @@ import msgspec
 from hyperhive.clock import SYSTEM_CLOCK, Clock
 from hyperhive.errors import BugError, Closed, Conflict, HiveError, MissingPart
 from hyperhive.harness import moves
+from hyperhive.harness.conditions import Timing
 from hyperhive.harness.drivers.claude import ClaudeDriver
 from hyperhive.harness.engine import Engine
-from hyperhive.harness.machine import Timing
 from hyperhive.harness.moves import State
 from hyperhive.harness.sessions import SessionFile
 from hyperhive.harness.turns import TurnResult, UnaskedTurn

@@ -1,7 +1,7 @@
 """The turn machine's transitions, as data: the whole behaviour of one agent's CLI process, row by row.
 
-Conditions and deeds are names of methods of `machine.TurnMachine` (`_when_…`, `_do_…`); docs/turn-loop.md draws its
-diagram from here. Nothing in this file runs.
+Conditions are methods of `conditions.Conditions` (`_when_…`), deeds of `machine.TurnMachine` (`_do_…`). docs/turn-loop.md
+draws its diagram from here. Nothing in this file runs.
 """
 
 from typing import Final, NamedTuple
@@ -83,7 +83,8 @@ ROWS: Final[tuple[Row, ...]] = (
     Row(S.INTERRUPTING, ResultSeen, "stuck_first_time", ("settle_again", "prompt_again"), S.RUNNING),
     Row(S.INTERRUPTING, ResultSeen, "leftovers", ("settle_asked", "terminate"), S.ENDING),
     Row(S.INTERRUPTING, ResultSeen, "", ("settle_asked", "finish", "ping"), S.IDLE),
-    Row(S.INTERRUPTING, CancelAsked, "", ("want_cancel",), None),
+    Row(S.INTERRUPTING, CancelAsked, "", ("want",), None),
+    Row(S.INTERRUPTING, InterruptAsked, "", ("want",), None),
     Row(S.INTERRUPTING, Tick, "", ("decide_stuck_or_asked", "terminate"), S.ENDING),
     Row(S.INTERRUPTING, Exited, "stuck_first_time", ("launch_again",), S.STARTING),
     Row(S.INTERRUPTING, Exited, "", ("decide_asked", "finish"), S.COLD),
@@ -126,6 +127,7 @@ ROWS: Final[tuple[Row, ...]] = (
     Row(S.ENDING, Tick, "", ("end_harder",), None),
     Row(S.ENDING, EndAsked, "", ("decide_stopped",), None),
     Row(S.ENDING, CancelAsked, "", ("decide_asked",), None),
+    Row(S.ENDING, InterruptAsked, "", ("decide_asked",), None),
     Row(S.ENDING, Exited, "to_be_resumed", ("launch_again",), S.STARTING),
     Row(S.ENDING, Exited, "", ("finish_any",), S.COLD),
 )
