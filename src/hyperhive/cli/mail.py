@@ -67,6 +67,7 @@ def send(
         receipt = answer.read(Ok)
         if not common.as_json:
             session.screen.note(_receipt(receipt, to))
+            _note_if_stopped(session, to)
         until = None if timeout is None else began + timeout
         answered = _until_worked(session, frames, receipt.id or 0, to, until)
     rows = _answers(session, answered)
@@ -175,6 +176,12 @@ def _until_worked(session: Session, frames: Frames, message: int, to: str, until
         elif frame.kind in {"lagged", "heartbeat"} and _is_idle(session, to):
             # Frames may have been missed, but an idle agent without mail has worked what it had.
             return answers
+
+
+def _note_if_stopped(session: Session, name: str) -> None:
+    details = session.ask(r.Status(name=name)).read(HiveStatus).agents
+    if any(not detail.view.running for detail in details):
+        session.screen.note(f"{name} is stopped; the message waits until `hyperhive start {name}`")
 
 
 def _next(frames: Frames, message: int, to: str, until: float | None) -> _Moved:
