@@ -1,7 +1,7 @@
 """The turn machine's transitions, as data: the whole behaviour of one agent's CLI process, row by row.
 
-Conditions are methods of `conditions.Conditions` (`_when_…`), deeds of `machine.TurnMachine` (`_do_…`). docs/turn-loop.md
-draws its diagram from here. Nothing in this file runs.
+Conditions are methods of `conditions.Conditions` (`_when_…`), deeds of `machine.TurnMachine` (`_do_…`). The diagram in
+docs/turn-loop.md is drawn from here. Nothing in this file runs.
 """
 
 from typing import Final, NamedTuple

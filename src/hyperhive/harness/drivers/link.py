@@ -166,9 +166,14 @@ class CliLink:
         finally:
             self._group = None
             with anyio.CancelScope(shield=True):
-                await self._child.kill()
-                await self._child.aclose()
-                await self._tools.aclose()
+                await self._leave_nothing()
+
+    async def _leave_nothing(self) -> None:
+        try:
+            await self._child.kill()  # also after its exit: what its tools started may live on
+        finally:
+            await self._child.aclose()
+            await self._tools.aclose()
 
     async def _read_output(self) -> None:
         lines = LineReader(LINE_MAX)
