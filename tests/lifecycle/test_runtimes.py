@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import struct
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -58,6 +59,26 @@ def test_a_hive_inside_an_agent_marks_its_own_programs(
     assert (
         below.next("alice") >> wrapper.ONE_HIVE == below.any >> wrapper.ONE_HIVE != above >> wrapper.ONE_HIVE
     )
+
+
+def test_what_forks_and_ends_while_it_is_looked_for_is_found_all_the_same(tmp_path: Path) -> None:
+    """A process that ends between two looks may have left others: 200 that do just that leave nobody."""
+    marks = Marks(tmp_path)
+    for _ in range(200):
+        mark = marks.next("alice")
+        read_end, write_end = os.pipe()
+        os.close(read_end)
+        with subprocess.Popen(
+            ["/bin/sh", "-c", "sleep 600 & sleep 600 & echo ends by SIGPIPE"],
+            preexec_fn=lambda mark=mark: resource.setrlimit(resource.RLIMIT_RTTIME, (mark, mark)),  # type: ignore[misc]  # noqa: PLW1509
+            stdout=write_end,
+            stderr=subprocess.DEVNULL,
+        ):
+            os.close(write_end)
+            assert wrapper.kill_marked(mark) == []
+        left = wrapper.marked(mark)
+        wrapper.kill_pids(left)
+        assert left == []
 
 
 def test_marks_tell_launches_agents_and_hives_apart(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -94,10 +95,8 @@ class BoxedProcess:
     def terminate(self) -> None:
         """Sends SIGTERM to the payload itself. Nothing happens when it has ended."""
         if self._handle >= 0:
-            try:
+            with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._handle, signal.SIGTERM)
-            except ProcessLookupError:
-                return
 
     async def kill(self) -> None:
         """Kills the payload and every descendant; returns when none is left.
@@ -106,8 +105,6 @@ class BoxedProcess:
             WorldError: some would not die within 10 s (uninterruptible in the kernel).
         """
         with anyio.CancelScope(shield=True):
-            if self._process.returncode is None:
-                self._process.kill()  # also ends a box whose start was cut short
             left = await anyio.to_thread.run_sync(wrapper.kill_marked, self._mark)
             await self._process.wait()
         if left:
@@ -148,6 +145,7 @@ async def launch(plan: Plan) -> BoxedProcess:
     ours.settimeout(0)
     spec = -1
     process: Process | None = None
+    top = -1
     try:
         spec = await anyio.to_thread.run_sync(memory_file, "spec", _spec(plan, theirs.fileno()))
         process = await anyio.open_process(
@@ -157,6 +155,7 @@ async def launch(plan: Plan) -> BoxedProcess:
             pass_fds=(spec, theirs.fileno(), *plan.fds),
             start_new_session=True,
         )
+        top = _handle(process.pid)
         theirs.close()
         with anyio.fail_after(START_SECONDS):
             payload = await _await_payload(plan, process, ours)
@@ -166,7 +165,7 @@ async def launch(plan: Plan) -> BoxedProcess:
         ours.close()
         with anyio.CancelScope(shield=True):
             if process is not None:
-                await _discard(process, plan.mark)
+                await _discard(process, top, plan.mark)
         if isinstance(error, TimeoutError):
             raise TimedOut(f"{plan.program} did not start within {START_SECONDS:.0f} s") from error
         if isinstance(error, OSError):
@@ -174,7 +173,7 @@ async def launch(plan: Plan) -> BoxedProcess:
         raise
     finally:
         theirs.close()
-        for fd in (spec, *plan.fds):
+        for fd in (spec, top, *plan.fds):
             if fd >= 0:
                 os.close(fd)
 
@@ -289,8 +288,13 @@ async def _failure(plan: Plan, process: Process) -> Exception:
     return WorldError(f"the box of {plan.program or plan.argv[0]} did not start: {said}")
 
 
-async def _discard(process: Process, mark: int) -> None:
-    if process.returncode is None:
-        process.kill()
+async def _discard(process: Process, top: int, mark: int) -> None:
+    """Ends a start that was cut short: the wrapper may not bear its mark yet, nor watch its line.
+
+    By a descriptor: `Process.kill` would look for the exit code, and take it from asyncio, which waits for it too.
+    """
+    if top >= 0:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(top, signal.SIGKILL)
     await anyio.to_thread.run_sync(wrapper.kill_marked, mark)
     await process.aclose()

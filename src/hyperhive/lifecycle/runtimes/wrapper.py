@@ -36,6 +36,8 @@ AGENT_BITS = 16
 ONE_LAUNCH, ONE_AGENT, ONE_HIVE = 0, LAUNCH_BITS, LAUNCH_BITS + AGENT_BITS
 """How many of the lowest bits to look past: whose processes are meant."""
 
+_QUIET_LOOKS = 3
+
 _SIGKILL, _SIGPIPE, _SIGTERM, _SIGXFSZ = 9, 13, 15, 25
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
@@ -56,11 +58,18 @@ def marked(mark: int, scope: int = ONE_LAUNCH) -> list[int]:
 
 
 def kill_marked(mark: int, scope: int = ONE_LAUNCH, *, seconds: float = 10.0) -> list[int]:
-    """Kills every process that `marked` finds until there is none. Blocks; returns those that would not die."""
+    """Kills every process that `marked` finds until there is none. Blocks; returns those that would not die.
+
+    One look that finds nothing proves nothing: a process may fork and end between the listing and its own turn to be
+    looked at. Whatever it left is in the next listing.
+    """
     end = time.monotonic() + seconds
-    while pids := marked(mark, scope):
-        if time.monotonic() > end:
+    quiet = 0
+    while quiet < _QUIET_LOOKS:
+        pids = marked(mark, scope)
+        if pids and time.monotonic() > end:
             return pids
+        quiet = 0 if pids else quiet + 1
         kill_pids(pids, still=lambda pid: _mark_of(pid) >> scope == mark >> scope)
     return []
 
@@ -190,6 +199,8 @@ def _exec(spec: dict[str, Any]) -> None:
 
 
 def _supervise(spec: dict[str, Any], status: int) -> None:
+    if select.select([status], [], [], 0)[0]:  # the hive is dead already: the line says nothing else
+        os._exit(0)
     started, started_w = os.pipe()
     payload = os.fork()
     if payload == 0:
