@@ -384,7 +384,7 @@ def check(examples: int, steps: int) -> None:
 
 
 def test_the_broker_does_what_the_model_does() -> None:
-    check(examples=120, steps=40)
+    check(examples=60, steps=40)
 
 
 @pytest.mark.campaign
