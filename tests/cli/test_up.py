@@ -255,3 +255,28 @@ def test_a_harness_of_its_own_works_through_a_restart_of_the_hive(user: Console)
                 ]
                 harness.signal(signal.SIGTERM)
                 assert harness.end() == 0
+
+
+def test_a_key_is_in_its_file_and_nowhere_else(user: Console, place: Path) -> None:
+    """Stored while the hive runs, used by a turn: no log, event, database or command line has it."""
+    key = "sk-ant-api03-" + "canary" * 4
+    with Running(user) as hive:
+        hive.ready()
+        ok(user, "login", stdin=key + "\n")
+        ok(user, "spawn", "alice")
+        ok(user, "send", "--wait", "alice", "hello")
+        assert "account     default" in user.run("status", "alice").out
+        assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if key.encode() in content(path)]
+        hive.signal(signal.SIGTERM)
+        assert hive.end() == 0
+        assert key not in hive.out + hive.err
+    holders = [path for path in place.rglob("*") if path.is_file() and key.encode() in path.read_bytes()]
+    assert holders == [place / "state" / "accounts" / "default"]
+
+
+def content(path: Path) -> bytes:
+    """What is in a file of a process, nothing where the process has ended."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
