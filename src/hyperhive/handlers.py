@@ -102,7 +102,10 @@ def _mail(broker: Broker, desk: Desk) -> dict[type[r.Request], Handler]:
         return p.Ok(id=receipt.id, duplicate=receipt.duplicate, held=receipt.held)
 
     async def recv(caller: Caller, request: r.Recv) -> Answer:
-        lease = await broker.take(caller.name, request.max, request.wait_seconds, request.min_urgency)
+        # Durable: what a model was shown comes again with its mark, whatever is killed in the next moment.
+        lease = await broker.take(
+            caller.name, request.max, request.wait_seconds, request.min_urgency, durable=True
+        )
         lease.keep(_fitting([encode(delivery) for delivery in lease.deliveries]))
         ids = [delivery.id for delivery in lease.deliveries]
 
