@@ -8,7 +8,6 @@ HYPERHIVE_TEST_SEED sets it.
 import os
 import random
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -23,10 +22,6 @@ from story import Shown, Task, once, scenario, send, shown
 
 NewPlace = Callable[..., HivePlace]
 
-LEASE_SECONDS = 0.05
-"""A prompt that was shown to a model less than this before the kill may come again without its mark: the mark of a
-hand-out rides in the next commit. Nothing that such a turn sent can have been stored then."""
-
 THINKING_SECONDS = 0.08
 """How long a model takes for an answer, so that kills hit turns and not only the starts of processes."""
 
@@ -40,7 +35,7 @@ class Watch:
     place: HivePlace
     api: FakeAnthropic
     acked: set[int] = field(default_factory=set)
-    seen: dict[int, float] = field(default_factory=dict)
+    seen: set[int] = field(default_factory=set)
     out: set[int] = field(default_factory=set)
     marked: int = 0
     again: int = 0
@@ -74,9 +69,9 @@ class Watch:
         self._read += len(requests)
         for request in requests:
             for one in shown([request]):
-                self._prompt(one, request["at"])
+                self._prompt(one)
 
-    def _prompt(self, one: Shown, at: float) -> None:
+    def _prompt(self, one: Shown) -> None:
         assert one.id not in self.acked, f"{one} was handed out after its ack"
         if one.id in self.seen:
             self.again += 1
@@ -84,11 +79,7 @@ class Watch:
         if one.marked:
             self.marked += 1
             assert one.id in self.out, f"{one} is marked, and had never been handed out"
-        self.seen[one.id] = at
-
-    def forget_unmarked(self, killed_at: float) -> None:
-        """Prompts of the last moment may come again unmarked."""
-        self.seen = {number: at for number, at in self.seen.items() if at < killed_at - LEASE_SECONDS}
+        self.seen.add(one.id)
 
 
 async def a_moment(chance: random.Random, hive: HiveProcess, api: FakeAnthropic) -> str:
@@ -118,13 +109,11 @@ async def killed_again_and_again(place: HivePlace, api: FakeAnthropic, rounds: i
                     await client.lifecycle.spawn("alice")
                 await client.broker.send("operator", "manager", tasks[number].order)
             moment = await a_moment(chance, hive, api)
-            killed_at = time.time()
             await hive.kill()
         await place.nothing_left()
         mail = place.mail()
         print(f"round {number}: killed after {moment}; {sum(one.acked for one in mail)} of {len(mail)} acked")
         watch.after_a_kill(tasks[: number + 1])
-        watch.forget_unmarked(killed_at)
     async with HiveProcess(place) as hive:
         async with connect(place.run) as client:
             await client.broker.send("operator", "manager", tasks[-1].order)

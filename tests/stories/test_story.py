@@ -2,15 +2,14 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from hive_process import HivePlace, HiveProcess, running
 from hyperhive.client import RemoteHive
 from hyperhive.protocol import requests as r
-from hyperhive.protocol.replies import EventPage, TurnRows
-from hyperhive.protocol.types import Mount
+from hyperhive.protocol.replies import EventPage, HiveStatus, TurnRows
+from hyperhive.protocol.types import Mount, TurnRow
 from hyperhive.testing.fake_anthropic import FakeAnthropic, tool_turn
 from story import Task, bash, once, scenario, send, shown
 
@@ -41,7 +40,7 @@ async def tell(place: HivePlace, hive: HiveProcess, client: RemoteHive, task: Ta
 
 
 @pytest.mark.parametrize(("version", "runtime"), SETUPS)
-async def test_each_message_of_the_story_happens_once_and_turns_are_warm(
+async def test_each_message_happens_once_in_warm_turns_with_the_figures_of_the_api(
     version: str, runtime: str, places: NewPlace, api: FakeAnthropic
 ) -> None:
     tasks = [Task(1), Task(2)]
@@ -56,6 +55,8 @@ async def test_each_message_of_the_story_happens_once_and_turns_are_warm(
         assert set(place.clis()) == warm, "the second story ran in the processes of the first"
         inbox = await client.broker.inbox()
         turns = {name: await turns_of(client, name) for name in ("manager", "alice")}
+        usage = await client.request(r.Events(name="alice", kind="token_usage_changed"))
+        status = await client.lifecycle.status("alice")
     ways = [one.way for one in place.mail()]
     once(ways, [way for task in tasks for way in task.ways])
     assert len(ways) == 8
@@ -69,26 +70,19 @@ async def test_each_message_of_the_story_happens_once_and_turns_are_warm(
         "manager": ["ok"] * 5,  # one for the news that alice is there
         "alice": ["ok"] * 2,
     }
+    assert isinstance(usage, EventPage)
+    for turn in turns["alice"]:
+        figures_are_the_apis(turn, usage, status)
 
 
-async def turns_of(client: RemoteHive, name: str) -> Any:
+async def turns_of(client: RemoteHive, name: str) -> list[TurnRow]:
     page = await client.request(r.Turns(name=name))
     assert isinstance(page, TurnRows)
     return page.turns
 
 
-@pytest.mark.parametrize(("version", "runtime"), SETUPS)
-async def test_context_and_cost_figures_are_those_of_the_api(
-    version: str, runtime: str, places: NewPlace, api: FakeAnthropic
-) -> None:
-    api.scenario = scenario([Task(1)])
-    place = places(version, runtime=runtime)
-    async with running(place) as (hive, client):
-        await client.lifecycle.spawn("alice")
-        await tell(place, hive, client, Task(1))
-        (turn,) = await turns_of(client, "alice")
-        page = await client.request(r.Events(name="alice", kind="token_usage_changed"))
-        status = await client.lifecycle.status("alice")
+def figures_are_the_apis(turn: TurnRow, usage: EventPage, status: HiveStatus) -> None:
+    """Context by the last call, cost by the sum of both."""
     assert (turn.input_tokens, turn.output_tokens) == (24, 12)
     assert (turn.cache_read_input_tokens, turn.cache_creation_input_tokens) == (3000, 160)
     assert (turn.last_input_tokens, turn.last_cache_read_input_tokens) == (13, 2000)
@@ -96,10 +90,9 @@ async def test_context_and_cost_figures_are_those_of_the_api(
     assert turn.cost > 0
     assert json.loads(turn.tool_call_breakdown_json) == {"mcp__hyperhive__send": 1}
     assert status.agents[0].view.ctx_tokens == 2103
-    assert isinstance(page, EventPage)
-    last = page.events[-1]
-    assert last["ctx"]["cache_read_input_tokens"] == 2000
-    assert last["cost"]["cache_read_input_tokens"] == 3000
+    last = usage.events[-1]
+    assert (last["ctx"]["input_tokens"], last["ctx"]["cache_read_input_tokens"]) == (13, 2000)
+    assert (last["cost"]["input_tokens"], last["cost"]["cache_read_input_tokens"]) == (24, 3000)
 
 
 @pytest.mark.needs("claude")
