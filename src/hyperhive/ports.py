@@ -17,7 +17,8 @@ class ChildProcess(Protocol):
 
     Contract: the three streams are open from the start; `terminate` asks the payload itself (not a wrapper round it)
     to end with SIGTERM and returns at once; `kill` ends the payload and all its descendants, wherever they moved, and
-    returns when none is left; `wait` gives the exit code (negative signal number when killed), any number of times;
+    returns when none is left; `wait` gives the exit code, any number of times (of a payload that a signal ended: the
+    negative number, or 128 + the number where a box stands between);
     leaving the async context kills what still runs. After the owner process dies, by whatever cause, nothing of it
     runs on unwatched.
     """
@@ -66,7 +67,7 @@ class Launcher(Protocol):
     """Starts programs in one agent's box. Made by a runtime for one agent; used by that agent's harness.
 
     Contract: `launch` returns once the program runs; the program gets exactly `env` (nothing inherited), `cwd` as it
-    is named inside the box (default: `box.state`), its own process group and the limits of its config.
+    is named inside the box (default: `box.state`; PWD is set to it), its own process group and the limits of its config.
 
     Raises:
         MissingPart: what the box needs (bubblewrap, the program) is not there; the hint names the package.

@@ -133,6 +133,7 @@ async def test_turns_events_and_logs_of_an_agent_can_be_read(operator: RemoteHiv
     kinds = [event["kind"] for event in page.events]
     assert kinds[0] == "turn_state_changed"
     assert {"turn_start", "stream", "turn_end"} <= set(kinds)
+    assert all(isinstance(event["ts"], int) for event in page.events)
     log = await operator.request(r.Logs(name="alice"))
     assert isinstance(log, LogLines)
     assert any("ended well" in line for line in log.lines)

@@ -123,14 +123,18 @@ class Display:
     # --- looking ----------------------------------------------------------------------------------------------------
 
     async def history(self, *, before: int | None, limit: int, kind: str | None, q: str | None) -> EventPage:
-        """Events as they are on the stream, oldest first. `seq` was read before they were."""
+        """Events as they are on the stream, oldest first, each with its `ts` (unix seconds).
+
+        `seq` was read before they were. Where a line of the CLI has a `ts` of its own, it keeps that.
+        """
         await self.open()
         seq = self.bus.current_seq
         found = await self._log.history(before=before, limit=limit, kind=kind, q=q) if self._log else []
         events = []
         for row in found:
             try:
-                events.append({**msgspec.json.decode(row.payload, type=dict), "eid": row.eid})
+                event = msgspec.json.decode(row.payload, type=dict)
+                events.append({"ts": row.ts, **event, "eid": row.eid})
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 log.warning("event_not_decoded path=%s eid=%d", self._path, row.eid)
         return EventPage(seq=seq, events=events)
