@@ -67,7 +67,7 @@ class Launcher(Protocol):
     """Starts programs in one agent's box. Made by a runtime for one agent; used by that agent's harness.
 
     Contract: `launch` returns once the program runs; the program gets exactly `env` (nothing inherited), `cwd` as it
-    is named inside the box (default: `box.state`; PWD is set to it), its own process group and the limits of its config.
+    is named inside the box (default: `box.state`; PWD is set to it), its own process group and its config's limits.
 
     Raises:
         MissingPart: what the box needs (bubblewrap, the program) is not there; the hint names the package.
