@@ -50,9 +50,11 @@ def status(*views: ContainerView, warnings: tuple[str, ...] = ()) -> p.HiveStatu
     )
 
 
-FLEET = status(
-    view("manager"), view("alice", state="needs_you", turn_state="waiting", waiting_reason="login")
-)
+def fleet() -> p.HiveStatus:
+    """Two agents, and how long they have been at it now."""
+    return status(
+        view("manager"), view("alice", state="needs_you", turn_state="waiting", waiting_reason="login")
+    )
 
 
 async def run(console: Console, *words: str, stdin: str | None = None) -> Done:
@@ -70,7 +72,7 @@ def at(console: Console, tmp_path: Path) -> Path:
 
 
 async def test_the_fleet_is_a_table_with_who_needs_the_operator_first(console: Console, at: Path) -> None:
-    async with desk(at, {r.Status: answers(FLEET)}):
+    async with desk(at, {r.Status: answers(fleet())}):
         done = await run(console, "list")
     assert done.code == 0, done.err
     header, first, second = done.out.splitlines()
@@ -81,7 +83,7 @@ async def test_the_fleet_is_a_table_with_who_needs_the_operator_first(console: C
 
 
 async def test_status_says_what_is_not_isolated_once(console: Console, at: Path) -> None:
-    async with desk(at, {r.Status: answers(FLEET)}):
+    async with desk(at, {r.Status: answers(fleet())}):
         done = await run(console, "status")
         one = await run(console, "status", "alice")
     assert "up since 2h ago" in done.out
@@ -163,7 +165,7 @@ async def test_a_client_command_pays_for_no_framework(console: Console, at: Path
         f"code = run({words!r})\nprint(code, *sorted(sys.modules), file=sys.stderr)"
     )
     handlers: dict[type[r.Request], Handler] = {
-        r.Status: answers(FLEET), r.List: answers(p.Agents(agents=[])), r.Inbox: answers(p.InboxRows(messages=[])),
+        r.Status: answers(fleet()), r.List: answers(p.Agents(agents=[])), r.Inbox: answers(p.InboxRows(messages=[])),
         r.Dead: answers(p.DeadLetters(dead=[])), r.Send: answers(p.Ok(id=1)), r.Kill: answers(p.Ok()),
         r.Turns: answers(p.TurnRows(turns=[])), r.Events: answers(p.EventPage(seq=0, events=[])),
         r.Logs: answers(p.LogLines(lines=[])), r.Model: answers(p.Ok()), r.Pending: answers(p.Approvals(approvals=[])),
@@ -210,7 +212,7 @@ class Mail:
         return {
             r.Send: does(self.send),
             r.Inbox: answers(p.InboxRows(messages=[answer])),
-            r.Status: answers(FLEET),
+            r.Status: answers(fleet()),
         }
 
 
