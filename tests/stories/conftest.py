@@ -1,6 +1,6 @@
 """The hive as a process, the real agent CLI, and a stand-in for the Messages API: what stories are told with."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,3 @@ async def places(api: FakeAnthropic) -> AsyncIterator[Places]:
     finally:
         for place in made.made:
             place.remove()
-
-
-NewPlace = Callable[..., HivePlace]

@@ -6,12 +6,12 @@ what the models were shown.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hyperhive.harness.wake import REDELIVERED
-from hyperhive.testing.fake_anthropic import FakeAnthropic, tool_turn
+from hyperhive.testing.fake_anthropic import tool_turn
 
 Json = dict[str, Any]
 
@@ -110,8 +110,3 @@ def once(bodies: Iterable[tuple[str, str, str]], wanted: Iterable[tuple[str, str
     there = list(bodies)
     for way in wanted:
         assert there.count(way) == 1, f"{way} is there {there.count(way)} times"
-
-
-def tool_result(api: FakeAnthropic, fits: Callable[[Json], bool]) -> str:
-    """What the last tool call of the turn gave, by the newest request that fits."""
-    return str(next(one["tool_result"] for one in reversed(api.requests) if fits(one) and one["round"]))
