@@ -9,6 +9,7 @@
 """
 
 import os
+import signal
 import time
 import uuid
 from collections.abc import Generator, Iterator
@@ -48,6 +49,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Mark this run for the children check, choose how many examples, and refuse a part nobody knows."""
     settings.load_profile("campaign" if config.option.markexpr == "campaign" else "push")
     os.environ[MARK] = RUN
+    # Whoever runs this in the background may ignore them, and children inherit that: Ctrl-C could not be tested.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if unknown := REQUIRED - PARTS.keys() - {"all"}:
         raise pytest.UsageError(f"HYPERHIVE_TEST_REQUIRE names unknown parts: {', '.join(sorted(unknown))}")
 
