@@ -131,7 +131,7 @@ async def test_soon_mail_reaches_the_running_turn_at_its_next_tool_boundary(
     place = places(version)
     flag = place.root / "shared"
     flag.mkdir()
-    wait = "while [ ! -e /workspace/flag/go ]; do read -t 0.1 < /dev/zero; done; echo went"
+    wait = "while [ ! -e /workspace/flag/go ]; do sleep 0.05; done; echo went"
     api.scenario = {"rules": [tool_turn(r"\nlong work\n", bash(wait), end="done")]}
     async with running(place) as (hive, client):
         await client.lifecycle.spawn("alice", mounts=[Mount(source=str(flag), target="/workspace/flag")])
