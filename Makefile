@@ -36,6 +36,7 @@ campaign: $(VENV)/.dev ## run the long tests (hours)
 
 docs: $(VENV)/.dev ## write docs/reference/ anew from the code
 	$(PY) docs/generate.py
+	$(PY) docs/render_turns.py
 
 parts: ## install the real parts that tests run (agent CLI, bubblewrap); as root also the packages
 	tests/parts/install.sh
