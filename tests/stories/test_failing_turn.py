@@ -6,9 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hive_process import HivePlace, running
-from hyperhive.protocol import requests as r
-from hyperhive.protocol.replies import TurnRows
+from hive_process import HivePlace, running, turns_of
 from hyperhive.testing.fake_anthropic import FakeAnthropic, error, tool_turn
 from story import Json, send, shown
 
@@ -54,15 +52,14 @@ async def test_a_failed_turn_between_two_good_ones_loses_nothing(
         again = tool_turn(r"", send("operator", "began second"), send("operator", "did second"), end="over")
         api.scenario = {"rules": [*good, {**again, "match": r"redelivered after harness restart"}]}
         await hive.until(lambda: all(one.acked for one in place.mail() if one.recipient == "alice"))
-        page = await client.request(r.Turns(name="alice"))
+        turns = await turns_of(client, "alice", 4)
         dead = await client.broker.dead()
     mail = [one.body for one in place.mail()]
     assert sorted(mail) == sorted(
         ["first", "second", "third", "did first", "began second", "did second", "did third"]
     )
     assert not dead
-    assert isinstance(page, TurnRows)
-    kinds = [row.result_kind for row in reversed(page.turns)]
+    kinds = [row.result_kind for row in reversed(turns)]
     assert kinds[0] == kinds[-1] == kinds[-2] == "ok"
     assert set(kinds[1:-2]) == {"limited" if failure == "the API fails" else "crashed"}
     again_shown = [one for one in shown(api.requests) if one.id == 2]

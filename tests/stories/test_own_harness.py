@@ -5,10 +5,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from hive_process import HivePlace, HiveProcess, agent_serve, running
+from hive_process import HivePlace, HiveProcess, agent_serve, running, turns_of
 from hyperhive.client import RemoteHive
-from hyperhive.protocol import requests as r
-from hyperhive.protocol.replies import TurnRows
 from hyperhive.testing.fake_anthropic import FakeAnthropic, tool_turn
 from processes import descendants
 from story import Task, once, scenario, send, shown
@@ -61,12 +59,11 @@ async def test_the_story_is_the_same(places: NewPlace, api: FakeAnthropic) -> No
         await hive.until(lambda: done(place, 8))
         assert set(place.clis()) == warm
         assert len(warm) == 2
-        page = await client.request(r.Turns(name="alice"))
+        turns = await turns_of(client, "alice", 2)
         status = await client.lifecycle.status("alice")
     once([one.way for one in place.mail()], [way for task in tasks for way in task.ways])
     assert not any(one.marked for one in shown(api.requests))
-    assert isinstance(page, TurnRows)
-    assert [(row.result_kind, row.input_tokens, row.last_cache_read_input_tokens) for row in page.turns] == [
+    assert [(row.result_kind, row.input_tokens, row.last_cache_read_input_tokens) for row in turns] == [
         ("ok", 24, 2000)
     ] * 2
     assert status.agents[0].view.ctx_tokens == 2103
@@ -96,11 +93,10 @@ async def test_a_turn_runs_on_while_the_core_restarts_and_sends_once(
             await hive.until(lambda: done(place, 3))
             assert clis_of(harness) == cli
             assert harness.process.returncode is None
-            page = await client.request(r.Turns(name="alice"))
+            turns = await turns_of(client, "alice", 1)
     assert [one.body for one in place.mail()] == ["work", "half way", "all done"]
     assert [(one.body, one.marked) for one in shown(api.requests)] == [("work", False)]
-    assert isinstance(page, TurnRows)
-    assert [row.result_kind for row in page.turns] == ["ok"]
+    assert [row.result_kind for row in turns] == ["ok"]
 
 
 async def test_a_recv_call_under_way_survives_the_core_and_its_mail_is_done_with_the_turn(

@@ -27,6 +27,9 @@ from anyio.abc import Process
 import hyperhive
 from children import MARK
 from hyperhive.client import RemoteHive, connect
+from hyperhive.protocol import requests as r
+from hyperhive.protocol.replies import TurnRows
+from hyperhive.protocol.types import TurnRow
 from parts import CLEAN_ENV
 from processes import Found, belonging_to, descendants, gone
 
@@ -300,6 +303,17 @@ class HiveProcess:
     def _tell(self) -> None:
         self._news.set()
         self._news = anyio.Event()
+
+
+async def turns_of(client: RemoteHive, name: str, count: int) -> list[TurnRow]:
+    """The rows of an agent's turns, newest first, once there are so many: they are written a moment after the ack."""
+    with anyio.fail_after(END_SECONDS):
+        while True:
+            page = await client.request(r.Turns(name=name))
+            assert isinstance(page, TurnRows)
+            if len(page.turns) >= count:
+                return page.turns
+            await anyio.sleep(LOOK_AGAIN_SECONDS)
 
 
 def agent_serve(place: HivePlace, name: str) -> HiveProcess:
