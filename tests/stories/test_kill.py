@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import anyio
 import pytest
 
-from hive_process import HivePlace, HiveProcess, Mail
+from hive_process import PATIENCE_SECONDS, HivePlace, HiveProcess, Mail
 from hyperhive.client import connect
 from hyperhive.harness.wake import REDELIVERED
 from hyperhive.testing.fake_anthropic import FakeAnthropic, tool_turn
@@ -118,7 +118,8 @@ async def killed_again_and_again(place: HivePlace, api: FakeAnthropic, rounds: i
         async with connect(place.run) as client:
             await client.broker.send("operator", "manager", tasks[-1].order)
         reports = {task.report for task in tasks}
-        await hive.until(lambda: reports <= {one.body for one in place.mail()} and quiet(place))
+        patience = PATIENCE_SECONDS + 5 * rounds  # what the kills left undone has piled up
+        await hive.until(lambda: reports <= {one.body for one in place.mail()} and quiet(place), patience)
         watch.all_is_well(place.mail(), tasks)
         watch.prompts()
     once([one.way for one in place.mail()], [way for task in tasks for way in task.ways])

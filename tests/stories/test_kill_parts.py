@@ -95,7 +95,9 @@ async def parts_killed(place: HivePlace, api: FakeAnthropic, rounds: int) -> Non
         async with connect(place.run) as client:
             await client.broker.send("operator", "manager", tasks[-1].order)
         reports = {task.report for task in tasks}
-        await parts.core.until(lambda: reports <= {one.body for one in place.mail()} and quiet(place), 90)
+        await parts.core.until(
+            lambda: reports <= {one.body for one in place.mail()} and quiet(place), 45 + 5 * rounds
+        )
     once([one.way for one in place.mail()], [way for task in tasks for way in task.ways])
     assert len(place.mail()) == 4 * len(tasks)
     assert not [one for one in place.mail() if one.parked]
