@@ -142,6 +142,10 @@ class Engine:
                 self._changed = anyio.Event()
             await self._changed.wait()
 
+    def nudge(self) -> None:
+        """Whoever waits looks again."""
+        self._changed.set()
+
     async def end(self) -> None:
         """End the process, if there is one, and wait until nothing of it is left."""
         if self.machine.alive:

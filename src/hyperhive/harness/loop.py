@@ -92,7 +92,8 @@ class TurnLoop:
         self._more = anyio.Event()
         self._hurry = anyio.Event()
         self._unasked: UnaskedTurn | None = None
-        self._idle_wait: anyio.CancelScope | None = None  # waiting for mail or for a slot
+        self._idle_wait: anyio.CancelScope | None = None
+        self._slot_wait: anyio.CancelScope | None = None
         self._asking: anyio.CancelScope | None = None
 
     # --- from outside -----------------------------------------------------------------------------------------------
@@ -125,6 +126,8 @@ class TurnLoop:
             self._hurry_the_core()
         self._pauses.stop()
         self._stop_waiting()
+        if self._slot_wait is not None:
+            self._slot_wait.cancel()
 
     def _stop_waiting(self) -> None:
         if self._idle_wait is not None:
@@ -195,14 +198,14 @@ class TurnLoop:
     async def _run_in_slot(self, message: Delivery) -> tuple[int, TurnResult]:
         number = await self._numbers.next()
         async with AsyncExitStack() as stack:
-            with anyio.CancelScope() as self._idle_wait:
+            with anyio.CancelScope() as self._slot_wait:
                 if self._draining:
-                    self._idle_wait.cancel()
+                    self._slot_wait.cancel()
                 slot = self._slots.turn(
                     self._runner, lambda: self._events.state_changed("queued", None, None)
                 )
                 await stack.enter_async_context(slot)
-            self._idle_wait = None
+            self._slot_wait = None
             if self._draining:
                 return number, self._not_run(message, "the hive stops", interrupted=True)
             unread = await self._ask(Status())

@@ -211,8 +211,10 @@ class TurnRunner:
     async def _run(self, messages: Sequence[Delivery], unread: int, interruption: str | None) -> TurnResult:
         ids = tuple(message.id for message in messages)
         try:
-            await self._engine.until(lambda: self._machine.state in {State.COLD, State.IDLE, State.UNASKED})
-            await self._make_ready()
+            ready = {State.COLD, State.IDLE, State.UNASKED}
+            await self._engine.until(lambda: self._called_off is not None or self._machine.state in ready)
+            if self._called_off is None:
+                await self._make_ready()
         except HiveError as error:
             return _not_started(ids, error)
         if self._called_off is not None:
@@ -273,7 +275,7 @@ class TurnRunner:
         if self._given:
             self._engine.feed(moves.InterruptAsked(reason))
         else:
-            self._called_off = TurnResult(kind="failed", note=reason, interrupted=True)
+            self._call_off(TurnResult(kind="failed", note=reason, interrupted=True))
         return True
 
     async def cancel(self) -> bool:
@@ -284,14 +286,21 @@ class TurnRunner:
         """
         if self._turn is not None and not self._given:
             self._emit(Note(text="cancel: the turn is called off before its process was ready"))
-            self._called_off = TurnResult(kind="cancelled", note="cancelled by the operator")
+            self._call_off(TurnResult(kind="cancelled", note="cancelled by the operator"))
             return True
+
         if not self._machine.busy:
             return False
         pid = f" (process {self.pid})" if self.pid is not None else ""
         self._emit(Note(text=f"cancel: the running turn is interrupted{pid}"))
         self._engine.feed(moves.CancelAsked())
         return True
+
+    def _call_off(self, result: TurnResult) -> None:
+        """The turn ends before it has begun. The operator's cancel is not undone by anything."""
+        if self._called_off is None or self._called_off.kind != "cancelled":
+            self._called_off = result
+        self._engine.nudge()
 
     # --- the session ----------------------------------------------------------------------------------------------
 
@@ -364,7 +373,7 @@ class TurnRunner:
     async def aclose(self) -> None:
         """End everything, a running turn too (it counts as interrupted). Any number of times, from any task."""
         self._closed = True
-        self._called_off = TurnResult(kind="failed", note="the harness was stopped", interrupted=True)
+        self._call_off(TurnResult(kind="failed", note="the harness was stopped", interrupted=True))
         with anyio.CancelScope(shield=True):
             await self._engine.end()
             await self._engine.rest()

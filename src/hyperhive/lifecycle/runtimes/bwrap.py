@@ -233,6 +233,7 @@ class BwrapLauncher:
             cwd=cwd or self._box.state,
             tmp_bytes=max(self._limits.memory // 2, 1 << 20),
             disable_userns=self._runtime.found.disable_userns,
+            proposed=sorted(p.parent.name for p in self._paths.proposed.glob('*/config') if p.is_dir() and not p.is_symlink() and not p.parent.is_symlink()),
         )
 
 

@@ -41,6 +41,7 @@ class BoxPlan:
     cwd: str
     tmp_bytes: int
     disable_userns: bool
+    proposed: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +116,9 @@ def _own(plan: BoxPlan) -> Iterator[str]:
     yield from ("--bind", str(paths.agent_claude(agent)), BOX_CLAUDE)
     yield from ("--ro-bind", str(paths.tools_dir(agent)), BOX_RUN)
     if agent == MANAGER:
-        yield from ("--bind", str(paths.proposed), BOX_AGENTS)
+        yield from ("--dir", BOX_AGENTS)
+        for name in plan.proposed:  # one by one: a place that is mounted cannot be replaced by a link
+            yield from ("--bind", str(paths.proposed / name / "config"), f"{BOX_AGENTS}/{name}/config")
         yield from ("--ro-bind", str(paths.applied), BOX_APPLIED)
     else:
         yield from ("--ro-bind", str(paths.proposed_config(agent)), f"{BOX_AGENTS}/{agent}/config")
