@@ -546,6 +546,28 @@ async def test_turns_wait_for_a_slot_and_say_so(tmp_path: Path) -> None:
         assert (await bob.runner.next_turn()).bodies == ["two"]
 
 
+async def queued_behind_amy(amy: Rig, bob: Rig) -> tuple[Turn, int]:
+    """Amy's turn has the only slot, and bob's waits for it; her turn and his message."""
+    await amy.send("one")
+    turn = await amy.runner.next_turn()
+    message = await bob.send("two")
+    await bob.seen.until_state("queued")
+    return turn, message
+
+
+async def test_a_turn_nobody_asked_for_lets_no_queued_turn_run_without_its_slot(tmp_path: Path) -> None:
+    async with rigs(tmp_path, ["amy", "bob"], max_turns=1) as (_, agents):
+        amy, bob = agents.values()
+        turn, message = await queued_behind_amy(amy, bob)
+        bob.loop.unasked(UnaskedTurn(ok=True))
+        for _ in range(50):
+            await checkpoint()
+        assert bob.runner.current is None
+        assert (bob.slots.running, bob.slots.queued) == (1, 1)
+        turn.end()
+        assert (await bob.runner.next_turn()).ids == [message]
+
+
 # --- ending ---------------------------------------------------------------------------------------------------------
 
 

@@ -217,7 +217,14 @@ async def test_a_warm_process_that_is_killed_is_noticed(scripted: Benches) -> No
 
 @pytest.mark.parametrize(
     ("how", "kind", "interrupted"),
-    [("cancel", "cancelled", False), ("interrupt", "failed", True), ("close", "failed", True)],
+    [
+        ("cancel", "cancelled", False),
+        ("interrupt", "failed", True),
+        ("close", "failed", True),
+        ("cancel, interrupt", "cancelled", False),
+        ("cancel, close", "cancelled", False),
+        ("interrupt, cancel", "cancelled", False),
+    ],
 )
 async def test_a_turn_called_off_before_its_process_is_ready_never_starts_one(
     scripted: Benches, monkeypatch: pytest.MonkeyPatch, how: str, kind: ResultKind, interrupted: bool
@@ -240,16 +247,43 @@ async def test_a_turn_called_off_before_its_process_is_ready_never_starts_one(
     async with anyio.create_task_group() as group:
         group.start_soon(run)
         await asked.wait()
-        if how == "cancel":
-            assert await runner.cancel()
-        elif how == "interrupt":
-            assert await runner.interrupt("urgent")
-        else:
-            await runner.aclose()
+        for one in how.split(", "):
+            if one == "cancel":
+                assert await runner.cancel()
+            elif one == "interrupt":
+                assert await runner.interrupt("urgent")
+            else:
+                await runner.aclose()
         go.set()
     assert (ended[0].kind, ended[0].pending, ended[0].interrupted) == (kind, (1,), interrupted)
     assert not runner.warm
     assert frames(bench) == []
+
+
+@pytest.mark.parametrize(("how", "kind"), [("cancel", "cancelled"), ("interrupt", "failed")])
+async def test_a_turn_that_waits_for_a_compaction_can_be_called_off(
+    scripted: Benches, how: str, kind: ResultKind
+) -> None:
+    script = scripted.directory / "claude"
+    script.write_text(script.read_text().replace("exec ", "HYPERHIVE_SCRIPTED='[[stall-compaction]]' exec "))
+    bench = scripted.bench(timing=PATIENT)
+    runner = await scripted.runner(bench)
+    ended: list[TurnResult] = []
+
+    async def run() -> None:
+        ended.append(await runner.run([message(1, "hello")]))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(runner.compact)
+        await until(lambda: any(frame.get("status") == "compacting" for frame in frames(bench)))
+        group.start_soon(run)
+        await until(lambda: runner.running)
+        assert await (runner.cancel() if how == "cancel" else runner.interrupt("urgent"))
+        await until(lambda: ended)
+        assert runner.warm, "the compaction goes on"
+        await runner.aclose()
+    assert (ended[0].kind, ended[0].pending) == (kind, (1,))
+    assert all(frame.get("subtype") != "init" for frame in frames(bench)), "it was never prompted"
 
 
 async def test_an_untested_version_is_said_once(scripted: Benches) -> None:

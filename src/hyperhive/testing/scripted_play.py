@@ -72,6 +72,8 @@ def take_turn(cli: ScriptedCli, text: str, uuids: list[str]) -> None:
 def compact(cli: ScriptedCli, uuids: list[str]) -> None:
     """What `/compact` does: a boundary, and a result without turns."""
     cli.emit("system", subtype="status", status="compacting")
+    if "[[stall-compaction]]" in os.environ.get("HYPERHIVE_SCRIPTED", ""):
+        MISBEHAVIOURS["stall"](cli, "")
     cli.remember(kind="compacted")
     cli.emit("system", subtype="compact_boundary", compact_metadata={"trigger": "manual"})
     cli.result(uuids, "", turns=0, terminal_reason=None)
