@@ -32,14 +32,21 @@ def purge_files(paths: Paths, name: AgentName) -> None:
 
 
 def remove_tree(place: Path, failures: list[str]) -> None:
-    """Deletes a directory with all that is in it; what cannot be deleted is added to `failures`."""
-    if not place.exists() or place.is_symlink():
+    """Deletes what is at this place: a directory with all that is in it; of a link, the link.
+
+    What cannot be deleted is added to `failures`.
+    """
+    if not place.is_symlink() and place.is_dir():
+        stubborn: list[str] = []
+        shutil.rmtree(place, onerror=_into(stubborn))
+        if stubborn:
+            _give_rights(place)
+            shutil.rmtree(place, onerror=_into(failures))
         return
-    stubborn: list[str] = []
-    shutil.rmtree(place, onerror=_into(stubborn))
-    if stubborn:
-        _give_rights(place)
-        shutil.rmtree(place, onerror=_into(failures))
+    try:
+        place.unlink(missing_ok=True)
+    except OSError as error:
+        failures.append(f"{place}: {error}")
 
 
 def _into(failures: list[str]) -> Callable[[object, str, object], None]:
@@ -50,9 +57,21 @@ def _into(failures: list[str]) -> Callable[[object, str, object], None]:
 
 def _give_rights(place: Path) -> None:
     """Makes every directory below enterable and writable for its owner again."""
-    for _, _, _, here in os.fwalk(place, follow_symlinks=False, onerror=None):
-        os.fchmod(here, 0o700)
-        for name in os.listdir(here):  # noqa: PTH208 - of a descriptor, so that nothing is followed
-            info = os.stat(name, dir_fd=here, follow_symlinks=False)
-            if info.st_mode & 0o170000 == 0o040000:
-                os.chmod(name, 0o700, dir_fd=here)
+    _give_right(str(place), None)
+    for _, names, _, here in os.fwalk(place, follow_symlinks=False):
+        for name in names:
+            _give_right(name, here)
+
+
+def _give_right(name: str, here: int | None) -> None:
+    """By a descriptor of the directory itself: a name may be another's by the time that its mode is changed."""
+    try:
+        fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+    except OSError:  # a link, or gone; what still is in the way is told by the deleting
+        return
+    try:
+        os.chmod(f"/proc/self/fd/{fd}", 0o700)  # noqa: PTH101 - fchmod refuses a descriptor that cannot read
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
