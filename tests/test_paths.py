@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperhive.errors import PathTooLong
+from hyperhive.errors import PathTooLong, WorldError
 from hyperhive.names import MANAGER, AgentName
 from hyperhive.paths import Paths
 
@@ -43,6 +43,43 @@ def test_every_directory_is_private_and_making_them_again_changes_nothing(tmp_pa
     made = [path for path in tmp_path.rglob("*") if path.is_dir()]
     assert len(made) >= 25
     assert {path.stat().st_mode & 0o777 for path in made} == {0o700}
+
+
+@pytest.mark.parametrize(
+    "place", ["proposed/alice", "proposed/alice/config", "agents/alice", "agents/alice/state", "agents/alice/claude",
+              "agents/alice/harness", "run/agents/alice", "run/harness/alice"]
+)  # fmt: skip
+@pytest.mark.parametrize("what", ["link", "dangling link", "file"])
+def test_an_agents_directory_is_never_made_through_a_link(place: str, what: str, tmp_path: Path) -> None:
+    """What stands in the place of a directory is refused by name, and nothing is made elsewhere."""
+    paths = Paths.of(tmp_path / "s")
+    paths.make_hive()
+    private = tmp_path / ".ssh"
+    private.mkdir()
+    blocked = paths.state_dir / place
+    blocked.parent.mkdir(parents=True, exist_ok=True)
+    if what == "file":
+        blocked.write_text("x")
+    else:
+        blocked.symlink_to(private if what == "link" else tmp_path / "none")
+    of_no_box = place.endswith("harness") or "run/harness" in place
+    for make in (paths.make_agent,) if of_no_box else (paths.make_agent, paths.check_agent):
+        with pytest.raises(WorldError) as refused:
+            make(ALICE)
+        assert str(blocked) in str(refused.value)
+    assert list(private.iterdir()) == []
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_operator_may_keep_the_hives_own_directories_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "big").mkdir(mode=0o700)
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s/agents").symlink_to(tmp_path / "big")
+    paths = Paths.of(tmp_path / "s")
+    paths.make_hive()
+    paths.make_agent(ALICE)
+    paths.check_agent(ALICE)
+    assert (tmp_path / "big/alice/state").is_dir()
 
 
 def test_what_the_operator_made_keeps_its_mode(tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 """Where everything of one hive lies: the final directory layout, host side and in the box.
 
-One row of the layout is one method. This file makes directories (0700) and checks socket paths; it opens nothing, and
-never looks into a directory that an agent can write.
+One row of the layout is one method. This file makes directories (0700) and checks socket paths; it opens nothing else,
+never looks into a directory that an agent can write, and follows no link where an agent's own directories lie.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from hyperhive.errors import WorldError
 from hyperhive.names import MANAGER, AgentName, check_socket_path
 from hyperhive.ports import Box
 
@@ -63,7 +67,7 @@ class Paths:
 
     @property
     def proposed(self) -> Path:
-        """All proposed repos; the manager's box sees it read-write as `/agents`."""
+        """All proposed repos, as `NAME/config`; the manager's box sees each read-write as `/agents/NAME/config`."""
         return self.state_dir / "proposed"
 
     def proposed_config(self, name: AgentName) -> Path:
@@ -150,13 +154,48 @@ class Paths:
 
         Raises:
             PathTooLong: as `check_sockets`.
+            WorldError: one cannot be made: something else has its place, or the disk is full or read-only. A link is
+                something else: it could lead out of the hive.
         """
         self.check_sockets(name)
-        for path in (
-            self.agent_dir(name), self.agent_state(name), self.agent_claude(name), self.agent_harness(name),
-            self.proposed / name, self.proposed_config(name), self.tools_dir(name), self.harness_dir(name),
-        ):  # fmt: skip
-            make_private(path)
+        for base, names in (
+            *self._shown_to(name),
+            (self.state_dir / "agents", (name, "harness")),
+            (self.run_dir / "harness", (name,)),
+        ):
+            with _below(base, names, make=True):
+                pass
+
+    def check_agent(self, name: AgentName) -> None:
+        """Checks that what an agent's box shows is there, and is the hive's own rather than a link to elsewhere.
+
+        Raises:
+            WorldError: one is not.
+        """
+        for base, names in self._shown_to(name):
+            with _below(base, names, make=False):
+                pass
+
+    def proposed_repos(self) -> list[str]:
+        """The names of all agents with a proposed repo, in order; what a link leads to is none. Blocks."""
+        found = []
+        for name in sorted(os.listdir(self.proposed)):  # noqa: PTH208 - names are wanted, not paths
+            try:
+                with _below(self.proposed, (name, "config"), make=False):
+                    found.append(name)
+            except WorldError:  # half made or half deleted, or no repo at all
+                continue
+        return found
+
+    def _shown_to(self, name: AgentName) -> list[tuple[Path, tuple[str, ...]]]:
+        """What an agent's box shows of the hive, each as a directory of the hive's and the agent's below it."""
+        tools = self.tools_dir(name)
+        return [
+            (self.state_dir / "agents", (name, "state")),
+            (self.state_dir / "agents", (name, "claude")),
+            (self.proposed, (name, "config")),
+            (tools.parent, (tools.name,)),
+        ]
 
     def box(self, name: AgentName, *, isolated: bool) -> Box:
         """The agent's directories as its programs see them: short names in a box, host paths without one."""
@@ -177,3 +216,33 @@ def make_private(path: Path) -> Path:
     for missing in reversed([p for p in (path, *path.parents) if not p.exists()]):
         missing.mkdir(mode=0o700, exist_ok=True)
     return path
+
+
+@contextmanager
+def _below(base: Path, names: tuple[str, ...], *, make: bool) -> Iterator[int]:
+    """A descriptor of the directory `names[-1]` in ... in `names[0]` in `base`, no link followed below `base`.
+
+    `make`: those that are not there are made, for their owner alone. The descriptor is closed at the end.
+    """
+    place = base
+    with ExitStack() as open_ones:
+        try:
+            here = os.open(base, os.O_PATH | os.O_DIRECTORY)
+            open_ones.callback(os.close, here)
+            for name in names:
+                place = place / name
+                if make:
+                    try:  # noqa: SIM105 - the other way round would be two looks
+                        os.mkdir(name, 0o700, dir_fd=here)
+                    except FileExistsError:  # as what, the next line says
+                        pass
+                here = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+                open_ones.callback(os.close, here)
+        except NotADirectoryError as error:
+            raise WorldError(
+                f"{place} is no directory of the hive",
+                hint="move away what has its place, and start the agent again",
+            ) from error
+        except OSError as error:
+            raise WorldError(f"{place} cannot be {'made' if make else 'opened'}: {error.strerror}") from error
+        yield here

@@ -14,8 +14,8 @@ import anyio
 import pytest
 
 from hyperhive.config import MountSetting
-from hyperhive.errors import BadConfig, MissingPart
-from hyperhive.lifecycle.runtimes import BwrapRuntime
+from hyperhive.errors import BadConfig, MissingPart, WorldError
+from hyperhive.lifecycle.runtimes import BwrapRuntime, ResourceLimits
 from hyperhive.names import MANAGER, AgentName
 from hyperhive.testing.runtime_kit import ENV, RuntimeKit, finish
 
@@ -163,6 +163,66 @@ async def test_the_manager_sees_proposals_to_write_and_applied_to_read(kit: Runt
     assert ended.out == "ref: refs/heads/main\n"
     assert "Read-only file system" in ended.err
     assert (kit.paths.proposed_config(kit.agent) / "agent.toml").read_text() == "new\n"
+
+
+async def test_the_manager_cannot_put_a_link_in_place_of_a_repo(kit: RuntimeKit) -> None:
+    """What an agent's next box shows is never chosen by the manager: only inside of each repo can be written."""
+    kit.paths.make_agent(kit.agent)
+    attack = (
+        f"rmdir /agents/alice/config && ln -s {kit.paths.state_dir} /agents/alice/config;"
+        " mv /agents/alice/config /agents/alice/x; mv /agents/alice /agents/x; rm -rf /agents/alice;"
+        f" ln -s {kit.paths.state_dir} /agents/bob; ln -s {kit.paths.state_dir} /agents/alice/other;"
+        " mkdir -p /agents/eve; ls -A /agents /agents/alice"
+    )
+    ended = await kit.shell(attack, agent=MANAGER)
+    assert ended.out.split() == ["/agents:", "alice", "manager", "/agents/alice:", "config"]
+    kit.paths.database.write_text("secret")
+    assert (await kit.shell("cat /agents/alice/config/hive.sqlite")).out == ""
+    assert sorted(p.name for p in kit.paths.proposed.iterdir()) == ["alice", "manager"]
+    assert not kit.paths.proposed_config(kit.agent).is_symlink()
+
+
+@pytest.mark.parametrize("agent", ["alice", "manager"])
+async def test_a_link_that_stands_in_for_an_agents_directory_is_never_shown(
+    agent: str, kit: RuntimeKit
+) -> None:
+    """However it came there: a box is refused rather than made over what a link points to."""
+    name = AgentName(agent)
+    kit.paths.make_agent(name)
+    launcher = kit.runtime.launcher(name, mounts=(), limits=ResourceLimits())
+    for place in (
+        kit.paths.proposed_config(name), kit.paths.proposed / name, kit.paths.agent_state(name),
+        kit.paths.agent_claude(name), kit.paths.tools_dir(name),
+    ):  # fmt: skip
+        aside = place.with_name("aside")
+        place.rename(aside)
+        place.symlink_to(kit.paths.accounts)
+        with pytest.raises(WorldError) as refused:
+            await launcher.launch(["/bin/true"], ENV)
+        assert place.name in str(refused.value)
+        place.unlink()
+        aside.rename(place)
+    child = await launcher.launch(["/bin/true"], ENV)
+    assert (await finish(child)).code == 0
+
+
+async def test_the_manager_sees_no_repo_through_a_link_and_a_new_one_from_its_next_process(
+    kit: RuntimeKit,
+) -> None:
+    kit.paths.make_agent(MANAGER)
+    launcher = kit.runtime.launcher(MANAGER, mounts=(), limits=ResourceLimits())
+
+    async def shown() -> list[str]:
+        child = await launcher.launch(["/bin/ls", "/agents"], ENV)
+        return (await finish(child)).out.split()
+
+    assert await shown() == ["manager"]
+    kit.paths.make_agent(kit.agent)
+    (kit.paths.proposed / "bob").symlink_to(kit.paths.proposed / "alice")
+    (kit.paths.proposed / "eve").mkdir()
+    (kit.paths.proposed / "eve" / "config").symlink_to(kit.paths.accounts)
+    (kit.paths.proposed / "file").write_text("x")
+    assert await shown() == ["alice", "manager"]
 
 
 async def test_kernel_keyrings_and_namespaces_are_refused(kit: RuntimeKit) -> None:

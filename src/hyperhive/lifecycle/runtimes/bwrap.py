@@ -26,7 +26,7 @@ from hyperhive.lifecycle.runtimes.launch import BoxedProcess, Plan, launch, memo
 from hyperhive.lifecycle.runtimes.limiter import Fence, Limiter
 from hyperhive.lifecycle.runtimes.process import find_program, release, sweep
 from hyperhive.lifecycle.runtimes.seccomp import filter_program
-from hyperhive.names import AgentName
+from hyperhive.names import MANAGER, AgentName
 from hyperhive.paths import Paths
 from hyperhive.ports import Box
 
@@ -219,7 +219,11 @@ class BwrapLauncher:
         return await self._runtime.run(box, self._limits, argv, env)
 
     def _plan(self, program: str, readable: Sequence[Path], cwd: str | None) -> BoxPlan:
-        """What this launch's box shows, judged anew. Blocks."""
+        """What this launch's box shows, judged anew: so the manager sees a new agent's repo from its next process on.
+
+        Blocks.
+        """
+        self._paths.check_agent(self._agent)
         for path in readable:
             if not path.is_file():
                 raise MissingPart(f"there is no file {path} to run in the box")
@@ -233,7 +237,7 @@ class BwrapLauncher:
             cwd=cwd or self._box.state,
             tmp_bytes=max(self._limits.memory // 2, 1 << 20),
             disable_userns=self._runtime.found.disable_userns,
-            proposed=sorted(p.parent.name for p in self._paths.proposed.glob('*/config') if p.is_dir() and not p.is_symlink() and not p.parent.is_symlink()),
+            proposed=self._paths.proposed_repos() if self._agent == MANAGER else (),
         )
 
 

@@ -32,7 +32,12 @@ _OPTIONAL: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoxPlan:
-    """One box: whose it is, and what of the host it shows."""
+    """One box: whose it is, and what of the host it shows.
+
+    `proposed` names the agents whose proposed repos the manager's box shows. Each repo is a mount of its own, and what
+    lies above them is the box's own and read-only: bubblewrap follows links in what it binds, so whoever could put a
+    link in place of a repo would choose what the next box of that agent shows.
+    """
 
     agent: AgentName
     paths: Paths
@@ -117,8 +122,9 @@ def _own(plan: BoxPlan) -> Iterator[str]:
     yield from ("--ro-bind", str(paths.tools_dir(agent)), BOX_RUN)
     if agent == MANAGER:
         yield from ("--dir", BOX_AGENTS)
-        for name in plan.proposed:  # one by one: a place that is mounted cannot be replaced by a link
-            yield from ("--bind", str(paths.proposed / name / "config"), f"{BOX_AGENTS}/{name}/config")
+        for name in plan.proposed:  # one that was deleted since is left out
+            repo = paths.proposed_config(AgentName(name))
+            yield from ("--bind-try", str(repo), f"{BOX_AGENTS}/{name}/config")
         yield from ("--ro-bind", str(paths.applied), BOX_APPLIED)
     else:
         yield from ("--ro-bind", str(paths.proposed_config(agent)), f"{BOX_AGENTS}/{agent}/config")
