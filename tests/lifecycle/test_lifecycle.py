@@ -3,6 +3,8 @@
 Real store, real directories, runtime `process`; the loops are stand-ins that do what the test says.
 """
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from hyperhive.errors import (
     NotFound,
     PathTooLong,
     StoreFailed,
+    WorldError,
 )
 from hyperhive.lifecycle import Lifecycle
 from hyperhive.names import MANAGER, OPERATOR, AgentName
@@ -538,6 +541,54 @@ async def test_an_agent_that_cannot_be_started_is_failed_and_tried_again(world: 
         await until(lambda: world.sleeping_for(60))
         await world.clock.advance(60)
         await until(lambda: hive.view("alice").running)
+        assert hive.view("alice").state == "idle"
+
+
+async def test_an_agent_whose_directories_cannot_be_made_is_failed_and_tried_again(world: World) -> None:
+    """A file in the way, a full disk, a read-only one: spawn says why, and nobody stays silently stopped."""
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        await hive.stop("alice", by=MANAGER)
+    repo = world.paths.proposed / "alice"
+    (repo / "config").rmdir()
+    repo.rmdir()
+    for name in ("alice", "bob", "manager"):
+        (world.paths.proposed / name).write_text("x")
+    async with world.hive(start=False) as hive:
+        await hive.ensure_manager()
+        await hive.start_all()
+        with pytest.raises(WorldError) as refused:
+            await hive.spawn("bob")
+        assert "proposed/bob is no directory" in str(refused.value)
+        for name in ("alice", "bob", "manager"):
+            assert hive.view(name).state == "failed"
+            assert f"proposed/{name} is no directory" in (hive.last_error(name) or "")
+        assert isinstance(world.events[-1], Spawned)
+        assert "proposed/bob" in (world.events[-1].note or "")
+        for name in ("alice", "manager"):
+            (world.paths.proposed / name).unlink()
+        await until(lambda: world.sleeping_for(60))
+        await world.clock.advance(60)
+        await until(lambda: hive.view("alice").running and hive.view("manager").running)
+        await hive.destroy("bob", purge=True)
+        assert not (world.paths.proposed / "bob").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+async def test_a_disk_that_takes_no_directory_fails_the_start_and_no_more(
+    number: int, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    async with world.hive() as hive:
+        with monkeypatch.context() as patches:
+            patches.setattr(os, "mkdir", refuse)
+            with pytest.raises(WorldError) as refused:
+                await hive.spawn("alice")
+        assert os.strerror(number) in str(refused.value)
+        assert hive.view("alice").state == "failed"
+        await hive.start("alice")
         assert hive.view("alice").state == "idle"
 
 

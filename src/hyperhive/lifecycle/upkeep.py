@@ -114,9 +114,8 @@ class Upkeep(Fleet):
                     await self._finish_removal(agent.row)
 
     async def ensure_manager(self) -> None:
-        """Makes the manager, where there is none yet. `start_all` starts it."""
+        """Makes the manager, where there is none yet. `start_all` starts it, and its directories come with that."""
         if MANAGER not in self._roster:
-            await anyio.to_thread.run_sync(self.paths.make_agent, MANAGER)
             await self._roster.put(
                 AgentRow(name=MANAGER, role="manager", created_at=unix_seconds(self._clock))
             )
