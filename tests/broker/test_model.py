@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from hyperhive.broker import Broker, Limits
+from hyperhive.broker import Broker, Limits, handout, inbox
 from hyperhive.protocol.types import Delivery, Receipt, Urgency
 from hyperhive.testing import FakeClock, HistoryChecker
 
@@ -209,6 +209,35 @@ class BrokerMachine(RuleBasedStateMachine):
         batch = self.run(both())
         assert [one.id for one in batch] == [one.id for one in self.of(name, "pending")[:limit]]
 
+    @rule(
+        name=names,
+        limits=st.tuples(st.integers(1, 3), st.integers(1, 5)),
+        level=st.integers(0, 2),
+        steps=st.integers(0, 4),
+    )
+    def undo_while_another_receives(self, name: str, limits: tuple[int, int], level: int, steps: int) -> None:
+        async def race() -> tuple[list[Delivery], list[Delivery]]:
+            urgency = URGENCIES[level] if level else None
+            lease = await self.broker.take(name, limits[0], 0, urgency, durable=True)
+            other = asyncio.ensure_future(self.broker.recv(name, limits[1], 0))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            lease.undo()
+            return lease.deliveries, await other
+
+        waiting = self.of(name, "pending")
+        undone, batch = self.run(race())
+        ids, back = [one.id for one in batch], {one.id for one in undone}
+        # It came before the undoing, or after, or (having had to read on) as it went on.
+        without = [one.id for one in waiting if one.id not in back]
+        assert ids == sorted(ids)
+        assert len(ids) == limits[1] or set(ids) >= set(without)
+        assert [one for one in ids if one not in back] == without[: sum(one not in back for one in ids)]
+        self.checker.delivered(name, batch, min_urgency=True)
+        for number in ids:
+            self.messages[number].state = "in_flight"
+            self.messages[number].leased_for_sure = False
+
     @rule(name=names, sender=names, steps=st.integers(0, 8))
     def cancel_a_waiter_while_a_message_comes(self, name: str, sender: str, steps: int) -> None:
         body = self.next_body()
@@ -383,10 +412,20 @@ def check(examples: int, steps: int) -> None:
     )
 
 
-def test_the_broker_does_what_the_model_does() -> None:
-    check(examples=60, steps=40)
+@pytest.mark.parametrize(("head_count", "examples"), [(1000, 60), (3, 60)], ids=["", "with a short memory"])
+def test_the_broker_does_what_the_model_does(
+    head_count: int, examples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (inbox, handout):
+        monkeypatch.setattr(module, "HEAD_COUNT", head_count)
+    check(examples=examples, steps=40)
 
 
 @pytest.mark.campaign
-def test_the_broker_does_what_the_model_does_for_long() -> None:
+@pytest.mark.parametrize("head_count", [1000, 3])
+def test_the_broker_does_what_the_model_does_for_long(
+    head_count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (inbox, handout):
+        monkeypatch.setattr(module, "HEAD_COUNT", head_count)
     check(examples=3000, steps=120)

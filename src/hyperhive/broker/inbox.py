@@ -212,6 +212,12 @@ class Inbox:
             self.tail[entry.urgency] -= 1
             self.head.append(entry)
             self.head_chars += len(entry.body)
+        # Put back too late for this load to see them: their place is in the head now.
+        late = [entry for entry in self.ahead.values() if entry.id <= self.loaded_through]
+        for entry in late:
+            del self.ahead[entry.id]
+            self.tail[entry.urgency] -= 1
+        self.put_back(late)
         if all_of_it:
             self._tail_is_ahead(0)
 
