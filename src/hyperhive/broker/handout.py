@@ -206,7 +206,9 @@ class Handout:
                 room = max(limit, HEAD_COUNT - len(inbox.head))
                 job = Load(inbox.name, inbox.loaded_through, 0, room, HEAD_CHARS)
             else:
-                job = Load(inbox.name, inbox.loaded_through, level, limit, _NO_BOUND)
+                # What is out may still wait on disk: a lease that could not be written.
+                count = limit + len(inbox.flight)
+                job = Load(inbox.name, inbox.loaded_through, level, count, _NO_BOUND)
             inbox.refill = self._store.submit(self._load_op, job)
             inbox.refill.add_done_callback(_retrieved)
         return inbox.refill
