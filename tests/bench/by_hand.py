@@ -133,6 +133,7 @@ def same_by_hand(directory: Path) -> Sample:
     """The CLI with the flags, tools and prompts that the hive gives it, so that both have the same to do."""
     paths = Paths(directory, directory / "run")
     name = parse_resident("alice")
+    paths.make_hive()
     paths.make_agent(name)
 
     async def find() -> AgentCli:
