@@ -22,7 +22,9 @@ class ModelChoice:
 
     async def restore(self) -> None:
         """Read what was set in an earlier life."""
-        self._set = await self._file.read()
+        kept = await self._file.read()
+        if self._set is None:  # else somebody set one while we read
+            self._set = kept
         self._tell(self.current)
 
     async def set(self, model: str) -> str | None:
