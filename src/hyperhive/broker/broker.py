@@ -206,6 +206,9 @@ class Broker:
             min_urgency: only messages of at least this urgency; others keep their places.
             turn: the number that events shall carry.
             durable: see `take`.
+
+        Raises:
+            StoreFailed: what waits could not be read from disk; nothing was handed out.
         """
         lease = await self.take(recipient, max, wait_seconds, min_urgency, turn=turn, durable=durable)
         return lease.deliveries

@@ -121,7 +121,8 @@ class Handout:
         try:
             return await future
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled():  # woken and cancelled in the same moment
+            if future.done() and not future.cancelled() and future.exception() is None:
+                # woken and cancelled in the same moment
                 Lease(self, inbox, future.result()).undo()
             raise
         finally:
@@ -225,8 +226,12 @@ class Handout:
             self._desk.wake(inbox)
 
     def _load_failed(self, job: Load, error: HiveError) -> None:
-        del error  # the callers of `_load` get it
-        self._desk.inbox(job.recipient).refill = None
+        inbox = self._desk.inbox(job.recipient)
+        inbox.refill = None
+        # The callers of `_load` get the error from it; who waits for what was to be read is told here.
+        for waiter in inbox.waiters:
+            if not waiter.future.done() and inbox.must_load(1, waiter.level):
+                waiter.future.set_exception(error)
 
     # --- ends ---
 
