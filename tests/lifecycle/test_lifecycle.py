@@ -191,6 +191,74 @@ async def test_stop_now_hurries_a_stop_under_way(world: World) -> None:
             assert not hive.view("alice").running
 
 
+FIRST = {"stop": "stopping", "restart": "restarting", "destroy": "destroying", "purge": "destroying"}
+
+
+@pytest.mark.parametrize("second", FIRST)
+@pytest.mark.parametrize("first", FIRST)
+async def test_now_hurries_whatever_drains_and_then_does_its_own_work(
+    first: str, second: str, world: World
+) -> None:
+    """Every action with `now` ends the turn that another one waits for, instead of being refused for 15 minutes."""
+
+    async def act(hive: Lifecycle, verb: str, *, now: bool) -> None:
+        if verb == "purge":
+            await hive.destroy("alice", purge=True, now=now)
+        else:
+            await {"stop": hive.stop, "restart": hive.restart, "destroy": hive.destroy}[verb](
+                "alice", now=now
+            )
+
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        world.loops["alice"].idle = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lambda: act(hive, first, now=False))
+            await until(lambda: world.loops.made[0].stopped == [False])
+            assert hive._actions.current(AgentName("alice")) == FIRST[first]
+            if second == "restart" and FIRST[first] == "destroying":
+                with pytest.raises(NotFound):  # but it has hurried
+                    await act(hive, second, now=True)
+            else:
+                await act(hive, second, now=True)
+        assert world.loops.made[0].stopped[:2] == [False, True]
+        gone = {"stop": False, "restart": False}
+        there = gone.get(first, True) is False and gone.get(second, True) is False
+        assert (await hive.list() == ["alice"]) is there
+        if there:
+            assert hive.view("alice").running is (second == "restart")
+            assert world.loops.count("alice") == (2 if "restart" in {first, second} else 1)
+        assert hive.exists("alice") is ("purge" not in {first, second})
+
+
+async def test_the_operators_now_holds_an_agent_that_the_manager_was_stopping(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        world.loops["alice"].idle = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lambda: hive.stop("alice", by=MANAGER))
+            await until(lambda: world.loops["alice"].stopped == [False])
+            await hive.stop("alice", now=True)
+        assert hive.view("alice").held_by_operator
+        assert world.events[1:] == [Killed(agent="alice")]
+
+
+async def test_whoever_may_not_act_does_not_hurry_either(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.ensure_manager()
+        await hive.start_all()
+        await hive.spawn("alice")
+        for name, forbidden in (("alice", hive.restart), ("manager", hive.stop)):
+            world.loops[name].idle = anyio.Event()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(hive.stop, name)
+                await until(lambda n=name: world.loops[n].stopped == [False])  # type: ignore[misc]
+                with pytest.raises(Forbidden):
+                    await forbidden(name, now=True, by=MANAGER)
+                assert world.loops[name].stopped == [False]
+                world.loops[name].idle.set()
+
+
 async def test_start_of_a_running_agent_changes_nothing(world: World) -> None:
     async with world.hive() as hive:
         await hive.spawn("alice")

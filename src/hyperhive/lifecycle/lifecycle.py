@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import anyio
 import anyio.to_thread
@@ -23,15 +24,18 @@ from hyperhive.lifecycle.roster import Agent
 from hyperhive.lifecycle.rows import MIGRATIONS, AgentRow
 from hyperhive.lifecycle.runtimes import pick_runtime
 from hyperhive.lifecycle.upkeep import Upkeep
-from hyperhive.names import MANAGER, OPERATOR, AgentName, parse_agent_name
+from hyperhive.names import MANAGER, OPERATOR, AgentName, parse_agent_name, parse_resident
 from hyperhive.opening import Opening
 from hyperhive.paths import Paths
 from hyperhive.protocol.events import (
     Killed,
     TombstonesChanged,
 )
-from hyperhive.protocol.types import Mount
+from hyperhive.protocol.types import Mount, TransientName
 from hyperhive.store import Store
+
+_DRAINING: Final[tuple[TransientName, ...]] = ("stopping", "restarting", "destroying")
+"""Actions that may wait for a turn to end."""
 
 
 class Lifecycle(Upkeep):
@@ -184,19 +188,19 @@ class Lifecycle(Upkeep):
         await self._actions.run(agent.name, "starting", work)
 
     async def stop(self, name: str, *, now: bool = False, by: AgentName = OPERATOR) -> None:
-        """Stops an agent after its running turn, or at once where `now` (which also hurries a stop under way).
+        """Stops an agent after its running turn, or at once where `now`.
 
         The operator's stop holds: only the operator starts it again. Anybody else's lasts until the hive starts anew.
+        `now` also hurries whatever drains the agent at the moment (a stop, restart or destroy), here and in the other
+        actions: that one is finished first, and then this one done where anything is left to do.
 
         Raises:
-            NotFound: there is none. Conflict: something is going on. Forbidden: the manager, by itself.
+            NotFound: there is none. Conflict: something else is going on. Forbidden: the manager, by itself.
         """
+        self._check_not_self(name, by)
+        if now and await self._hurry(name) == "destroying" and name not in self.names():
+            return  # it is stopped for good
         agent = self._roster.live(name)
-        self._check_not_self(agent, by)
-        if now and self._actions.current(agent.name) == "stopping":
-            await self._supervisor.hurry(agent)
-            await self._actions.wait(agent.name)
-            return
 
         async def work() -> None:
             ran = agent.running
@@ -210,14 +214,18 @@ class Lifecycle(Upkeep):
         await self._actions.run(agent.name, "stopping", work)
 
     async def restart(self, name: str, *, now: bool = False, by: AgentName = OPERATOR) -> None:
-        """Stops and starts an agent; one that is stopped is started.
+        """Stops and starts an agent; one that is stopped is started. `now` as in `stop`.
 
         Raises:
             NotFound: there is none. Conflict: something is going on. Forbidden: as `start` and `stop`.
         """
+        self._check_not_self(name, by)
+        self._check_may_start(self._roster.get(parse_resident(name)), by)
+        hurried = await self._hurry(name) if now else None
         agent = self._roster.live(name)
-        self._check_not_self(agent, by)
         self._check_may_start(agent, by)
+        if hurried == "restarting" and agent.running:
+            return
 
         async def work() -> None:
             if agent.row.held:
@@ -235,7 +243,7 @@ class Lifecycle(Upkeep):
         Args:
             name: an agent's name; with `purge` also a tombstone's.
             purge: also delete state, credentials, both repos; its mail becomes dead letters.
-            now: do not wait for a running turn.
+            now: do not wait for a running turn, as in `stop`.
             by: who asks.
 
         Raises:
@@ -244,8 +252,11 @@ class Lifecycle(Upkeep):
         del by
         if name == MANAGER:
             raise Forbidden("the manager cannot be destroyed")
+        hurried = await self._hurry(name) if now else None
         agent = self._roster.get(parse_agent_name(name))
         if agent is None or (agent.row.phase == "tombstone" and not purge):
+            if hurried == "destroying":
+                return
             raise NotFound(f"there is no agent named {name}", hint="`hyperhive list` shows who there is")
 
         async def work() -> None:
@@ -278,13 +289,23 @@ class Lifecycle(Upkeep):
                 f"there is an agent named {name} already", hint=f"`hyperhive start {name}` starts it"
             )
 
-    def _check_may_start(self, agent: Agent, by: AgentName) -> None:
-        if agent.row.held and by != OPERATOR:
+    def _check_may_start(self, agent: Agent | None, by: AgentName) -> None:
+        if agent is not None and agent.row.held and by != OPERATOR:
             raise Forbidden(f"the operator stopped {agent.name}: only the operator starts it again")
 
-    def _check_not_self(self, agent: Agent, by: AgentName) -> None:
-        if agent.name == by:
+    def _check_not_self(self, name: str, by: AgentName) -> None:
+        if name == by:
             raise Forbidden(f"{by} can neither stop nor restart itself")
+
+    async def _hurry(self, name: str) -> TransientName | None:
+        """Ends the turn that an action under way waits for, and returns what that was when it is done."""
+        agent = self._roster.get(parse_resident(name))
+        what = self._actions.current(agent.name) if agent is not None else None
+        if agent is None or what not in _DRAINING:
+            return None
+        await self._supervisor.hurry(agent)
+        await self._actions.wait(agent.name)
+        return what
 
     async def _begin(self, agent: Agent, **changes: object) -> None:
         row = msgspec.structs.replace(agent.row, action=agent.row.action + 1, **changes)

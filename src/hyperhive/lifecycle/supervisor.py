@@ -6,6 +6,7 @@ agent should run at all is the lifecycle's affair.
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 import anyio
 import anyio.to_thread
@@ -119,7 +120,8 @@ class Supervisor:
     async def hurry(self, agent: Agent) -> None:
         """Ends the turn that a stop under way waits for."""
         if agent.harness is not None:
-            await agent.harness.stop(now=True)
+            with suppress(HiveError):  # the same loop fails the stop that waits for it
+                await agent.harness.stop(now=True)
 
     async def halt_all(self, agents: Sequence[Agent], *, now: bool) -> None:
         """Ends every loop, side by side."""
