@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import anyio
-import msgspec
 
+from hyperhive.at_rest import AtRest
 from hyperhive.background import Background
 from hyperhive.bus import Bus
-from hyperhive.errors import Closed, Conflict, HiveError
+from hyperhive.clock import Clock
+from hyperhive.errors import HiveError, NotFound
 from hyperhive.harness import Harness
+from hyperhive.harness.display import KEEP
+from hyperhive.members import Attached, Gist
 from hyperhive.names import MANAGER, AgentName
 from hyperhive.paths import Paths
 from hyperhive.protocol import replies as p
@@ -25,19 +28,18 @@ from hyperhive.protocol.events import (
     StatusChanged,
     TokenUsageChanged,
     TurnStateChanged,
-    UnknownEvent,
 )
-from hyperhive.protocol.harness_line import AnyHarnessCommand, Drain
+from hyperhive.protocol.harness_line import AnyHarnessCommand
 from hyperhive.protocol.line import HarnessLine
-from hyperhive.protocol.live import decode_live, encode_live
+from hyperhive.protocol.live import encode_live
 from hyperhive.protocol.policy import TOOLS, Actor
-from hyperhive.protocol.types import Role, TokenUsage, TurnStateName, WaitingReason
+from hyperhive.protocol.types import Role
 from hyperhive.streams import AnySource, Source
 
 log = logging.getLogger(__name__)
 
 HARNESS: Final = "harness"
-DRAIN_ANSWER_SECONDS: Final = 3600.0
+LOST: Final = "its harness went away and did not come back"
 
 Ended = Callable[[str | None], None]
 
@@ -50,25 +52,8 @@ class Listener(Protocol):
     async def unlisten(self, path: Path) -> None: ...
 
 
-class Gist(msgspec.Struct, kw_only=True):
-    """What a fleet row shows of an agent's turns. `until`: unix seconds when its waiting is over by itself."""
-
-    state: TurnStateName = "idle"
-    since: int = 0
-    reason: WaitingReason | None = None
-    until: int | None = None
-    needs_login: bool = False
-    model: str | None = None
-    ctx: TokenUsage | None = None
-
-
 class Member(Protocol):
     """One agent's harness, wherever it runs. Implements `lifecycle.harnesses.Harness`."""
-
-    @property
-    def source(self) -> AnySource:
-        """Its live events, as a stream."""
-        ...
 
     def gist(self) -> Gist: ...
 
@@ -82,15 +67,9 @@ class Member(Protocol):
 class Embedded:
     """A harness in this process."""
 
-    def __init__(self, harness: Harness, touch: Callable[[], None]) -> None:
+    def __init__(self, harness: Harness) -> None:
         self._harness = harness
         self._stopping = False
-        harness.bus.tap(lambda event: touch() if isinstance(event, _TELLING) else None)
-
-    @property
-    def source(self) -> AnySource:
-        """Its live events."""
-        return Source(self._harness.bus, lambda frame: encode_live(frame.event, seq=frame.seq))
 
     def gist(self) -> Gist:
         """As it is now."""
@@ -141,103 +120,16 @@ _TELLING: Final = (TurnStateChanged, StatusChanged, ModelChanged, TokenUsageChan
 """Events that a fleet row shows something of."""
 
 
-class Attached:
-    """A harness in a process of its own: commands go down its line, its events come up."""
-
-    def __init__(self, agent: AgentName, touch: Callable[[], None]) -> None:
-        self._agent = agent
-        self._touch = touch
-        self._gist = Gist()
-        self._bus: Bus[AnyLiveEvent] = Bus()
-        self._line: HarnessLine | None = None
-        self._stopping = False
-
-    @property
-    def attached(self) -> bool:
-        """Whether it has reported for duty."""
-        return self._line is not None
-
-    def attach(self, line: HarnessLine) -> None:
-        """This is its line now. What it has to say of itself comes with its first events."""
-        self._line = line
-
-    def detach(self) -> None:
-        """Its line is gone; the harness dials again by itself, if it still lives."""
-        self._line = None
-
-    def event(self, line: bytes) -> None:
-        """One live event came up."""
-        try:
-            event = decode_live(line)
-        except HiveError as error:
-            log.warning("live_event_not_read agent=%s error=%s", self._agent, error)
-            return
-        if isinstance(event, UnknownEvent):
-            return
-        self._see(event)
-        self._bus.publish(event)
-
-    def _see(self, event: AnyLiveEvent) -> None:
-        match event:
-            case TurnStateChanged():
-                self._gist.state, self._gist.since, self._gist.reason = (
-                    event.state,
-                    event.since_unix,
-                    event.reason,
-                )
-            case StatusChanged():
-                self._gist.needs_login = event.status != "online"
-            case ModelChanged():
-                self._gist.model = event.model
-            case TokenUsageChanged():
-                self._gist.ctx = event.ctx or self._gist.ctx
-            case _:
-                return
-        self._touch()
-
-    @property
-    def source(self) -> AnySource:
-        """Its live events, numbered anew by this core."""
-        return Source(self._bus, lambda frame: encode_live(frame.event, seq=frame.seq))
-
-    def gist(self) -> Gist:
-        """As its events tell."""
-        return self._gist
-
-    def config_changed(self) -> None:
-        """A harness of its own reads its own configuration."""
-
-    async def handle(self, command: AnyHarnessCommand) -> p.Reply:
-        """One command, over the line.
-
-        Raises:
-            Conflict: no harness is attached.
-        """
-        if self._line is None:
-            raise Conflict(
-                f"no harness of {self._agent} has reported for duty",
-                hint=f"`hyperhive agent serve {self._agent}` runs one",
-            )
-        return await self._line.ask(command)
-
-    async def stop(self, *, now: bool) -> None:
-        """Drains it. The process itself belongs to whoever started it."""
-        line = self._line
-        if line is None:
-            return
-        try:
-            await line.ask(Drain(req=0, now=now), within=DRAIN_ANSWER_SECONDS)
-        except Closed:
-            log.info("harness_left agent=%s", self._agent)
-
-
 class Crew:
     """Implements `lifecycle.HarnessFactory`, `handlers.Harnesses` and `protocol.line.LineListener`.
 
     Args:
-        make: builds an agent's embedded harness.
+        make: builds an agent's embedded harness, which publishes on the bus given.
         own_process: whether this agent's harness dials in by itself.
+        known: whether there is an agent of this name.
         touch: this agent's fleet row may look different.
+        at_rest: answers for agents whose harness does not run.
+        buffer: how many frames a reader of an agent's stream may be behind.
     """
 
     def __init__(
@@ -245,16 +137,25 @@ class Crew:
         *,
         paths: Paths,
         background: Background,
-        make: Callable[[AgentName], Harness],
+        clock: Clock,
+        make: Callable[[AgentName, Bus[AnyLiveEvent]], Harness],
         own_process: Callable[[AgentName], bool],
+        known: Callable[[AgentName], bool],
         touch: Callable[[str], None],
+        at_rest: AtRest,
+        buffer: int,
     ) -> None:
         self._paths = paths
         self._background = background
+        self._clock = clock
         self._make = make
         self._own_process = own_process
+        self._known = known
         self._touch = touch
+        self._at_rest = at_rest
+        self._buffer = buffer
         self._members: dict[str, Member] = {}
+        self._buses: dict[str, Bus[AnyLiveEvent]] = {}
         self.core_is_leaving = False
         """The core stops, and the agents do not: harnesses of their own work on and dial the next core."""
         self._listener: Listener | None = None
@@ -267,17 +168,50 @@ class Crew:
         """The harness of an agent that runs."""
         return self._members.get(name)
 
+    def source(self, name: AgentName) -> AnySource | None:
+        """An agent's live events as a stream, which goes on while it is stopped; None where there is no such agent."""
+        if not self._known(name):
+            return None
+        return Source(self._bus(name), lambda frame: encode_live(frame.event, seq=frame.seq))
+
+    def forget(self, name: str) -> None:
+        """The agent was removed: whoever reads its stream is at its end."""
+        if name in self._buses:
+            self._buses[name].close()
+
+    def _bus(self, agent: AgentName) -> Bus[AnyLiveEvent]:
+        """The agent's bus, for as long as this core runs: a number on its stream never comes twice."""
+        bus = self._buses.get(agent)
+        if bus is None:
+            bus = self._buses[agent] = Bus(buffer=self._buffer, keep=KEEP)
+            bus.tap(lambda event: self._touch(agent) if isinstance(event, _TELLING) else None)
+        return bus
+
     async def ask(self, name: AgentName, command: AnyHarnessCommand) -> p.Reply:
-        """One command to an agent's harness.
+        """One command to an agent's harness; what its files tell can be asked also while it does not run.
 
         Raises:
-            Conflict: the agent does not run.
+            NotFound: there is no agent of this name.
+            Conflict: it does not run, and the command needs that.
             HiveError: what the harness answered.
         """
         member = self._members.get(name)
         if member is None:
-            raise Conflict(f"{name} does not run", hint=f"`hyperhive start {name}` starts it")
+            if not self._known(name):
+                raise NotFound(f"there is no agent named {name}", hint="`hyperhive list` shows who there is")
+            return await self._at_rest.handle(name, self._bus(name), command)
+        if isinstance(member, Attached) and not member.attached:
+            answer = await self._at_rest.look(name, self._bus(name), command)
+            if answer is not None:
+                return answer
         return await member.handle(command)
+
+    def caution(self, name: AgentName) -> str | None:
+        """What must be said of an agent that is stopped now: where its harness cannot be asked."""
+        member = self._members.get(name)
+        if isinstance(member, Attached) and not member.attached:
+            return "its harness is not on its line: whether its process still runs is not known here"
+        return None
 
     async def sweep(self) -> None:
         """Retention of what embedded harnesses keep; one of its own sweeps for itself. To be called hourly."""
@@ -289,16 +223,12 @@ class Crew:
 
     async def start(self, agent: AgentName, ended: Ended) -> "Membership":
         """See `HarnessFactory`."""
-
-        def touch() -> None:
-            self._touch(agent)
-
         await self._open_sockets(agent)
         try:
             if self._own_process(agent):
-                self._members[agent] = Attached(agent, touch)
+                self._members[agent] = self._attached(agent, ended)
             else:
-                self._members[agent] = member = Embedded(self._make(agent), touch)
+                self._members[agent] = member = Embedded(self._make(agent, self._bus(agent)))
                 self._background.spawn(
                     lambda: member.run(lambda why: self._ended(agent, member, ended, why)), agent
                 )
@@ -307,6 +237,16 @@ class Crew:
                 await self.close_sockets(agent)
             raise
         return Membership(self, agent, self._members[agent])
+
+    def _attached(self, agent: AgentName, ended: Ended) -> Attached:
+        async def lost() -> None:
+            if self.core_is_leaving or self._members.get(agent) is not member:
+                return
+            await self.close_sockets(agent)  # its next life opens them anew, should it come back after all
+            self._ended(agent, member, ended, LOST)
+
+        member = Attached(agent, self._bus(agent), clock=self._clock, background=self._background, lost=lost)
+        return member
 
     def config_changed(self, agent: AgentName) -> None:
         """The agent's settings may be others now."""
@@ -363,8 +303,7 @@ class Crew:
         """See `LineListener`."""
         member = self._members.get(line.agent)
         if isinstance(member, Attached):
-            member.detach()
-            self._touch(line.agent)
+            member.detach(line)
 
 
 class Membership:

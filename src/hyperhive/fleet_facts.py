@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from hyperhive.accounts import BoundAccount
 from hyperhive.broker import Broker
 from hyperhive.config import DEFAULT_MODEL, HiveConfig
-from hyperhive.crew import Attached, Crew
+from hyperhive.crew import Crew
 from hyperhive.errors import HiveError
 from hyperhive.lifecycle import Facts, Lifecycle
+from hyperhive.members import Attached
 from hyperhive.names import AgentName
 from hyperhive.protocol import replies as p
 from hyperhive.protocol.harness_line import History, Snapshot

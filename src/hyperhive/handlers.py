@@ -47,13 +47,15 @@ class Agents(Protocol):
 
 
 class Harnesses(Protocol):
-    """The harnesses that run now, wherever they run.
+    """The agents' harnesses, wherever they run."""
 
-    Raises:
-        NotFound: no agent of this name. Conflict: it does not run.
-    """
+    async def ask(self, name: AgentName, command: line.AnyHarnessCommand) -> p.Reply:
+        """Raises NotFound: no agent of this name. Conflict: it does not run, and the command needs that."""
+        ...
 
-    async def ask(self, name: AgentName, command: line.AnyHarnessCommand) -> p.Reply: ...
+    def caution(self, name: AgentName) -> str | None:
+        """What must be said to whoever stops this agent now."""
+        ...
 
 
 class Desk(Protocol):
@@ -80,7 +82,7 @@ def request_table(
         **_mail(broker, desk),
         **_harness(broker, desk),
         **_operators_mail(broker),
-        **_lives(agents),
+        **_lives(agents, harnesses),
         **_turns(harnesses),
         **_hive(desk),
     }
@@ -193,7 +195,7 @@ def _operators_mail(broker: Broker) -> dict[type[r.Request], Handler]:
 # --- lifecycle --------------------------------------------------------------------------------------------------------
 
 
-def _lives(agents: Agents) -> dict[type[r.Request], Handler]:
+def _lives(agents: Agents, harnesses: Harnesses) -> dict[type[r.Request], Handler]:
     def action(run: Callable[[Caller, T], Awaitable[None]]) -> Handler:
         async def handler(caller: Caller, request: T) -> p.Reply:
             await run(caller, request)
@@ -211,8 +213,10 @@ def _lives(agents: Agents) -> dict[type[r.Request], Handler]:
     def start(caller: Caller, request: r.Start) -> Awaitable[None]:
         return agents.start(request.name, by=caller.name)
 
-    def kill(caller: Caller, request: r.Kill) -> Awaitable[None]:
-        return agents.stop(request.name, now=request.now, by=caller.name)
+    async def kill(caller: Caller, request: r.Kill) -> p.Reply:
+        caution = harnesses.caution(AgentName(request.name))
+        await agents.stop(request.name, now=request.now, by=caller.name)
+        return p.Ok(note=caution)
 
     def restart(caller: Caller, request: r.Restart) -> Awaitable[None]:
         return agents.restart(request.name, now=request.now, by=caller.name)
@@ -228,7 +232,7 @@ def _lives(agents: Agents) -> dict[type[r.Request], Handler]:
         r.List: names,
         r.Spawn: action(spawn),
         r.Start: action(start),
-        r.Kill: action(kill),
+        r.Kill: kill,
         r.Restart: action(restart),
         r.Destroy: action(destroy),
         r.Restore: action(restore),

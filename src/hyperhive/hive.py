@@ -22,6 +22,7 @@ import hyperhive
 from hyperhive import config as configuration
 from hyperhive.accounts import Accounts
 from hyperhive.agent_cli import AgentClis
+from hyperhive.at_rest import AtRest
 from hyperhive.background import Background
 from hyperhive.broker import MIGRATIONS as MAIL_TABLES
 from hyperhive.broker import Broker, Limits
@@ -42,7 +43,7 @@ from hyperhive.ports import ToolServer
 from hyperhive.protocol import replies as p
 from hyperhive.protocol.codec import encode
 from hyperhive.protocol.dispatch import Dispatcher
-from hyperhive.protocol.events import AnyDashboardEvent
+from hyperhive.protocol.events import AnyDashboardEvent, ContainerRemoved
 from hyperhive.protocol.line import LineListener
 from hyperhive.protocol.policy import Actor
 from hyperhive.reactions import AccountWatch, Herald, purge_mail, watch_mail
@@ -143,10 +144,15 @@ class BareHive:
         self._crew = Crew(
             paths=self.paths,
             background=self._background,
+            clock=self._clock,
             make=outfitter.harness,
             own_process=lambda name: self.config.agent(name).harness == "own",
+            known=lambda name: name in self.lifecycle.names(),
             touch=lambda name: self.lifecycle.touch(name),
+            at_rest=AtRest(self.paths.agent_harness, self._logs, self._clock),
+            buffer=self.config.file.buffer,
         )
+        self.bus.tap(self._forget_removed)
         self._facts = FleetFacts(self._crew, self.broker, outfitter.account, lambda: self.config)
         herald = Herald(self.broker)
         self.lifecycle = Lifecycle(
@@ -217,8 +223,11 @@ class BareHive:
     def _find_stream(self, name: str) -> AnySource | None:
         if name == HIVE:
             return Source(self.bus, lambda frame: encode(msgspec.structs.replace(frame.event, seq=frame.seq)))
-        member = self._crew.find(name)
-        return None if member is None else member.source
+        return self._crew.source(AgentName(name))
+
+    def _forget_removed(self, event: AnyDashboardEvent) -> None:
+        if isinstance(event, ContainerRemoved):
+            self._crew.forget(event.name)
 
     def _info(self, runtime: str, cautions: Sequence[str]) -> p.HiveInfo:
         return p.HiveInfo(

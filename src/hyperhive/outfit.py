@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from hyperhive.accounts import Accounts, BoundAccount
 from hyperhive.agent_cli import AgentClis
+from hyperhive.bus import Bus
 from hyperhive.clock import Clock
 from hyperhive.config import HiveConfig
 from hyperhive.eventlog import EventLogs
@@ -19,6 +20,7 @@ from hyperhive.paths import Paths
 from hyperhive.ports import Launcher, ToolServer
 from hyperhive.protocol.codec import error_from
 from hyperhive.protocol.dispatch import Answer
+from hyperhive.protocol.events import AnyLiveEvent
 from hyperhive.protocol.policy import Actor
 from hyperhive.protocol.replies import Err, Reply
 from hyperhive.protocol.requests import Request
@@ -84,8 +86,8 @@ class Outfitter:
         """The account that an agent runs under."""
         return self._accounts.bind(name, self._config().agent(name).account)
 
-    def harness(self, name: AgentName) -> Harness:
-        """A harness for this agent.
+    def harness(self, name: AgentName, bus: Bus[AnyLiveEvent]) -> Harness:
+        """A harness for this agent, which publishes on its bus.
 
         Raises:
             HiveError: its settings cannot be used (a mount is refused).
@@ -112,6 +114,7 @@ class Outfitter:
                 buffer=file.buffer,
             ),
             clock=self._clock,
+            bus=bus,
         )
 
     def _profile(self, name: AgentName) -> Profile:

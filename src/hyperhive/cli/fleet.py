@@ -15,7 +15,7 @@ from hyperhive.cli.render import age, ago, count, plural, table
 from hyperhive.errors import BadRequest, HiveError
 from hyperhive.names import MANAGER
 from hyperhive.protocol import requests as r
-from hyperhive.protocol.replies import AgentDetail, Agents, HiveInfo, HiveStatus
+from hyperhive.protocol.replies import AgentDetail, Agents, HiveInfo, HiveStatus, Ok
 from hyperhive.protocol.types import ContainerView
 from hyperhive.terminal import visible
 
@@ -130,6 +130,9 @@ def kill(
     else:
         for each, error in failed.items():
             session.screen.error(f"{each}: {error.message}", error.hint)
+        for each, outcome in zip(names, outcomes, strict=True):
+            if not isinstance(outcome, HiveError) and (note := outcome.read(Ok).note):
+                session.screen.note(f"{each}: {note}")
         session.screen.line(
             f"{plural(len(names) - len(failed), 'agent')} stopped; start one with `hyperhive start`"
         )
@@ -177,7 +180,13 @@ def restore(name: str, /, *, common: Common = DEFAULTS) -> int:
 def _act(common: Common, request: r.Request, done: str) -> int:
     session = Session(common)
     answer = session.ask(request, timeout=None)
-    return session.show(answer, lambda: session.screen.line(visible(done)))
+
+    def render() -> None:
+        session.screen.line(visible(done))
+        if note := answer.read(Ok).note:
+            session.screen.note(note)
+
+    return session.show(answer, render)
 
 
 # --- printing -------------------------------------------------------------------------------------------------------

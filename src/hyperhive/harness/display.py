@@ -31,10 +31,23 @@ KEEP = 256
 
 
 class Display:
-    """One agent's face. Used on the loop's thread; only `open`, `history` and `close` wait."""
+    """One agent's face. Used on the loop's thread; only `open`, `history` and `close` wait.
 
-    def __init__(self, path: Path, logs: EventLogs, clock: Clock, *, buffer: int, model: str) -> None:
-        self.bus: Bus[AnyLiveEvent] = Bus(buffer=buffer, keep=KEEP)
+    `bus`: where events go, if that is to outlive this display; otherwise it makes one of its own, and closes it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        logs: EventLogs,
+        clock: Clock,
+        *,
+        buffer: int,
+        model: str,
+        bus: Bus[AnyLiveEvent] | None = None,
+    ) -> None:
+        self.bus: Bus[AnyLiveEvent] = Bus(buffer=buffer, keep=KEEP) if bus is None else bus
+        self._owns_bus = bus is None
         self._path = path
         self._logs = logs
         self._log: EventLog | None = None
@@ -68,10 +81,11 @@ class Display:
                 self._log = await self._logs.open(self._path)
 
     async def close(self) -> None:
-        """Write what is left, and end every reader's stream."""
+        """Write what is left, and end every reader's stream where the bus is this display's own."""
         if self._log is not None:
             await self._log.flush()
-        self.bus.close()
+        if self._owns_bus:
+            self.bus.close()
 
     # --- telling ----------------------------------------------------------------------------------------------------
 

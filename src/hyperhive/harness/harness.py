@@ -18,7 +18,7 @@ from anyio.abc import TaskGroup
 
 from hyperhive.accounts import Accounts, AccountState, BoundAccount
 from hyperhive.agent_cli import AgentCli, AgentClis
-from hyperhive.bus import BUFFER
+from hyperhive.bus import BUFFER, Bus
 from hyperhive.clock import SYSTEM_CLOCK, Clock, unix_seconds
 from hyperhive.config import DEFAULT_MODEL
 from hyperhive.errors import HiveError
@@ -82,6 +82,7 @@ class Harness:
         environ: the operator's environment (only what is named in the driver is passed on).
         events_db, model_file: other places for these two, as `agent serve` may have them.
         providers: further parts of the statistics, by name.
+        bus: the agent's, where that outlives this harness.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Harness:
         events_db: Path | None = None,
         model_file: Path | None = None,
         providers: Mapping[str, Provider] | None = None,
+        bus: Bus[AnyLiveEvent] | None = None,
     ) -> None:
         settings = settings or HarnessSettings()
         self.name = name
@@ -124,6 +126,7 @@ class Harness:
             clock,
             buffer=settings.buffer,
             model=profile().config.model or DEFAULT_MODEL,
+            bus=bus,
         )
         self.bus = self.display.bus
         self._driver = ClaudeDriver(
