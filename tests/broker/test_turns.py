@@ -1,5 +1,6 @@
 """How handed-out messages end: acks, requeues, dead letters, and what a restart makes of them."""
 
+import asyncio
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -258,6 +259,22 @@ async def test_dead_letters_stay_dead_over_a_restart(path: Path) -> None:
         assert told(await broker.recv("bob", 9, 0)) == [("b", False)]
         await broker.requeue_dead(1)
         assert [body for body, _ in told(await broker.recv("bob", 9, 0))] == ["a"]
+
+
+@pytest.mark.parametrize("purged_first", [True, False])
+async def test_a_purge_and_an_ack_at_once_end_the_message_once(broker: Broker, purged_first: bool) -> None:
+    await broker.send("alice", "bob", "hi")
+    await broker.recv("bob")
+    async with asyncio.TaskGroup() as group:
+        if purged_first:
+            purging = group.create_task(broker.purge("bob"))
+        group.create_task(broker.ack_turn("bob"))
+        if not purged_first:
+            purging = group.create_task(broker.purge("bob"))
+    assert purging.result() == len(await broker.dead()) == purged_first
+    assert broker.in_flight_now("bob") == []
+    await broker.send("alice", "bob", "after")
+    assert [one.body for one in await broker.recv("bob", 5, 0)] == ["after"]
 
 
 async def test_a_purge_makes_dead_letters_of_all_mail_and_tells_each_sender_once(broker: Broker) -> None:

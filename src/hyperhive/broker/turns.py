@@ -78,6 +78,8 @@ class Turns:
         inbox = self._desk.inbox(job.recipient)
         for number in (*job.sure, *done):
             if inbox.flight.pop(number, None) is None:
+                if number not in done:  # buried by a purge that was queued before
+                    continue
                 inbox.forget_waiting(number, done[number])
             inbox.taken.discard(number)
             self._desk.say_state(number, "acked", job.turn)
