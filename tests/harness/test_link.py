@@ -1,13 +1,30 @@
 """The living process: lines, control requests, and tool calls side by side."""
 
 import json
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from itertools import repeat
 from typing import Any
 
 import anyio
+import pytest
+from anyio.abc import ByteReceiveStream, ByteSendStream
+from anyio.lowlevel import checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperhive.harness.drivers.link import CALLS_MAX, LineReader
+from hyperhive.harness.drivers.link import (
+    BYTES_A_SECOND,
+    CALLS_MAX,
+    CHUNK,
+    LINE_COST,
+    LINES_AT_ONCE,
+    OUTBOX_MAX,
+    CliLink,
+    LineReader,
+)
+from hyperhive.harness.stream_json import Frame
+from hyperhive.testing.clock import FakeClock
 from hyperhive.testing.tools import LocalTools
 from hyperhive.testing.turns import TurnBench, message
 from turn_tools import Benches, frames
@@ -107,3 +124,143 @@ async def test_a_session_of_tools_ends_with_its_process(scripted: Benches) -> No
     assert tools.open == 1
     await runner.retire()
     assert tools.open == 0
+
+
+# --- a CLI that prints or reads without measure ---------------------------------------------------------------------
+
+
+class Printed(ByteReceiveStream):
+    """An output that has these chunks ready at once, and nothing after them."""
+
+    def __init__(self, chunks: Iterable[bytes] = ()) -> None:
+        self._chunks: Iterator[bytes] = iter(chunks)
+        self.ended = False
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        if self.ended:
+            raise anyio.EndOfStream
+        for chunk in self._chunks:
+            assert len(chunk) <= max_bytes
+            return chunk
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+
+class Unread(ByteSendStream):
+    """An input that nobody reads."""
+
+    async def send(self, item: bytes) -> None:
+        del item
+        await anyio.sleep_forever()
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+
+class Printing:
+    """A child process that has printed this much already and reads nothing."""
+
+    pid = 1
+    returncode: int | None = None
+
+    def __init__(self, stdout: Printed, stderr: Printed) -> None:
+        self.stdin: ByteSendStream = Unread()
+        self.stdout: ByteReceiveStream = stdout
+        self.stderr: ByteReceiveStream = stderr
+        self._outputs = (stdout, stderr)
+
+    def terminate(self) -> None:
+        """It has nothing to end."""
+
+    async def kill(self) -> None:
+        for output in self._outputs:
+            output.ended = True
+
+    async def wait(self) -> int:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def aclose(self) -> None:
+        """It has nothing to close."""
+
+
+class Heard:
+    """A listener that counts."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self.bytes = 0
+        self.closed = 0
+
+    def on_frame(self, line: bytes, frame: Frame) -> None:
+        del frame
+        self.lines += 1
+        self.bytes += len(line)
+
+    def on_noise(self, line: bytes, size: int) -> None:
+        del line
+        self.lines += 1
+        self.bytes += size
+
+    def on_stderr(self, text: str) -> None:
+        self.lines += 1
+        self.bytes += len(text)
+
+    def on_answer(self, what: str) -> None:
+        del what
+
+    def on_output_closed(self) -> None:
+        self.closed += 1
+
+
+@asynccontextmanager
+async def printing(chunks: Iterable[bytes], where: str) -> AsyncIterator[tuple[CliLink, Heard, FakeClock]]:
+    heard, clock = Heard(), FakeClock()
+    outputs = {"stdout": Printed(), "stderr": Printed()} | {where: Printed(chunks)}
+    link = CliLink(Printing(**outputs), await LocalTools({}).open_session(), heard, clock)
+    async with anyio.create_task_group() as group:
+        group.start_soon(link.serve)
+        yield link, heard, clock
+        group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("where", ["stdout", "stderr"])
+async def test_others_get_their_turn_while_a_chunk_of_tiny_lines_is_handled(where: str) -> None:
+    lines = 20_000
+    async with printing([b"y\n" * lines], where) as (_, heard, _):
+        rounds = most = before = 0
+        with anyio.fail_after(20):
+            while heard.lines < lines:
+                await checkpoint()
+                rounds += 1
+                most, before = max(most, heard.lines - before), heard.lines
+    assert most <= LINES_AT_ONCE
+    assert rounds >= lines / LINES_AT_ONCE
+
+
+@pytest.mark.parametrize("where", ["stdout", "stderr"])
+@pytest.mark.parametrize("line", [b"y\n", b"y" * (CHUNK // 8 - 1) + b"\n"], ids=["tiny", "long"])
+async def test_no_more_than_its_share_is_read_in_a_second(where: str, line: bytes) -> None:
+    chunk = line * (4096 // len(line) or 1)
+    async with printing(repeat(chunk), where) as (_, heard, clock):
+        for seconds in (1, 2, 3):
+            with anyio.fail_after(20):
+                await clock.until_sleepers()
+            cost = heard.bytes + heard.lines * LINE_COST
+            assert (seconds - 1) * BYTES_A_SECOND < cost * 1.01, "it is read on"
+            assert cost <= seconds * (BYTES_A_SECOND + len(chunk) + LINES_AT_ONCE * LINE_COST)
+            await clock.advance(1.1)
+
+
+async def test_a_cli_that_reads_nothing_is_as_good_as_gone_before_its_queue_grows_without_end() -> None:
+    async with printing([], "stdout") as (link, heard, _):
+        queued = 0
+        while not heard.closed and queued < 2 * OUTBOX_MAX:
+            link.send_prompt("u", "x" * 2**20)
+            queued += 2**20
+            await checkpoint()
+    assert heard.closed
+    assert queued <= OUTBOX_MAX + 2**20

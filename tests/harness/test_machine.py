@@ -44,7 +44,7 @@ from hyperhive.harness.stream_json import Frame, parse_frame
 from hyperhive.harness.table import ROWS
 from hyperhive.harness.turns import TurnResult
 
-TIMING = Timing(stuck_seconds=600, result_grace=10, start_seconds=60, noise_bytes=1000)
+TIMING = Timing(stuck_seconds=600, result_grace=10, start_seconds=60, noise_bytes=10_000)
 
 
 def frame(**fields: Any) -> FrameSeen:
@@ -254,11 +254,39 @@ def test_a_frame_of_an_unknown_kind_is_no_sign_of_life(running: Playbook) -> Non
 
 
 def test_rubbish_is_taken_up_to_a_limit(running: Playbook) -> None:
-    assert running.play(NoiseSeen(900), said(), NoiseSeen(900)) == []
-    running.play(NoiseSeen(200))
+    assert running.play(NoiseSeen(9000), said(), NoiseSeen(9000)) == []
+    running.play(NoiseSeen(2000))
     assert running.does() == ["Terminate"]
     running.play(Exited("exit code 143"))
     assert running.finished().kind == "crashed"
+
+
+@pytest.mark.parametrize("kind", ["system", "future_kind"])
+def test_a_flood_of_frames_that_no_turn_is_made_of_is_a_flood(running: Playbook, kind: str) -> None:
+    for _ in range(200):
+        running.play(msgspec.structs.replace(frame(type=kind), size=40), after=0.01)
+        if running.actions:
+            break
+    assert running.does() == ["Terminate"]
+    running.play(Exited("exit code 143"))
+    assert running.finished().kind == "crashed"
+
+
+def test_system_frames_at_the_pace_of_work_are_a_sign_of_life_for_as_long_as_they_come(
+    running: Playbook,
+) -> None:
+    for _ in range(2000):
+        assert running.play(msgspec.structs.replace(frame(type="system"), size=40), after=1) == []
+    running.wait()
+    assert (running.does(), running.now) == (["interrupt"], 2600.0)
+
+
+def test_tiny_lines_of_rubbish_count_more_than_their_bytes(running: Playbook) -> None:
+    for _ in range(200):
+        running.play(NoiseSeen(1))
+        if running.actions:
+            break
+    assert running.does() == ["Terminate"]
 
 
 def test_a_process_that_does_not_answer_after_its_result_is_ended(running: Playbook) -> None:
@@ -533,7 +561,7 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: self.process)
     @rule(
         event=st.sampled_from(
-            [Ready(), Answered("ping"), Answered("interrupt"), NoiseSeen(400), OutputClosed()]
+            [Ready(), Answered("ping"), Answered("interrupt"), NoiseSeen(4000), OutputClosed()]
         )
     )
     def process_event(self, event: Event) -> None:

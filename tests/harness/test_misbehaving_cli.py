@@ -40,6 +40,8 @@ async def one_turn(scripted: Benches, body: str, timing: Timing = QUICK) -> tupl
         ("[[exit 0]]", "crashed", True),
         ("[[exit 3]]", "crashed", True),
         ("[[flood-noise]]", "crashed", True),
+        ("[[flood-system]]", "crashed", True),
+        ("[[flood-stderr]]", "crashed", True),
         ("[[no-tools]]", "failed", False),
         ("[[not-connected]]", "failed", False),
         ("[[max-turns]]", "failed", True),

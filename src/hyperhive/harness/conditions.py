@@ -17,6 +17,13 @@ PROGRESS_KINDS: Final = frozenset(
 )
 """Frames that show that the CLI gets on; anything else may be printed for ever and counts as silence."""
 
+WORK_KINDS: Final = PROGRESS_KINDS - {"system"}
+"""What a turn is made of. A `system` frame is a sign of life, but a flood of them is a flood."""
+
+NOISE_SECONDS: Final = 60.0
+NOISE_LINE: Final = 64
+"""What a line of noise counts beside its bytes."""
+
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """How long the machine waits, in seconds, and how much rubbish it takes."""
@@ -26,7 +33,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """For an answer to an interrupt or a ping, and for each step of ending a process."""
     start_seconds: float = 60.0
     noise_bytes: int = 8 * 2**20
-    """Rubbish in one go, without a frame that means something, before the process is ended."""
+    """Rubbish within a minute, without a frame that a turn is made of, before the process is ended."""
 
 
 class Conditions:
@@ -40,6 +47,7 @@ class Conditions:
         self._now = 0.0
         self._last_sign = 0.0
         self._noise = 0
+        self._noise_since = 0.0
         self._ping_due: float | None = None
         self._limit: float | None = None
         self._wanted: InterruptAsked | CancelAsked | None = None

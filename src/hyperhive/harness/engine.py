@@ -282,7 +282,7 @@ class Engine:
     def on_frame(self, line: bytes, frame: Frame) -> None:
         """A line of stream-json."""
         self._listener.on_line(line)
-        self.feed(moves.FrameSeen(frame))
+        self.feed(moves.FrameSeen(frame, len(line)))
 
     def on_noise(self, line: bytes, size: int) -> None:
         """A line of output that is none."""
@@ -292,6 +292,7 @@ class Engine:
     def on_stderr(self, text: str) -> None:
         """A line of standard error."""
         self._listener.on_output(text.encode())
+        self.feed(moves.NoiseSeen(len(text)))
 
     def on_answer(self, what: str) -> None:
         """A control request was answered."""

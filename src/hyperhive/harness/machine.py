@@ -10,7 +10,14 @@ from collections.abc import Callable
 from typing import Final
 
 from hyperhive.errors import BugError
-from hyperhive.harness.conditions import PROGRESS_KINDS, Conditions, Timing
+from hyperhive.harness.conditions import (
+    NOISE_LINE,
+    NOISE_SECONDS,
+    PROGRESS_KINDS,
+    WORK_KINDS,
+    Conditions,
+    Timing,
+)
 from hyperhive.harness.ledger import Settlement
 from hyperhive.harness.moves import (
     Action,
@@ -75,6 +82,8 @@ class TurnMachine(Conditions):
         self._actions = []
         if isinstance(event, FrameSeen):
             self._see(event.frame)
+            if event.frame.type not in WORK_KINDS:
+                self._dispatch(NoiseSeen(event.size))
         else:
             self._dispatch(event)
         self.deadline = self._next_deadline()
@@ -85,6 +94,7 @@ class TurnMachine(Conditions):
     def _see(self, frame: Frame) -> None:
         if frame.type in PROGRESS_KINDS:
             self._last_sign = self._now
+        if frame.type in WORK_KINDS:
             self._noise = 0
         self.ledger.observe(frame)
         if frame.subtype == "compact_boundary":
@@ -99,7 +109,7 @@ class TurnMachine(Conditions):
 
     def _dispatch(self, event: Event) -> None:
         if isinstance(event, NoiseSeen):
-            self._noise += event.size
+            self._count_noise(event.size)
         elif isinstance(event, Answered):
             self._answered(event)
         for row in _ROWS.get((self.state, type(event)), ()):
@@ -112,6 +122,11 @@ class TurnMachine(Conditions):
             if self.state is State.COLD:
                 self._forget_process()
             return
+
+    def _count_noise(self, size: int) -> None:
+        if self._now - self._noise_since > NOISE_SECONDS:
+            self._noise, self._noise_since = 0, self._now
+        self._noise += size + NOISE_LINE
 
     def _answered(self, event: Answered) -> None:
         if event.what == "ping":

@@ -80,9 +80,10 @@ class StartFailed(Event, frozen=True):
 
 
 class FrameSeen(Event, frozen=True):
-    """A line of stream-json."""
+    """A line of stream-json, `size` bytes long."""
 
     frame: Frame
+    size: int = 0
 
 
 class ResultSeen(Event, frozen=True):
@@ -98,7 +99,7 @@ class InitSeen(Event, frozen=True):
 
 
 class NoiseSeen(Event, frozen=True):
-    """Output that is no frame, `size` bytes of it."""
+    """Output that says nothing of a turn, `size` bytes of it: no frame, or one that means nothing by itself."""
 
     size: int
 

@@ -75,6 +75,18 @@ def flood_noise(cli: ScriptedCli, _argument: str) -> None:
         cli.raw(b"all work and no play\n" * 1000)
 
 
+def flood_system(cli: ScriptedCli, _argument: str) -> None:
+    """Frames that are no rubbish and say nothing, for ever."""
+    while True:
+        cli.raw(b'{"type":"system"}\n' * 1000)
+
+
+def flood_stderr(_cli: ScriptedCli, _argument: str) -> None:
+    """Words on standard error for ever."""
+    while True:
+        sys.stderr.write("y\n" * 1000)
+
+
 def flood_line(cli: ScriptedCli, _argument: str) -> None:
     """One line that never ends."""
     while True:
@@ -151,6 +163,8 @@ MISBEHAVIOURS: dict[str, Callable[[ScriptedCli, str], Any]] = {
     "rubbish": rubbish,
     "flood-frames": flood_frames,
     "flood-noise": flood_noise,
+    "flood-system": flood_system,
+    "flood-stderr": flood_stderr,
     "flood-line": flood_line,
     "die": die,
     "exit": leave,

@@ -2,17 +2,19 @@
 
 The CLI is the client of the hive's MCP server: it asks by `mcp_message` control requests on its output and is answered
 on its input; calls run side by side and can be cancelled. Everything is bounded: the length of a line, what waits to
-be written, the calls under way, and how much is read in a second. What a frame means for a turn is not known here.
+be written, the calls under way, how much is read in a second, and how much is handled before others of the loop get
+their turn. What a frame means for a turn is not known here.
 """
 
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol, TypeVar
 
 import anyio
 import msgspec
 from anyio.abc import ByteReceiveStream, TaskGroup
+from anyio.lowlevel import checkpoint
 
 from hyperhive.clock import Clock
 from hyperhive.errors import HiveError
@@ -27,7 +29,11 @@ LINE_MAX: Final = 16 * 2**20
 OUTBOX_MAX: Final = 32 * 2**20
 CALLS_MAX: Final = 64
 BYTES_A_SECOND: Final = 16 * 2**20
-"""A CLI that prints more is read no faster, so that it cannot keep the loop to itself."""
+"""A CLI that prints more is read no faster, so that it cannot keep the loop to itself. Each of its two outputs."""
+LINE_COST: Final = 512
+"""What a line counts beside its bytes: a short one is as much work as a long one."""
+LINES_AT_ONCE: Final = 128
+"""So many are handled before the loop goes round."""
 DRAIN_SECONDS: Final = 1.0
 STDERR_KEPT: Final = 5
 CONTROL_KINDS: Final = frozenset({"control_request", "control_response", "control_cancel_request"})
@@ -171,33 +177,43 @@ class CliLink:
     async def _leave_nothing(self) -> None:
         try:
             await self._child.kill()  # also after its exit: what its tools started may live on
+            with anyio.move_on_after(DRAIN_SECONDS):  # a pipe that was not read to its end stays open
+                await _discard(self._child.stdout)
+                await _discard(self._child.stderr)
         finally:
             await self._child.aclose()
             await self._tools.aclose()
 
     async def _read_output(self) -> None:
-        lines = LineReader(LINE_MAX)
-        started, taken = self._clock.monotonic(), 0
-        try:
-            while True:
-                chunk = await self._child.stdout.receive(CHUNK)
-                for line in lines.feed(chunk):
-                    self._take_line(line)
-                if lines.dropped:
-                    self._listener.on_noise(b"(a line that is too long)", lines.dropped)
-                    lines.dropped = 0
-                taken += len(chunk)
-                now = self._clock.monotonic()
-                if now - started >= 1.0:
-                    started, taken = now, 0
-                elif taken > BYTES_A_SECOND:
-                    await self._clock.sleep(started + 1.0 - now)
-        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
-            if lines.rest:
-                self._take_line(lines.rest)
+        await self._read(self._child.stdout, LineReader(LINE_MAX), self._take_line)
         self._output_ended.set()
         await self._clock.sleep(DRAIN_SECONDS)
         self._listener.on_output_closed()
+
+    async def _read_stderr(self) -> None:
+        await self._read(self._child.stderr, LineReader(CHUNK), self._take_stderr)
+
+    async def _read(
+        self, stream: ByteReceiveStream, lines: "LineReader", take: Callable[[bytes], None]
+    ) -> None:
+        """Hand the stream's lines to `take` until it ends, no faster than the bounds at the top say."""
+        pace = _Pace(self._clock)
+        try:
+            while True:
+                chunk = await stream.receive(CHUNK)
+                whole = lines.feed(chunk)
+                for start in range(0, len(whole), LINES_AT_ONCE):
+                    some = whole[start : start + LINES_AT_ONCE]
+                    for line in some:
+                        take(line)
+                    await pace.took(len(some) * LINE_COST)
+                if lines.dropped:
+                    self._listener.on_noise(b"(a line that is too long)", lines.dropped)
+                    lines.dropped = 0
+                await pace.took(len(chunk))
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            if lines.rest:
+                take(lines.rest)
 
     def _take_line(self, line: bytes) -> None:
         line = clean_line(line)
@@ -211,13 +227,11 @@ class CliLink:
         else:
             self._listener.on_frame(line, frame)
 
-    async def _read_stderr(self) -> None:
-        stderr = self._child.stderr
-        async for line in _lines_of(stderr):
-            text = clean_line(line).decode()
-            if text:
-                self._stderr_tail.append(text[:300])
-                self._listener.on_stderr(text)
+    def _take_stderr(self, line: bytes) -> None:
+        text = clean_line(line).decode()
+        if text:
+            self._stderr_tail.append(text[:300])
+            self._listener.on_stderr(text)
 
     async def _write_input(self) -> None:
         try:
@@ -353,13 +367,31 @@ class LineReader:
             self._size += len(part)
 
 
-async def _lines_of(stream: ByteReceiveStream) -> AsyncIterator[bytes]:
-    """The lines of a stream, long ones dropped; ends quietly with it."""
-    lines = LineReader(CHUNK)
+async def _discard(stream: ByteReceiveStream) -> None:
+    """Read to the end."""
     try:
         while True:
-            for line in lines.feed(await stream.receive(CHUNK)):
-                yield line
+            await stream.receive(CHUNK)
     except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
-        if lines.rest:
-            yield lines.rest
+        return
+
+
+class _Pace:
+    """Keeps a reader to BYTES_A_SECOND, and lets the rest of the loop run after every step."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since = clock.monotonic()
+        self._taken = 0
+
+    async def took(self, size: int) -> None:
+        """So much was handled: return when more may be."""
+        self._taken += size
+        now = self._clock.monotonic()
+        if self._taken > BYTES_A_SECOND:
+            # A step may have been more than a second's worth: it is waited for in full.
+            await self._clock.sleep(self._since + self._taken / BYTES_A_SECOND - now)
+            self._since, self._taken = self._clock.monotonic(), 0
+        elif now - self._since >= 1.0:
+            self._since, self._taken = now, 0
+        await checkpoint()
