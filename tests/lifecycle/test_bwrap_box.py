@@ -17,6 +17,7 @@ from hyperhive.config import MountSetting
 from hyperhive.errors import BadConfig, MissingPart, WorldError
 from hyperhive.lifecycle.runtimes import BwrapRuntime, ResourceLimits
 from hyperhive.names import MANAGER, AgentName
+from hyperhive.paths import Paths
 from hyperhive.testing.runtime_kit import ENV, RuntimeKit, finish
 
 pytestmark = [
@@ -286,6 +287,30 @@ async def test_a_mount_that_was_exchanged_for_something_else_is_refused_at_the_n
     place.symlink_to(kit.paths.state_dir)
     with pytest.raises(BadConfig):
         await kit.start("/bin/true", mounts=[mount])
+
+
+async def test_what_another_agent_could_exchange_is_refused_at_launch(kit: RuntimeKit) -> None:
+    (kit.work / "code/sub").mkdir(parents=True)
+    inside = MountSetting(source=str(kit.work / "code/sub"), target="/workspace/sub")
+    launcher = kit.runtime.launcher(
+        kit.agent, mounts=[inside], limits=ResourceLimits(), shared=[kit.work / "code"]
+    )
+    kit.paths.make_agent(kit.agent)
+    with pytest.raises(BadConfig, match="can write"):
+        await launcher.launch(["/bin/true"], ENV)
+
+
+@pytest.mark.parametrize(
+    "place", ["/usr/lib/hive", "/nix/store/hive", "/lib64/hive", "/etc/ssl/certs", "/usr"]
+)
+@pytest.mark.parametrize("which", ["state", "run"])
+async def test_a_hive_inside_what_every_box_shows_is_refused(place: str, which: str, tmp_path: Path) -> None:
+    """/usr is in every box: a state directory there would be readable by every agent."""
+    where = {"state": tmp_path / "s", "run": tmp_path / "r"} | {which: Path(place)}
+    runtime = BwrapRuntime(Paths.of(where["state"], where["run"]), os.environ)
+    with pytest.raises(BadConfig) as refused:
+        await runtime.check()
+    assert str(await anyio.Path(place).resolve()) in str(refused.value)
 
 
 @pytest.mark.needs("git")

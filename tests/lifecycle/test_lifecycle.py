@@ -425,6 +425,18 @@ async def test_the_launcher_has_the_configured_limits_and_mounts(world: World, t
         await child.aclose()
 
 
+async def test_what_lies_in_another_agents_writable_mount_is_not_shown(world: World, tmp_path: Path) -> None:
+    (tmp_path / "code/sub").mkdir(parents=True)
+    async with world.hive() as hive:
+        await hive.spawn("alice", [Mount(source=str(tmp_path / "code"), target="/workspace/c", mode="rw")])
+        with pytest.raises(BadConfig, match="can write"):
+            await hive.spawn("bob", [Mount(source=str(tmp_path / "code/sub"), target="/workspace/s")])
+        await hive.spawn("carol", [Mount(source=str(tmp_path / "code"), target="/workspace/c", mode="rw")])
+        await hive.destroy("alice")
+        await hive.destroy("carol")
+        await hive.spawn("bob", [Mount(source=str(tmp_path / "code/sub"), target="/workspace/s")])
+
+
 # --- across lives of the hive ---
 
 

@@ -1,6 +1,7 @@
 """Mounts: which of the operator's directories an agent may be shown."""
 
 import os
+import pwd
 import socket
 from pathlib import Path
 
@@ -94,6 +95,61 @@ def test_sockets_devices_files_and_nothing_are_refused(paths: Paths, home: Path)
 )  # fmt: skip
 def test_a_target_elsewhere_than_under_workspace_is_refused(target: str, paths: Paths, home: Path) -> None:
     assert "target" in fault([mount(home / "code", target)], paths, home)
+
+
+def test_what_lies_in_a_directory_that_an_agent_can_write_is_refused(paths: Paths, home: Path) -> None:
+    """It could be exchanged for a link to anything, even between the look at it and the mount."""
+    (home / "code/app/sub").mkdir()
+    writable, inside = mount(home / "code/app", "/workspace/a", "rw"), mount(home / "code/app/sub")
+    for settings in ([writable, inside], [inside, writable]):
+        assert "can write" in fault(settings, paths, home)
+    check_mounts([inside], paths, home)
+    with pytest.raises(BadConfig, match="can write"):
+        check_mounts([inside], paths, home, shared=[home / "code/app"])
+    (home / "code/app/sub").rmdir()
+    (home / "code/app/sub").symlink_to(home / "code")  # what the agent would do
+    with pytest.raises(BadConfig, match="can write"):
+        check_mounts([inside], paths, home, shared=[home / "code/app"])
+
+
+@pytest.mark.parametrize("way", ["link", "link/deeper", "relative", "../home/link", "chain"])
+def test_a_way_that_only_leads_through_such_a_directory_is_refused_too(
+    way: str, paths: Paths, home: Path
+) -> None:
+    """The operator's own link into it, whatever the agent has put at its end."""
+    (home / "private/deeper").mkdir(parents=True)
+    (home / "code/app/sub").symlink_to(home / "private")
+    (home / "link").symlink_to(home / "code/app/sub")
+    (home / "relative").symlink_to("code/./app/../app/sub")
+    (home / "chain").symlink_to("link")
+    assert (home / way).resolve().is_relative_to(home / "private")
+    check_mounts([mount(home / way)], paths, home)
+    with pytest.raises(BadConfig, match="can write"):
+        check_mounts([mount(home / way)], paths, home, shared=[home / "code/app"])
+
+
+def test_two_agents_may_share_a_directory(paths: Paths, home: Path) -> None:
+    for mode in ("ro", "rw"):
+        check_mounts([mount(home / "code/app", mode=mode)], paths, home, shared=[home / "code/app"])
+    check_mounts([mount(home / "code")], paths, home, shared=[home / "code/app"])
+    check_mounts([mount(home / "code/app")], paths, home, shared=[home / "code/ap", home / "none"])
+
+
+def test_every_home_of_the_machine_is_as_private_as_the_hives_own(
+    paths: Paths, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hive that runs as a service of its own user shows nobody's keys either; ordinary directories it does."""
+    users = tmp_path / "users"
+    (users / "op/.ssh").mkdir(parents=True)
+    (users / "op/code/.git").mkdir(parents=True)
+    (users / "link").symlink_to(users / "op")
+    known = [(*pwd.getpwuid(os.geteuid())[:5], place, "/bin/sh") for place in
+             ("/", "", "relative", str(users / "none"), str(users / "link"))]  # fmt: skip
+    monkeypatch.setattr(pwd, "getpwall", lambda: [pwd.struct_passwd(one) for one in known])
+    assert "dot directory" in fault([mount(users / "op/.ssh")], paths, home)
+    for place in ("op", "link", "."):
+        assert "home directory" in fault([mount(users / place)], paths, home)
+    check_mounts([mount(users / "op/code"), mount(users / "op/code/.git", "/workspace/y")], paths, home)
 
 
 def test_targets_do_not_overlap(paths: Paths, home: Path) -> None:

@@ -1,6 +1,7 @@
 """`Fleet`: what can be asked about a hive's agents. It changes nothing; `Lifecycle` is a fleet that can be changed."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from hyperhive.background import Background
 from hyperhive.bus import Bus
@@ -79,8 +80,12 @@ class Fleet:
             NotFound: there is none.
         """
         agent = self._roster.live(name)
-        limits = ResourceLimits.of(self._config_of(agent.name).limits)
-        return self.runtime.launcher(agent.name, mounts=self.mounts(name), limits=limits)
+        return self.runtime.launcher(
+            agent.name,
+            mounts=self.mounts(name),
+            limits=ResourceLimits.of(self._config_of(agent.name).limits),
+            shared=self._shared(agent.name),
+        )
 
     def touch(self, name: str) -> None:
         """Something that `facts_of` tells of this agent has changed: its view is looked at again, soon."""
@@ -103,3 +108,13 @@ class Fleet:
     def _all_mounts(self, name: AgentName, spawned: Sequence[Mount]) -> list[MountSetting]:
         own = [MountSetting(source=m.source, target=m.target, mode=m.mode) for m in spawned]
         return [*self._config_of(name).mounts, *own]
+
+    def _shared(self, name: AgentName) -> list[Path]:
+        """What all other agents can write of the operator's directories."""
+        return [
+            Path(mount.source)
+            for agent in self._roster.living()
+            if agent.name != name
+            for mount in self._all_mounts(agent.name, agent.row.mounts)
+            if mount.mode == "rw"
+        ]

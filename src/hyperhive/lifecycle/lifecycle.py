@@ -145,7 +145,8 @@ class Lifecycle(Upkeep):
                 action=old.row.action + 1 if old is not None else int(self._clock.time() * 1000),
                 mounts=tuple(mounts) if mounts is not None else old.row.mounts if old is not None else (),
             )
-            await anyio.to_thread.run_sync(check_mounts, self._all_mounts(agent, row.mounts), self.paths)
+            mounts_now, shared = self._all_mounts(agent, row.mounts), self._shared(agent)
+            await anyio.to_thread.run_sync(partial(check_mounts, mounts_now, self.paths, shared=shared))
             made = await self._roster.put(row)
             if old is not None:
                 self.bus.publish(TombstonesChanged())

@@ -1,13 +1,15 @@
 """Which of the operator's directories an agent may be shown, and where.
 
 A source is judged after every symlink in it is resolved, and again at every launch: what was harmless when it was
-written down may have been exchanged since. Nothing is mounted here.
+written down may have been exchanged since. No name on the way to it may be one that an agent can exchange: that could
+be done between the look and the mount. Nothing is mounted here.
 """
 
 import os
 import posixpath
+import pwd
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -17,6 +19,7 @@ from hyperhive.errors import BadConfig, BadRequest
 from hyperhive.paths import BOX_WORKSPACE, Paths
 
 _MACHINE: Final = tuple(Path(p) for p in ("/proc", "/sys", "/dev", "/run", "/etc", "/boot"))
+_LOOKUPS: Final = 4096  # a path of the longest kind has fewer names, and 40 links at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +48,27 @@ def parse_mount(text: str, cwd: Path) -> MountSetting:
 
 
 def check_mounts(
-    mounts: Sequence[MountSetting], paths: Paths, home: Path | None = None
+    mounts: Sequence[MountSetting], paths: Paths, home: Path | None = None, shared: Sequence[Path] = ()
 ) -> list[ResolvedMount]:
-    """The mounts, resolved and judged.
+    """The mounts, resolved and judged. Blocks.
 
     Args:
-        home: the operator's home directory; the hive's own user's unless given.
+        home: the operator's home directory; the hive's own user's unless given. The homes of all other users that the
+            machine knows are as private.
+        shared: what other agents can write. Two agents may share a directory; what lies inside of one is refused.
 
     Raises:
         BadConfig: one fault for each mount that is refused.
     """
     faults: list[str] = []
     resolved: list[ResolvedMount] = []
+    homes = _homes(home or Path.home())
+    writers = (*shared, *(Path(mount.source) for mount in mounts if mount.mode == "rw"))
+    writable = [place.resolve() for place in writers if os.path.exists(place)]  # noqa: PTH110 - as in `_homes`
     for mount in mounts:
         reason = _target_fault(mount.target, [r.target for r in resolved])
         source = Path(mount.source)
-        reason = reason or _source_fault(source, paths, home or Path.home(), writable=mount.mode == "rw")
+        reason = reason or _source_fault(source, paths, homes, writable, to_write=mount.mode == "rw")
         if reason:
             faults.append(f"mount {mount.source}: {reason}")
         else:
@@ -72,6 +80,16 @@ def check_mounts(
     return resolved
 
 
+def _homes(own: Path) -> list[Path]:
+    """Every home directory that is there. Services that have none of their own are given `/`."""
+    known = {own.resolve()}
+    for user in pwd.getpwall():
+        home = Path(user.pw_dir)
+        if home.is_absolute() and os.path.isdir(home):  # noqa: PTH112 - which takes what may not be looked at as none
+            known.add(home.resolve())
+    return sorted(known - {Path("/")})
+
+
 def _target_fault(target: str, others: list[str]) -> str | None:
     if posixpath.normpath(target) != target or not target.startswith(f"{BOX_WORKSPACE}/") or "\0" in target:
         return f"its target {target!r} is no plain path under {BOX_WORKSPACE}"
@@ -81,7 +99,9 @@ def _target_fault(target: str, others: list[str]) -> str | None:
     return None
 
 
-def _source_fault(source: Path, paths: Paths, home: Path, *, writable: bool) -> str | None:
+def _source_fault(
+    source: Path, paths: Paths, homes: Sequence[Path], writable: Sequence[Path], *, to_write: bool
+) -> str | None:
     if not source.is_absolute():
         return "the source is no absolute path"
     try:
@@ -95,18 +115,57 @@ def _source_fault(source: Path, paths: Paths, home: Path, *, writable: bool) -> 
         return "it is a device"
     if not stat.S_ISDIR(info.st_mode):
         return "it is no directory"
-    return _place_fault(path, paths, home.resolve()) or (_write_fault(info) if writable else None)
+    return (
+        _place_fault(path, paths, homes)
+        or _exchange_fault(source, writable)
+        or (_write_fault(info) if to_write else None)
+    )
 
 
-def _place_fault(path: Path, paths: Paths, home: Path) -> str | None:
+def _exchange_fault(source: Path, writable: Sequence[Path]) -> str | None:
+    """Why the way to this source is not safe from agents."""
+    try:
+        for directory in _lookups(source):
+            for place in writable:
+                if directory.is_relative_to(place):
+                    return (
+                        f"it leads through {place}, which an agent can write and so exchange what lies there"
+                    )
+    except OSError as error:
+        return f"it cannot be resolved: {error}"
+    return None
+
+
+def _lookups(source: Path) -> Iterator[Path]:
+    """Every directory in which a name is looked up when `source` is resolved: whoever writes there says what it is."""
+    here, left = Path("/"), list(reversed(source.parts[1:]))
+    for _ in range(_LOOKUPS):
+        if not left:
+            return
+        name = left.pop()
+        if name == "..":
+            here = here.parent
+            continue
+        yield here
+        place = here / name
+        if place.is_symlink():
+            target = place.readlink()
+            here = Path("/") if target.is_absolute() else here
+            left += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+        else:
+            here = place
+
+
+def _place_fault(path: Path, paths: Paths, homes: Sequence[Path]) -> str | None:
     """Why this place must not be shown to an agent, whoever asks."""
     for own in (paths.state_dir.resolve(), paths.run_dir.resolve()):
         if path.is_relative_to(own) or own.is_relative_to(path):
             return "the hive's own directories are in it, or it in them"
-    if home.is_relative_to(path):
-        return "your home directory is in it"
-    if path.is_relative_to(home) and path.relative_to(home).parts[0].startswith("."):
-        return "it is a dot directory of your home"
+    for home in homes:
+        if home.is_relative_to(path):
+            return f"the home directory {home} is in it"
+        if path.is_relative_to(home) and path.relative_to(home).parts[0].startswith("."):
+            return f"it is a dot directory of the home {home}"
     if any(path.is_relative_to(place) for place in _MACHINE):
         return "it belongs to the machine itself"
     return None

@@ -69,9 +69,17 @@ class Runtime(Protocol):
         ...
 
     def launcher(
-        self, agent: AgentName, *, mounts: Sequence[MountSetting], limits: ResourceLimits
+        self,
+        agent: AgentName,
+        *,
+        mounts: Sequence[MountSetting],
+        limits: ResourceLimits,
+        shared: Sequence[Path] = (),
     ) -> Launcher:
-        """The launcher of one agent. Mounts are judged at each launch, which raises BadConfig where one is refused."""
+        """The launcher of one agent. Mounts are judged at each launch, which raises BadConfig where one is refused.
+
+        `shared`: what other agents can write; no mount may lead through it.
+        """
         ...
 
     async def release(self, agent: AgentName) -> None:

@@ -16,11 +16,11 @@ from typing import Final
 import anyio
 
 from hyperhive.config import MountSetting, RuntimeName
-from hyperhive.errors import MissingPart, WorldError
+from hyperhive.errors import BadConfig, MissingPart, WorldError
 from hyperhive.lifecycle.mounts import check_mounts
 from hyperhive.lifecycle.runtimes import bwrap_command
 from hyperhive.lifecycle.runtimes.base import Marks
-from hyperhive.lifecycle.runtimes.bwrap_command import BoxFds, BoxPlan, box_arguments
+from hyperhive.lifecycle.runtimes.bwrap_command import BoxFds, BoxPlan, box_arguments, shown_to_all
 from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
 from hyperhive.lifecycle.runtimes.launch import BoxedProcess, Plan, launch, memory_file
 from hyperhive.lifecycle.runtimes.limiter import Fence, Limiter
@@ -100,9 +100,11 @@ class BwrapRuntime:
 
         Raises:
             MissingPart: not installed, or the machine does not let it work.
+            BadConfig: the hive's own directories lie in what every box shows.
         """
         if self._found is not None:
             return
+        await anyio.to_thread.run_sync(_check_place, self._paths)
         program = await anyio.to_thread.run_sync(_find, self._environ.get("PATH", "/usr/bin:/bin"))
         disable = await _works(program, ("--disable-userns",)) is None
         if not disable and (said := await _works(program, ())) is not None:
@@ -123,10 +125,15 @@ class BwrapRuntime:
         await sweep(self._marks, self.found.limiter)
 
     def launcher(
-        self, agent: AgentName, *, mounts: Sequence[MountSetting], limits: ResourceLimits
+        self,
+        agent: AgentName,
+        *,
+        mounts: Sequence[MountSetting],
+        limits: ResourceLimits,
+        shared: Sequence[Path] = (),
     ) -> "BwrapLauncher":
         """The launcher of one agent."""
-        return BwrapLauncher(self, self._paths, agent, mounts, limits)
+        return BwrapLauncher(self, self._paths, agent, mounts, limits, shared)
 
     async def release(self, agent: AgentName) -> None:
         """Removes what a stopped agent left."""
@@ -188,11 +195,13 @@ class BwrapLauncher:
         agent: AgentName,
         mounts: Sequence[MountSetting],
         limits: ResourceLimits,
+        shared: Sequence[Path],
     ) -> None:
         self._runtime = runtime
         self._paths = paths
         self._agent = agent
         self._mounts = mounts
+        self._shared = shared
         self._limits = limits
         self._box = paths.box(agent, isolated=True)
 
@@ -232,7 +241,7 @@ class BwrapLauncher:
         return BoxPlan(
             agent=self._agent,
             paths=self._paths,
-            mounts=check_mounts(self._mounts, self._paths),
+            mounts=check_mounts(self._mounts, self._paths, shared=self._shared),
             readable=readable,
             cwd=cwd or self._box.state,
             tmp_bytes=max(self._limits.memory // 2, 1 << 20),
@@ -262,6 +271,17 @@ async def _works(program: str, more: tuple[str, ...]) -> str | None:
     if done.returncode == 0:
         return None
     return done.stderr.decode(errors="replace").strip() or f"it ended with {done.returncode}"
+
+
+def _check_place(paths: Paths) -> None:
+    faults = [
+        f"{own} is no place for a hive: {shown} is shown to every agent"
+        for own in (paths.state_dir.resolve(), paths.run_dir.resolve())
+        for shown in shown_to_all()
+        if own.is_relative_to(shown)
+    ]
+    if faults:
+        raise BadConfig(faults, hint="choose another state directory with HYPERHIVE_STATE_DIR or --state-dir")
 
 
 def _find(path: str) -> str:

@@ -65,6 +65,12 @@ def hosts_file(agent: str) -> str:
     return f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {agent}\n"
 
 
+def shown_to_all() -> list[Path]:
+    """Directories of the machine that every box shows, where they really are."""
+    names = ("/usr", *(f"/{name}" for name in _SYSTEM), *_OPTIONAL, "/run/current-system")
+    return sorted({Path(name).resolve() for name in names})
+
+
 def box_arguments(plan: BoxPlan, fds: BoxFds, root: Path = Path("/")) -> list[str]:
     """Everything between `bwrap` and `--`. `root`: the host's root directory."""
     return [

@@ -72,6 +72,7 @@ class ProcessRuntime:
         *,
         mounts: Sequence[MountSetting],  # noqa: ARG002 - the port's
         limits: ResourceLimits,
+        shared: Sequence[Path] = (),  # noqa: ARG002 - the port's
     ) -> "ProcessLauncher":
         """The launcher of one agent. Mounts lie where they are: there is no /workspace."""
         return ProcessLauncher(self, self._paths.box(agent, isolated=False), limits)
