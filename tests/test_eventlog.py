@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hyperhive.eventlog import EventLogs, LoggedEvent
+from hyperhive import eventlog
+from hyperhive.eventlog import BURST_BYTES, RATE_BYTES, ROW_COST, EventLog, EventLogs, LoggedEvent
 
 
 @pytest.fixture
@@ -130,3 +131,50 @@ async def test_a_thousand_logs_share_one_thread(logs: EventLogs, tmp_path: Path)
     writers = [thread for thread in threading.enumerate() if thread.name == "hyperhive-eventlog"]
     assert len(writers) == 1
     assert threading.active_count() <= before + 2
+
+
+async def test_the_oldest_rows_go_where_a_log_grows_beyond_its_size(
+    logs: EventLogs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = 8 * 2**20
+    monkeypatch.setattr(eventlog, "KEPT_BYTES", limit)
+    path = tmp_path / "events.sqlite"
+    events = await logs.open(path)
+    for _ in range(6):
+        for n in range(2000):
+            events.append(n, "note", b'{"text":"%s"}' % (b"x" * 2000))
+        await events.flush()
+    assert path.stat().st_size < 2 * limit, "what the oldest took is used again"
+    with sqlite3.connect(path) as conn:
+        oldest, newest, kept = conn.execute(
+            "SELECT min(id), max(id), sum(length(payload_json)) FROM events"
+        ).fetchone()
+    conn.close()
+    assert kept <= limit
+    assert newest == 12_000
+    assert oldest > 1
+    assert [row.eid for row in await events.history()] == list(range(10_001, 12_001))
+
+
+def crowded(events: EventLog) -> bool:
+    return events.crowded
+
+
+async def test_what_comes_too_fast_is_left_out_where_it_may_be_and_kept_again_when_it_is_quiet(
+    logs: EventLogs, tmp_path: Path
+) -> None:
+    events = await logs.open(tmp_path / "events.sqlite")
+    payload = b'{"type":"assistant","x":"%s"}' % (b"x" * 4000)
+    cost = len(payload) + ROW_COST
+    kept = [events.append(100, "stream", payload, optional=True) for _ in range(10_000)]
+    number = sum(eid is not None for eid in kept)
+    assert BURST_BYTES <= number * cost < BURST_BYTES + cost
+    assert crowded(events)
+    assert events.append(100, "turn_end", b"{}") == number + 1, "what must not be missing is there"
+    kept = [events.append(100 + n // 1000, "stream", payload, optional=True) for n in range(10_000)]
+    assert sum(eid is not None for eid in kept) * cost <= 10 * (RATE_BYTES + cost)
+    assert crowded(events)
+    later = 111 + BURST_BYTES // RATE_BYTES
+    assert events.append(later, "stream", payload, optional=True) is not None
+    assert not crowded(events)
+    assert events.append(later - 3600, "stream", payload, optional=True) is not None, "a clock set back"

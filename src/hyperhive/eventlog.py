@@ -4,6 +4,9 @@ Appending never waits: ids are counted in memory (the log has one owner), rows a
 that all logs of the process share, and an idle log holds no connection. What a payload means is the caller's
 business. It is no promise of durability: the last 50 ms may be lost with the process, and a failing disk costs
 history, never the stream.
+
+A log is bounded: rows older than seven days are swept, the oldest go where there are more than 64 MiB, and who appends
+faster than 512 KiB a second for long (16 MiB at a time are taken as they come) is told that a row was not kept.
 """
 
 import asyncio
@@ -25,6 +28,13 @@ log = logging.getLogger(__name__)
 
 SERVED: Final = 2000
 KEPT_DAYS: Final = 7
+KEPT_BYTES: Final = 64 * 2**20
+"""Of one log, on disk, its index included. 2000 rows of a usual size are a small part of it."""
+BURST_BYTES: Final = 16 * 2**20
+RATE_BYTES: Final = 512 * 2**10
+"""A second, over time."""
+ROW_COST: Final = 256
+"""What a row counts beside its payload."""
 BATCH_SECONDS: Final = 0.05
 BATCH_ROWS: Final = 512
 IDLE_SECONDS: Final = 5.0
@@ -72,20 +82,44 @@ class EventLog:
         self._logs = logs
         self._last_eid = last_eid
         self._rows: list[Row] = []
+        self.crowded = False
+        """Rows are being left out, or were a moment ago: it has not yet been quiet for as long as it takes."""
+        self._room = BURST_BYTES
+        self._room_at = 0
 
     @property
     def writable(self) -> bool:
         """False: nothing is kept, `append` gives no ids, `history` is empty."""
         return self._last_eid is not None
 
-    def append(self, ts: int, kind: str, payload: bytes) -> int | None:
-        """Keeps one event; returns its row id at once. It is on disk a moment later."""
+    def append(self, ts: int, kind: str, payload: bytes, *, optional: bool = False) -> int | None:
+        """Keeps one event; returns its row id at once. It is on disk a moment later.
+
+        Args:
+            ts: unix seconds; they also tell how fast events come.
+            optional: may be left out (then there is no id) where events come faster than they are kept.
+        """
         if self._last_eid is None:
+            return None
+        if not self._has_room(ts, len(payload)) and optional:
             return None
         self._last_eid += 1
         self._rows.append((self._last_eid, ts, kind, payload))
         self._logs.dirty(self, urgent=len(self._rows) >= BATCH_ROWS)
         return self._last_eid
+
+    def _has_room(self, ts: int, size: int) -> bool:
+        """Whether this much more may come now; if so it is counted."""
+        passed = max(0, ts - self._room_at)
+        self._room_at = ts  # also where the clock went back
+        self._room = min(BURST_BYTES, self._room + passed * RATE_BYTES)
+        if self._room == BURST_BYTES:
+            self.crowded = False
+        if self._room <= 0:
+            self.crowded = True
+            return False
+        self._room -= size + ROW_COST
+        return True
 
     def take_rows(self) -> list[Row]:
         """Called by the shared writer: what is to be written."""
@@ -229,6 +263,7 @@ class EventLogs:
             finally:
                 if conn.in_transaction:
                     conn.execute("ROLLBACK")
+            _cut_down_to(conn, KEPT_BYTES)
             return True
 
         self._guarded(path, open_ones, insert)
@@ -285,6 +320,25 @@ def _connect(path: Path) -> sqlite3.Connection:
         conn.close()
         raise
     return conn
+
+
+def _cut_down_to(conn: sqlite3.Connection, limit: int) -> None:
+    """Removes the oldest rows, an eighth of all at a time, until the rest takes no more than this; never the newest.
+
+    What they took is used again by the next rows, so that the file grows no further either.
+    """
+    while _bytes_used(conn) > limit:
+        oldest, newest = conn.execute("SELECT min(id), max(id) FROM events").fetchone()
+        if oldest is None or oldest == newest:
+            return
+        conn.execute("DELETE FROM events WHERE id < ?", (oldest + max(1, (newest - oldest) // 8),))
+
+
+def _bytes_used(conn: sqlite3.Connection) -> int:
+    (pages,), (free,), (size,) = (
+        conn.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
 
 
 def _last_id(conn: sqlite3.Connection) -> int:

@@ -15,7 +15,9 @@ from hyperhive.accounts import Secret
 from hyperhive.agent_cli import AgentCli
 from hyperhive.config import AgentConfig
 from hyperhive.errors import BadRequest, Closed, Conflict, NotFound
+from hyperhive.eventlog import EventLogs
 from hyperhive.harness import Harness
+from hyperhive.harness.display import Display
 from hyperhive.harness.harness import CLI_MISSING_SECONDS, HarnessSettings
 from hyperhive.names import parse_resident
 from hyperhive.protocol import harness_line as line
@@ -128,6 +130,25 @@ async def test_turn_numbers_go_on_after_a_restart(hive: Bench) -> None:
             start: Any = await watch.until(lambda event: isinstance(event, TurnStart))
             assert start.turn == expected
             await settled(watch)
+
+
+async def test_lines_that_come_too_fast_are_shown_but_not_kept_and_one_note_says_so(tmp_path: Path) -> None:
+    logs, clock = EventLogs(), FakeClock()
+    display = Display(tmp_path / "events.sqlite", logs, clock, buffer=32, model="haiku")
+    await display.open()
+    line_ = b'{"type":"stream_event","text":"%s"}' % (b"x" * 8000)
+    shown = 5000
+    for _ in range(shown):
+        display.emit(Stream(line=line_))
+    assert display.bus.current_seq == shown + 1, "each of them, and the note"
+    display.emit(TurnEnd(ok=True, note=None))
+    page = await display.history(before=None, limit=2000, kind=None, q=None)
+    assert [event["kind"] for event in page.events][-2:] == ["note", "turn_end"]
+    assert page.events[-1]["eid"] < shown
+    notes = await display.history(before=None, limit=2000, kind="note", q=None)
+    assert ["missing from the history" in event["text"] for event in notes.events] == [True]
+    await display.close()
+    await logs.aclose()
 
 
 async def test_without_a_writable_directory_the_agent_works_on_without_history(hive: Bench) -> None:

@@ -17,6 +17,7 @@ from hyperhive.protocol.events import (
     ModelChanged,
     Note,
     StatusChanged,
+    Stream,
     TokenUsageChanged,
     TurnStateChanged,
 )
@@ -94,11 +95,19 @@ class Display:
         if isinstance(event, TokenUsageChanged):
             self.ctx = event.ctx or self.ctx
             self.cost = event.cost or self.cost
+        crowded = self._log is not None and self._log.crowded
         if self._log is not None:
-            eid = self._log.append(unix_seconds(self._clock), kind_of(event), encode_live(event))
+            optional = isinstance(event, Stream)
+            eid = self._log.append(
+                unix_seconds(self._clock), kind_of(event), encode_live(event), optional=optional
+            )
             if eid is not None:
                 event = msgspec.structs.replace(event, eid=eid)
         self.bus.publish(event)
+        if self._log is not None and self._log.crowded and not crowded:
+            self.note(
+                "the agent CLI prints faster than its lines are kept: some are missing from the history"
+            )
 
     def note(self, text: str) -> None:
         """A sentence for people, in the agent's stream."""
