@@ -97,6 +97,38 @@ def test_a_database_that_is_being_written_is_backed_up_whole(state: Path, tmp_pa
     assert rows(tmp_path / "back" / "hive.sqlite") == [("hive.sqlite",), ("committed",)]
 
 
+@pytest.mark.timeout(20)
+def test_what_the_manager_left_in_a_proposal_is_no_database_of_the_hive(state: Path, tmp_path: Path) -> None:
+    """The manager writes below `proposed`: its files are bytes, its links are links, and a fifo holds up nothing."""
+    foreign = tmp_path / "foreign.sqlite"
+    with closing(sqlite3.connect(foreign)) as connection, connection:
+        connection.execute("CREATE TABLE secrets(text TEXT)")
+    config = state / "proposed" / "alice" / "config"
+    config.mkdir(parents=True)
+    (config / "garbage.sqlite").write_text("no database at all")
+    os.mkfifo(config / "fifo.sqlite")
+    (config / "link.sqlite").symlink_to(foreign)
+    (config / "notes-wal").write_text("kept")
+    (config / "elsewhere").symlink_to(tmp_path, target_is_directory=True)
+    made = write_archive(state, tmp_path / "b.tar", version="1")
+    assert made.databases == 2
+    read_archive(tmp_path / "b.tar", tmp_path / "back")
+    back = tmp_path / "back" / "proposed" / "alice" / "config"
+    assert (back / "garbage.sqlite").read_text() == "no database at all"
+    assert (back / "notes-wal").read_text() == "kept"
+    assert (back / "link.sqlite").readlink() == foreign
+    assert (back / "elsewhere").readlink() == tmp_path
+    assert not (back / "fifo.sqlite").exists()
+
+
+def test_a_link_in_a_databases_place_is_not_followed(state: Path, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.sqlite"
+    with closing(sqlite3.connect(foreign)) as connection, connection:
+        connection.execute("CREATE TABLE secrets(text TEXT)")
+    (state / "agents" / "alice" / "harness" / "other.sqlite").symlink_to(foreign)
+    assert write_archive(state, tmp_path / "b.tar", version="1").databases == 2
+
+
 def test_without_files_the_agents_own_files_stay_out(console: Console, state: Path, tmp_path: Path) -> None:
     assert console.run("backup", str(tmp_path / "b.tar"), "--no-files", "--state-dir", str(state)).code == 0
     with tarfile.open(tmp_path / "b.tar") as tar:

@@ -1,9 +1,9 @@
 """A hive's state as one tar file, and back: what goes in, how it is read safely, how it is put back.
 
-Databases are copied by SQLite's own online backup, so that a running hive can be backed up. Directories that agents
-write are walked by directory descriptors without following a link, and put back into a fresh directory with all links
-last: no name in an archive and no link in a state directory leads anywhere else. Who may do this, and when, is decided
-elsewhere.
+The hive's own databases are copied by SQLite's online backup, so that a running hive can be backed up; any other file
+is bytes, whatever its name. Directories that agents write are walked by directory descriptors without following a link,
+and put back into a fresh directory with all links last: no name in an archive and no link in a state directory leads
+anywhere else. Who may do this, and when, is decided elsewhere.
 """
 
 import io
@@ -153,14 +153,13 @@ class _Writer:
                 self._add(place / name, descriptor)
 
     def _add(self, place: PurePosixPath, descriptor: int) -> None:
-        if not _agents_own(place):
-            if place.name.endswith(_BESIDE_DATABASES) or _OLD_COPY in place.name:
-                return
-            if place.name.endswith(_DATABASE_SUFFIX):
-                self._add_database(place)
-                return
+        if _beside_a_database(place):
+            return
         try:
             info = os.stat(place.name, dir_fd=descriptor, follow_symlinks=False)
+            if _is_database(place) and stat.S_ISREG(info.st_mode):
+                self._add_database(place)
+                return
             link = os.readlink(place.name, dir_fd=descriptor) if stat.S_ISLNK(info.st_mode) else None
         except FileNotFoundError:
             return  # a running agent removed it meanwhile
@@ -214,8 +213,20 @@ def _is_kept(place: PurePosixPath, *, with_files: bool) -> bool:
     return with_files or not agents_own
 
 
-def _agents_own(place: PurePosixPath) -> bool:
-    return len(place.parts) > 3 and place.parts[0] == "agents" and place.parts[2] in {"state", "claude"}
+def _holds_databases(directory: PurePosixPath) -> bool:
+    """Whether the hive keeps databases there: its own, and each harness's. No box can write to these."""
+    parts = directory.parts
+    return not parts or (len(parts) == 3 and (parts[0], parts[2]) == ("agents", "harness"))
+
+
+def _is_database(place: PurePosixPath) -> bool:
+    return _holds_databases(place.parent) and place.name.endswith(_DATABASE_SUFFIX)
+
+
+def _beside_a_database(place: PurePosixPath) -> bool:
+    """What SQLite and the hive leave beside a database, and the copy does not need."""
+    odd = place.name.endswith(_BESIDE_DATABASES) or _OLD_COPY in place.name
+    return odd and _holds_databases(place.parent)
 
 
 def _add_bytes(tar: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -283,9 +294,7 @@ def _unpack(tar: tarfile.TarFile, staging: Path) -> _Counts:
             links.append((path, member.linkname))
         elif member.isreg():
             _unpack_file(tar, member, path)
-            counts.databases += path.suffix == _DATABASE_SUFFIX and not _agents_own(
-                PurePosixPath(member.name)
-            )
+            counts.databases += _is_database(PurePosixPath(member.name))
             counts.files += 1
         else:
             raise tarfile.TarError(f"{member.name}: neither a file, a directory nor a link")
@@ -317,6 +326,8 @@ def _unpack_file(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> N
 
 def _check_databases(staging: Path) -> None:
     for path in [*staging.glob("*.sqlite"), *staging.glob("agents/*/harness/*.sqlite")]:
+        if path.is_symlink():
+            continue
         with closing(sqlite3.connect(path)) as database:
             [found] = database.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
