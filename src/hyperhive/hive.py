@@ -168,7 +168,9 @@ class BareHive:
             forget=lambda name: purge_mail(self.broker, name),
             drain_seconds=self.config.file.drain_seconds,
         )
-        AccountWatch(self.accounts, herald, self._background, self._users, self.lifecycle.touch)
+        AccountWatch(
+            self.accounts, herald, self._background, self._users, self.lifecycle.touch, self.started_at
+        )
         desk = HiveDesk(
             info=self._info(runtime.name, runtime.cautions),
             pronouns=lambda: self.config.pronouns,

@@ -57,7 +57,10 @@ def _recipient(event: AnyHelperEvent) -> AgentName:
 
 
 class AccountWatch:
-    """Tells of logins that were lost and found, once for each account however many agents share it."""
+    """Tells of logins that were lost and found, once for each account however many agents share it.
+
+    `started_at`: of this life of the hive (unix seconds); an account's generations are counted anew in each.
+    """
 
     def __init__(
         self,
@@ -66,7 +69,9 @@ class AccountWatch:
         background: Background,
         agents_of: Callable[[str], list[AgentName]],
         touch: Callable[[str], None],
+        started_at: int,
     ) -> None:
+        self._started_at = started_at
         self._herald = herald
         self._background = background
         self._agents_of = agents_of
@@ -93,7 +98,7 @@ class AccountWatch:
     async def _tell(self, event: NeedsLogin | LoggedIn, state: AccountState) -> None:
         tag = type(event).__struct_config__.tag
         try:
-            await self._herald.tell(event, f"{tag}:{state.name}:{state.generation}")
+            await self._herald.tell(event, f"{tag}:{state.name}:{self._started_at}:{state.generation}")
         except HiveError as error:
             log.warning("account_change_not_told account=%s error=%s", state.name, error)
 
