@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -253,7 +254,12 @@ ENVIRON = {
 
 
 async def command(
-    tmp_path: Path, config: AgentConfig, *, isolation: str = "bwrap", version: str = "2.1.328"
+    tmp_path: Path,
+    config: AgentConfig,
+    *,
+    isolation: str = "bwrap",
+    version: str = "2.1.328",
+    environ: Mapping[str, str] | None = None,
 ) -> Command:
     async def find() -> AgentCli:
         return AgentCli(path=Path("/opt/claude"), version=version)
@@ -263,7 +269,7 @@ async def command(
         find,
         tmp_path,
         account_env=lambda: {"ANTHROPIC_API_KEY": "the-account's"},
-        environ=ENVIRON,
+        environ=ENVIRON | dict(environ or {}),
     )
     return await driver.prepare(BOX, isolation)
 
@@ -317,6 +323,55 @@ async def test_config_cuts_and_denies_and_what_asks_is_denied(tmp_path: Path) ->
     mcp = tmp_path / "mcp.json"
     assert mcp in made.readable
     assert os.stat(mcp).st_mode & 0o777 == 0o600  # noqa: PTH116
+
+
+async def test_another_mcp_server_under_the_same_name_is_another_command(tmp_path: Path) -> None:
+    def config(**fields: Any) -> AgentConfig:
+        return AgentConfig(mcp={"tracker": McpServer(**{"command": "tracker", **fields})})
+
+    made = await command(tmp_path, config())
+    assert await command(tmp_path, config()) == made
+    for other in (config(command="other"), config(args=("--old",)), config(env={"KEY": "canary"})):
+        changed = await command(tmp_path, other)
+        assert changed != made
+        assert not changed.differs_in_prompt(made)
+        assert "canary" not in str(changed)
+
+
+async def test_a_changed_mcp_server_replaces_the_warm_process_at_the_next_turn(scripted: Benches) -> None:
+    bench = scripted.bench(config=AgentConfig(mcp={"tracker": McpServer(command="old")}))
+    runner = await scripted.runner(bench)
+    pids = []
+    for number, server in enumerate(("old", "old", "new")):
+        bench.config = AgentConfig(mcp={"tracker": McpServer(command=server)})
+        assert (await runner.run([message(number + 1, "[[say hi]]")])).ok
+        pids.append(runner.pid)
+    assert pids[0] == pids[1] != pids[2]
+
+
+async def test_certificates_that_the_environment_names_are_shown_in_the_box(tmp_path: Path) -> None:
+    bundle, extra = tmp_path / "bundle.pem", tmp_path / "extra.pem"
+    bundle.touch()
+    extra.touch()
+    environ = {"SSL_CERT_FILE": str(bundle), "NODE_EXTRA_CA_CERTS": str(extra)}
+    made = await command(tmp_path, AgentConfig(), environ=environ)
+    assert made.env["SSL_CERT_FILE"] == str(bundle)
+    assert made.readable[1:] == (bundle, extra)
+
+
+@pytest.mark.parametrize("named", ["/etc/ssl/certs/ca-certificates.crt", "/nowhere/ca.pem", "ca.pem", "/"])
+async def test_a_certificate_that_is_not_there_or_is_in_every_box_is_not_shown_anew(
+    tmp_path: Path, named: str
+) -> None:
+    made = await command(tmp_path, AgentConfig(), environ={"SSL_CERT_FILE": named})
+    assert made.readable == (Path("/opt/claude"),)
+
+
+async def test_an_agents_own_environment_shows_it_no_file_of_the_host(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.touch()
+    made = await command(tmp_path, AgentConfig(env={"SSL_CERT_FILE": str(secret)}))
+    assert secret not in made.readable
 
 
 async def test_without_a_box_file_tools_end_at_the_agents_directory(tmp_path: Path) -> None:

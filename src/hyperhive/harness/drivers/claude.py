@@ -6,6 +6,7 @@ Nothing secret goes into argv: prompts go over standard input (`initialize`), fu
 hold keys, into a file of the harness's. The environment is built from what is named here, never inherited.
 """
 
+import hashlib
 import os
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -52,6 +53,13 @@ PASSED_THROUGH: Final = (
 PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 
 
+CA_FILES: Final = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
+"""Of these, the box shows the file, too, where it is not among what every box shows of the machine."""
+IN_EVERY_BOX: Final = (
+    "/usr", "/etc/ssl/certs", "/etc/ssl/cert.pem", "/etc/pki", "/etc/ca-certificates", "/nix/store",
+)  # fmt: skip
+
+
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """Whose CLI it is."""
 
@@ -71,6 +79,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     echoes: bool
     """This version tells by echo, not in its results, which messages a turn was for."""
     version: str
+    mcp_digest: str = ""
+    """Of the file with the further MCP servers: the same path may hold other servers."""
     warning: str | None = None
 
     def differs_in_prompt(self, other: "Command") -> bool:
@@ -114,7 +124,8 @@ class ClaudeDriver:
         cli = await self._find_cli()
         profile = self._profile()
         new = version_of(cli.version) >= SNAPSHOT_SINCE
-        mcp, readable = await anyio.to_thread.run_sync(self._mcp_config, profile.config)
+        mcp, readable, digest = await anyio.to_thread.run_sync(self._mcp_config, profile.config)
+        certificates = await anyio.to_thread.run_sync(self._certificates)
         isolated = isolation != NO_ISOLATION
         flags = ["-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose"]
         flags += ["--setting-sources", "", "--strict-mcp-config", "--mcp-config", *mcp]
@@ -124,26 +135,39 @@ class ClaudeDriver:
         return Command(
             argv=(str(cli.path), *flags),
             env=self._environment(profile, box) | _no_mentions(new=new),
-            readable=(cli.path, *readable),
+            readable=(cli.path, *readable, *certificates),
             append_prompt=await anyio.to_thread.run_sync(_append_prompt, profile, box),
             echoes=not new,
             version=cli.version,
+            mcp_digest=digest,
             warning=cli.warning,
         )
 
-    def _mcp_config(self, config: AgentConfig) -> tuple[list[str], list[Path]]:
-        """The values of `--mcp-config`, and the files they name."""
+    def _certificates(self) -> list[Path]:
+        """The CA files that the operator's environment names and that no box shows by itself."""
+        named = dict.fromkeys(Path(self._environ[name]) for name in CA_FILES if self._environ.get(name))
+        return [
+            path
+            for path in named
+            if path.is_absolute()
+            and path.is_file()
+            and not any(path.is_relative_to(place) for place in IN_EVERY_BOX)
+        ]
+
+    def _mcp_config(self, config: AgentConfig) -> tuple[list[str], list[Path], str]:
+        """The values of `--mcp-config`, the files they name, and a digest of what is in them."""
         own = {"type": "sdk", "name": SERVER, "alwaysLoad": True}
         values = [msgspec.json.encode({"mcpServers": {SERVER: own}}).decode()]
         if not config.mcp:
-            return values, []
+            return values, [], ""
         servers = {
             key: {"type": "stdio", "command": one.command, "args": one.args, "env": one.env}
             for key, one in config.mcp.items()
         }
         path = self._directory / "mcp.json"
-        _write_private(path, msgspec.json.encode({"mcpServers": servers}))
-        return [*values, str(path)], [path]
+        data = msgspec.json.encode({"mcpServers": servers})
+        _write_private(path, data)
+        return [*values, str(path)], [path], hashlib.sha256(data).hexdigest()
 
     def _environment(self, profile: Profile, box: Box) -> dict[str, str]:
         passed = {name: self._environ[name] for name in PASSED_THROUGH if name in self._environ}
