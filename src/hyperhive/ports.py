@@ -67,7 +67,9 @@ class Launcher(Protocol):
     """Starts programs in one agent's box. Made by a runtime for one agent; used by that agent's harness.
 
     Contract: `launch` returns once the program runs; the program gets exactly `env` (nothing inherited), `cwd` as it
-    is named inside the box (default: `box.state`; PWD is set to it), its own process group and its config's limits.
+    is named inside the box (default: `box.state`; PWD is set to it), its own process group and its config's limits
+    and mounts as they are at that moment. `revision` changes when these do, so that a program which was started under
+    another one can be replaced; it costs next to nothing to ask for.
 
     Raises:
         MissingPart: what the box needs (bubblewrap, the program) is not there; the hint names the package.
@@ -78,6 +80,9 @@ class Launcher(Protocol):
 
     @property
     def isolation(self) -> str: ...
+
+    @property
+    def revision(self) -> str: ...
 
     async def launch(
         self,

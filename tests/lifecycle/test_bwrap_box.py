@@ -13,11 +13,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from hyperhive.config import MountSetting
+from hyperhive.config import AgentConfig, MountSetting
 from hyperhive.errors import BadConfig, MissingPart, WorldError
+from hyperhive.lifecycle import MIGRATIONS, Lifecycle
 from hyperhive.lifecycle.runtimes import BwrapRuntime, ResourceLimits
 from hyperhive.names import MANAGER, AgentName
 from hyperhive.paths import Paths
+from hyperhive.store import Store
 from hyperhive.testing.runtime_kit import ENV, RuntimeKit, finish
 
 pytestmark = [
@@ -287,6 +289,24 @@ async def test_a_mount_that_was_exchanged_for_something_else_is_refused_at_the_n
     place.symlink_to(kit.paths.state_dir)
     with pytest.raises(BadConfig):
         await kit.start("/bin/true", mounts=[mount])
+
+
+async def test_a_mount_that_the_operator_took_back_is_gone_from_the_next_box(kit: RuntimeKit) -> None:
+    """Also for a launcher that was made before."""
+    (kit.work / "code").mkdir()
+    mount = MountSetting(source=str(kit.work / "code"), target="/workspace/code", mode="rw")
+    now = {"config": AgentConfig(mounts=(mount,))}
+    async with Store.open(kit.paths.database, migrations=[MIGRATIONS]) as store:
+        hive = Lifecycle(store=store, paths=kit.paths, runtime=kit.runtime, config_of=lambda _: now["config"])
+        await hive.start_up()
+        await hive.spawn("alice")
+        launcher = hive.launcher("alice")
+        write = ["/bin/sh", "-c", "echo x >> /workspace/code/file"]
+        assert (await finish(await launcher.launch(write, ENV))).code == 0
+        now["config"] = AgentConfig()
+        assert (await finish(await launcher.launch(write, ENV))).code != 0
+        await hive.aclose()
+    assert (kit.work / "code/file").read_text() == "x\n"
 
 
 async def test_what_another_agent_could_exchange_is_refused_at_launch(kit: RuntimeKit) -> None:

@@ -425,6 +425,49 @@ async def test_the_launcher_has_the_configured_limits_and_mounts(world: World, t
         await child.aclose()
 
 
+async def test_a_launcher_that_is_kept_starts_programs_with_what_is_in_force_then(
+    world: World, tmp_path: Path
+) -> None:
+    """Limits and mounts that the operator changes while the loop runs are the next program's, and change `revision`."""
+    (tmp_path / "code").mkdir()
+    code = MountSetting(source=str(tmp_path / "code"), target="/workspace/code", mode="rw")
+    now = {"config": AgentConfig(limits=Limits(disk="1M"), mounts=(code,))}
+    world.config = lambda _: now["config"]
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        launcher = hive.launcher("alice")
+        revisions = [launcher.revision]
+        for config in (
+            AgentConfig(limits=Limits(disk="2M"), mounts=(code,)),
+            AgentConfig(limits=Limits(disk="2M")),
+        ):
+            now["config"] = config
+            revisions.append(launcher.revision)
+            child = await launcher.launch(["/bin/sh", "-c", "ulimit -f"], {"PATH": "/usr/bin:/bin"})
+            assert await child.stdout.receive() == b"4096\n"
+            await child.aclose()
+        assert len(set(revisions)) == 3
+        now["config"] = AgentConfig(limits=Limits(disk="2M"), model="opus")
+        assert launcher.revision == hive.launcher("alice").revision == revisions[-1]
+        await hive.destroy("alice")
+        with pytest.raises(NotFound):
+            await launcher.launch(["/bin/true"], {"PATH": "/usr/bin:/bin"})
+
+
+async def test_a_new_agent_changes_what_the_managers_box_shows_and_nobody_elses(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.ensure_manager()
+        await hive.start_all()
+        await hive.spawn("alice")
+        before = {name: hive.launcher(name).revision for name in ("manager", "alice")}
+        await hive.stop("alice")
+        await hive.start("alice")
+        assert hive.launcher("manager").revision == before["manager"]
+        await hive.spawn("bob")
+        assert hive.launcher("manager").revision != before["manager"]
+        assert hive.launcher("alice").revision == before["alice"]
+
+
 async def test_what_lies_in_another_agents_writable_mount_is_not_shown(world: World, tmp_path: Path) -> None:
     (tmp_path / "code/sub").mkdir(parents=True)
     async with world.hive() as hive:

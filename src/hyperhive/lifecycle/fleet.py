@@ -1,17 +1,21 @@
 """`Fleet`: what can be asked about a hive's agents. It changes nothing; `Lifecycle` is a fleet that can be changed."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import msgspec
 
 from hyperhive.background import Background
 from hyperhive.bus import Bus
 from hyperhive.clock import Clock
 from hyperhive.config import AgentConfig, MountSetting
 from hyperhive.lifecycle.actions import Actions
+from hyperhive.lifecycle.launching import AgentLauncher
 from hyperhive.lifecycle.roster import Roster
 from hyperhive.lifecycle.runtimes import ResourceLimits, Runtime
 from hyperhive.lifecycle.views import FactsOf, Life, Views, assemble
-from hyperhive.names import AgentName
+from hyperhive.names import MANAGER, AgentName
 from hyperhive.paths import Paths
 from hyperhive.ports import Launcher
 from hyperhive.protocol.events import AnyDashboardEvent
@@ -73,19 +77,28 @@ class Fleet:
         agent = self._roster.live(name)
         return self._all_mounts(agent.name, agent.row.mounts)
 
-    def launcher(self, name: str) -> Launcher:
-        """Where this agent's programs are started.
+    def launcher(self, name: str) -> AgentLauncher:
+        """Where this agent's programs are started, each with the mounts and limits that are in force then.
 
         Raises:
             NotFound: there is none.
         """
-        agent = self._roster.live(name)
+        agent = self._roster.live(name).name
+        return AgentLauncher(lambda: self._launcher_now(agent), lambda: self._revision(agent))
+
+    def _launcher_now(self, name: AgentName) -> Launcher:
         return self.runtime.launcher(
-            agent.name,
-            mounts=self.mounts(name),
-            limits=ResourceLimits.of(self._config_of(agent.name).limits),
-            shared=self._shared(agent.name),
+            name, mounts=self.mounts(name), limits=self._limits(name), shared=self._shared(name)
         )
+
+    def _limits(self, name: AgentName) -> ResourceLimits:
+        return ResourceLimits.of(self._config_of(name).limits)
+
+    def _revision(self, name: AgentName) -> str:
+        """Of what a box shows and allows. The manager's shows a repo for every agent that has been started."""
+        repos = sorted(agent.name for agent in self._roster if agent.started) if name == MANAGER else []
+        content = msgspec.json.encode((self.mounts(name), self._limits(name), repos))
+        return hashlib.blake2b(content, digest_size=8).hexdigest()
 
     def touch(self, name: str) -> None:
         """Something that `facts_of` tells of this agent has changed: its view is looked at again, soon."""

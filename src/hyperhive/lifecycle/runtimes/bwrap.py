@@ -215,6 +215,11 @@ class BwrapLauncher:
         """`bwrap`."""
         return self._runtime.isolation
 
+    @property
+    def revision(self) -> str:
+        """Of the mounts and limits, which do not change in this launcher."""
+        return f"{hash((tuple(self._mounts), self._limits)):x}"
+
     async def launch(
         self,
         argv: Sequence[str],

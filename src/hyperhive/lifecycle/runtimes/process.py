@@ -124,6 +124,11 @@ class ProcessLauncher:
         """`none`."""
         return self._runtime.isolation
 
+    @property
+    def revision(self) -> str:
+        """Of the limits, which do not change in this launcher."""
+        return f"{hash(self._limits):x}"
+
     async def launch(
         self,
         argv: Sequence[str],
