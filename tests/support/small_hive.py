@@ -1,4 +1,4 @@
-"""A hive without agents: a real broker and bus behind real sockets and real tool sessions, with a short request table.
+"""A hive without agents: a real broker and bus behind real sockets and real tool sessions, with the shipped handlers.
 
 What the sockets, the client and the tools need of a core, and no more; a core can be stopped and started again on the
 same files.
@@ -16,12 +16,13 @@ import msgspec
 
 from hyperhive.broker import Broker
 from hyperhive.bus import Frame
+from hyperhive.handlers import request_table
 from hyperhive.mcp.server import McpServer
 from hyperhive.names import AgentName
 from hyperhive.protocol import replies as a
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.codec import encode
-from hyperhive.protocol.dispatch import CALL_ID, Answer, Dispatcher, Handler
+from hyperhive.protocol.dispatch import Answer, Dispatcher, Handler
 from hyperhive.protocol.events import AnyDashboardEvent
 from hyperhive.protocol.line import HarnessLine
 from hyperhive.protocol.policy import Actor, Caller
@@ -73,57 +74,40 @@ class LineLog:
             await self.news.wait()
 
 
-def table(broker: Broker, begun: "asyncio.Event") -> dict[type[r.Request], Handler]:
-    """Mail and `whoami`. `begun` is set whenever a `recv` has begun."""
+class Neighbours:
+    """What the shipped request table needs beside a broker: a `Desk` and, as far as they are served, `Agents`."""
 
-    async def send(caller: Caller, request: r.Send) -> a.Reply:
-        receipt = await broker.send(
-            caller.name, request.to, request.body, dedupe_key=request.dedupe_key, call_id=CALL_ID.get()
-        )
-        return a.Ok(id=receipt.id, duplicate=receipt.duplicate)
+    def names(self) -> list[str]:
+        return ["alice", "bob"]
 
-    async def recv(caller: Caller, request: r.Recv) -> Answer:
-        asyncio.get_running_loop().call_soon(begun.set)
-        lease = await broker.take(caller.name, request.max, request.wait_seconds, request.min_urgency)
-        ids = [delivery.id for delivery in lease.deliveries]
-
-        def written() -> None:
-            if caller.channel == "tools":
-                broker.mark_taken(caller.name, ids)
-
-        return Answer(reply=a.Messages(messages=lease.deliveries), written=written, undo=lease.undo)
-
-    async def status(caller: Caller, request: r.Status) -> a.Reply:
-        return a.Unread(unread=await broker.pending(request.name or caller.name))
-
-    async def ack(caller: Caller, request: r.AckTurn) -> a.Reply:
-        return a.Ok(count=await broker.ack_turn(caller.name, request.ids, taken=request.taken))
-
-    async def requeue(caller: Caller, request: r.RequeueInflight) -> a.Reply:
-        return a.Ok(count=await broker.requeue_inflight(caller.name, request.ids, blame=request.blame))
-
-    async def hello(caller: Caller, request: r.Hello) -> a.Reply:
-        if request.holding is not None:
-            lost = [number for number in broker.in_flight_now(caller.name) if number not in request.holding]
-            await broker.requeue_inflight(caller.name, lost)
-        return a.Ok()
-
-    async def inbox(caller: Caller, request: r.Inbox) -> a.Reply:
-        del caller
-        return a.InboxRows(messages=await broker.inbox(request.limit, include_done=request.all))
-
-    async def whoami(caller: Caller, request: r.Whoami) -> a.Reply:
-        del request
+    def identity(self, caller: Caller) -> a.Identity:
         return a.Identity(name=caller.name, role=caller.label, pronouns="they/them", hyperhive_rev="abc")
 
-    async def names(caller: Caller, request: r.List) -> a.Reply:
+    def hello(self, caller: Caller, request: r.Hello) -> a.Ok:
         del caller, request
-        return a.Agents(agents=["alice", "bob"])
+        return a.Ok()
 
-    return {
-        r.Send: send, r.Recv: recv, r.Status: status, r.AckTurn: ack, r.RequeueInflight: requeue, r.Hello: hello,
-        r.Inbox: inbox, r.Whoami: whoami, r.List: names,
-    }  # fmt: skip
+
+SERVED = (
+    r.Send, r.Recv, r.Status, r.Recent, r.AckTurn, r.RequeueInflight, r.Hello, r.Inbox, r.Whoami, r.List,
+)  # fmt: skip
+
+
+def table(broker: Broker, begun: "asyncio.Event") -> dict[type[r.Request], Handler]:
+    """The shipped handlers of mail, `whoami` and `list`. `begun` is set whenever a `recv` has begun."""
+    neighbours = Neighbours()
+    shipped = request_table(broker, neighbours, neighbours, neighbours)  # type: ignore[arg-type]
+
+    async def recv(caller: Caller, request: r.Recv) -> a.Reply | Answer:
+        asyncio.get_running_loop().call_soon(begun.set)
+        return await shipped[r.Recv](caller, request)
+
+    async def status(caller: Caller, request: r.Status) -> a.Reply | Answer:
+        if caller.any:  # a hive's own look at itself needs a hive
+            return a.Unread(unread=broker.pending_now(request.name or caller.name))
+        return await shipped[r.Status](caller, request)
+
+    return {**{request: shipped[request] for request in SERVED}, r.Recv: recv, r.Status: status}
 
 
 def encode_frame(frame: Frame[AnyDashboardEvent]) -> bytes:
