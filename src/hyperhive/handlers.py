@@ -144,9 +144,11 @@ def _harness(broker: Broker, desk: Desk) -> dict[type[r.Request], Handler]:
     async def hello(caller: Caller, request: r.Hello) -> p.Reply:
         reply = desk.hello(caller, request)
         if request.holding is not None:
-            # The rest of what was handed out was lost on its way to the harness; what it holds, a crash may have
-            # forgotten to have handed out.
-            lost = set(broker.in_flight_now(caller.name)) - set(request.holding)
+            # The rest of what was handed out was lost on its way to the harness, but for what tool calls took: their
+            # results arrived. What it holds, a crash may have forgotten to have handed out.
+            lost = (
+                set(broker.in_flight_now(caller.name)) - set(request.holding) - broker.taken_now(caller.name)
+            )
             await broker.requeue_inflight(caller.name, sorted(lost))
             await broker.retake(caller.name, request.holding)
         return reply

@@ -1,5 +1,7 @@
 """Claims about a harness in a process of its own: how it asks the core, and its line."""
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import anyio
@@ -8,11 +10,13 @@ import pytest
 from hyperhive.client.attached import AttachedHarness
 from hyperhive.client.core import SocketCore
 from hyperhive.errors import Closed, Conflict, Forbidden, HiveError
+from hyperhive.mcp.remote import RemoteToolServer
 from hyperhive.names import AgentName
 from hyperhive.protocol import harness_line as line
 from hyperhive.protocol import replies as a
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.line import HarnessLine
+from mcp_lines import Lines
 from small_hive import small_hive
 
 HELLO = r.Hello(protocol=1, hyperhive_rev="abc", cli_version="2.1.328")
@@ -103,6 +107,54 @@ async def test_what_a_tool_call_took_is_acked_with_its_turn_though_the_core_rest
         await core.ask(r.AckTurn(ids=[], taken=True))
         assert hive.broker.in_flight_now("bob") == []
         assert await hive.broker.pending("bob") == 0
+        await core.aclose()
+
+
+async def test_what_a_harness_was_given_is_on_disk_as_given_before_it_has_it(root: Path) -> None:
+    core = SocketCore(root / "run" / "harness" / "bob" / "harness.sock", HELLO)
+    async with small_hive(root) as hive:
+        sent = await hive.broker.send("alice", "bob", "hi")
+        await core.ask(r.Recv(wait_seconds=5))
+        await hive.broker.store.abandon()  # as in a kill
+    await core.aclose()
+    async with small_hive(root) as hive:
+        assert hive.broker.in_flight_now("bob") == [sent.id]
+
+
+async def test_what_a_harness_holds_is_not_handed_out_again_though_the_disk_lost_the_mark(root: Path) -> None:
+    core = SocketCore(root / "run" / "harness" / "bob" / "harness.sock", HELLO)
+    async with small_hive(root) as hive:
+        sent = await hive.broker.send("alice", "bob", "hi")
+        await core.ask(r.Recv(wait_seconds=5))
+    with contextlib.closing(sqlite3.connect(root / "hive.sqlite")) as database:
+        database.execute("UPDATE messages SET delivered_at = NULL")
+        database.commit()
+    async with small_hive(root) as hive:
+        assert await core.ask(r.Recv(wait_seconds=0)) == a.Messages(messages=[])
+        assert hive.broker.in_flight_now("bob") == [sent.id]
+        assert await core.ask(r.AckTurn(ids=[sent.id])) == a.Ok(count=1)
+        await core.aclose()
+
+
+async def test_what_another_client_of_the_box_took_inside_a_good_turn_is_acked_with_it(root: Path) -> None:
+    async with small_hive(root) as hive:
+        core = SocketCore(hive.harness_socket("bob"), HELLO)
+        box = await RemoteToolServer(hive.tools_socket("bob")).open_session()  # it tells the harness nothing
+        woke = await hive.broker.send("alice", "bob", "the turn's")
+        await core.ask(r.Recv(wait_seconds=5))
+        await hive.broker.send("alice", "bob", "for a script")
+        hive.receiving.clear()
+        script = await Lines(box).introduce()
+        assert "for a script" in await script.text("recv", wait_seconds=5)
+        hive.receiving.clear()
+        async with anyio.create_task_group() as group:  # the turn ends: the watch for urgent mail is given up
+            group.start_soon(core.ask, r.Recv(wait_seconds=100, min_urgency="soon"))
+            await hive.receiving.wait()
+            group.cancel_scope.cancel()
+        assert await core.ask(r.AckTurn(ids=[woke.id], taken=True)) == a.Ok(count=2)
+        assert await hive.broker.pending("bob") == 0
+        assert hive.broker.in_flight_now("bob") == []
+        await box.aclose()
         await core.aclose()
 
 

@@ -254,6 +254,11 @@ class Broker:
         inbox = self._desk.inbox(recipient)
         inbox.taken.update(number for number in ids if number in inbox.flight)
 
+    def taken_now(self, recipient: str) -> set[int]:
+        """What `mark_taken` named since the last ack or requeue. The broker's process remembers it, no disk does."""
+        inbox = self._desk.inboxes.get(recipient)
+        return set(inbox.taken) if inbox is not None else set()
+
     # --- ends ---
 
     async def ack_turn(
