@@ -36,6 +36,7 @@ from hyperhive.fleet_facts import FleetFacts
 from hyperhive.handlers import request_table
 from hyperhive.lifecycle import MIGRATIONS as AGENT_TABLES
 from hyperhive.lifecycle import Lifecycle, pick_runtime
+from hyperhive.members import Attached
 from hyperhive.names import AgentName
 from hyperhive.outfit import Outfitter
 from hyperhive.paths import Paths
@@ -217,7 +218,21 @@ class BareHive:
         for name in self.lifecycle.names():
             self.lifecycle.touch(name)
             self._crew.config_changed(name)
-        return "the configuration is in force; an agent's own settings from its next turn on"
+        return self._told_of_reload()
+
+    def _told_of_reload(self) -> str:
+        said = (
+            "the configuration is in force: an agent's own settings from its next turn on, its mounts and limits "
+            "from its CLI's next process on; what all agents share (runtime, turns at once, limits of mail) when "
+            "the hive starts next"
+        )
+        own = [name for name in self.lifecycle.names() if isinstance(self._crew.find(name), Attached)]
+        if own:
+            said += (
+                f"; {', '.join(own)}: a harness of its own reads it when its process gets SIGHUP, mounts and "
+                "limits when it starts"
+            )
+        return said
 
     def _users(self, account: str) -> list[AgentName]:
         return self._facts.users(account, self.lifecycle.names())

@@ -257,6 +257,31 @@ def test_a_harness_of_its_own_works_through_a_restart_of_the_hive(user: Console)
                 assert harness.end() == 0
 
 
+def test_a_harness_of_its_own_reads_its_settings_again_on_sighup(user: Console) -> None:
+    file = user.home / "hive.toml"
+    file.write_text('[agents.alice]\nharness = "own"\n')
+    user.env["HYPERHIVE_CONFIG"] = str(file)
+    with Running(user) as hive:
+        hive.ready()
+        ok(user, "spawn", "alice")
+        assert states(user)["alice"] == "needs_you"
+        with Running(user, "agent", "serve", "alice") as harness:
+            harness.until(lambda: "harness_started" in harness.err)
+            file.write_text('[agents.alice]\nharness = "own"\nmodel = "sonnet"\n')
+            assert (
+                "alice: a harness of its own reads it when its process gets SIGHUP"
+                in ok(user, "reload")["note"]
+            )
+            harness.signal(signal.SIGHUP)
+            harness.until(lambda: "config_read" in harness.err)
+            ok(user, "send", "--wait", "alice", "one")
+            assert ok(user, "turns", "alice")["turns"][0]["model"] == "sonnet"
+            file.write_text("nonsense = 1\n")
+            harness.signal(signal.SIGHUP)
+            harness.until(lambda: "config_not_read" in harness.err)
+            ok(user, "send", "--wait", "alice", "two")
+
+
 def test_a_key_is_in_its_file_and_nowhere_else(user: Console, place: Path) -> None:
     """Stored while the hive runs, used by a turn: no log, event, database or command line has it."""
     key = "sk-ant-api03-" + "canary" * 4

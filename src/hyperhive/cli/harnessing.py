@@ -2,6 +2,7 @@
 
 It dials the hive's harness socket and works on through restarts of the core. The hive serves that socket for agents
 whose settings say `harness = "own"`. The first SIGTERM or SIGINT lets the running turn end, a second one ends it.
+SIGHUP reads hive.toml again, for the next turn.
 """
 
 import logging
@@ -9,11 +10,11 @@ import os
 import signal
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from hyperhive import __version__
 from hyperhive.accounts import Accounts
@@ -21,7 +22,7 @@ from hyperhive.agent_cli import AgentClis
 from hyperhive.client.attached import AttachedHarness
 from hyperhive.client.core import SocketCore
 from hyperhive.clock import SYSTEM_CLOCK
-from hyperhive.config import HiveConfig
+from hyperhive.config import HiveConfig, read_file
 from hyperhive.desk import PROTOCOL
 from hyperhive.errors import HiveError
 from hyperhive.eventlog import EventLogs
@@ -61,7 +62,8 @@ async def run_harness(
     paths = Paths.of(config.state_dir, config.run_dir)
     at = socket or paths.harness_socket(agent)
     async with AsyncExitStack() as stack:
-        harness, slots, core = await _build(stack, agent, paths, at, config, environ)
+        settings = _Settings(agent, config)
+        harness, slots, core = await _build(stack, settings, paths, at, environ)
         line = AttachedHarness(at, harness.handle, on_attached=lambda: _tell_state(harness.display, line))
         refused: list[HiveError] = []
         async with anyio.create_task_group() as tasks:
@@ -77,6 +79,7 @@ async def run_harness(
             tasks.start_soon(_tell_events, harness, line)
             tasks.start_soon(keep_line)
             tasks.start_soon(_stop_when_told, harness)
+            tasks.start_soon(_reread_when_told, harness, settings)
             tasks.start_soon(_sweep, harness)
             log.info("harness_started agent=%s socket=%s pid=%d", agent, at, os.getpid())
             await harness.run()
@@ -88,15 +91,34 @@ async def run_harness(
     return 0
 
 
+class _Settings:
+    """One agent's settings as they were read last. Mounts, limits and the runtime are those of the start."""
+
+    def __init__(self, agent: AgentName, config: HiveConfig) -> None:
+        self.agent = agent
+        self.config = config
+
+    def profile(self) -> Profile:
+        """Who the agent is, for its next turn."""
+        return Profile(
+            name=self.agent,
+            role="manager" if self.agent == MANAGER else "agent",
+            config=self.config.agent(self.agent),
+            pronouns=self.config.pronouns,
+        )
+
+    async def reread(self) -> None:
+        """Raises BadConfig where the file is invalid; what was read last stays in force."""
+        if self.config.source is not None:
+            file = await anyio.to_thread.run_sync(read_file, self.config.source)
+            self.config = msgspec.structs.replace(self.config, file=file)
+
+
 async def _build(
-    stack: AsyncExitStack,
-    agent: AgentName,
-    paths: Paths,
-    at: Path,
-    config: HiveConfig,
-    environ: Mapping[str, str],
+    stack: AsyncExitStack, own: _Settings, paths: Paths, at: Path, environ: Mapping[str, str]
 ) -> tuple[Harness, Slots, SocketCore]:
     """The harness and what it stands on; the stack ends what must be ended."""
+    agent, config = own.agent, own.config
     await anyio.to_thread.run_sync(paths.make_agent, agent)
     # A mark of its own: the core's sweep must not end this harness's CLI, nor this one's sweep the core's.
     runtime = await pick_runtime(config.runtime, paths, environ, owner=f"harness/{agent}")
@@ -115,7 +137,7 @@ async def _build(
         launcher=runtime.launcher(agent, mounts=settings.mounts, limits=ResourceLimits.of(settings.limits)),
         tools=RemoteToolServer(at, on_took=core.took),
         directory=paths.agent_harness(agent),
-        profile=partial(_profile, agent, config),
+        profile=own.profile,
         accounts=await Accounts.open(paths.accounts, environ),
         clis=clis,
         slots=slots,
@@ -132,15 +154,6 @@ async def _build(
         model_file=_named(environ, "HYPERHIVE_MODEL_FILE"),
     )
     return harness, slots, core
-
-
-def _profile(agent: AgentName, config: HiveConfig) -> Profile:
-    return Profile(
-        name=agent,
-        role="manager" if agent == MANAGER else "agent",
-        config=config.agent(agent),
-        pronouns=config.pronouns,
-    )
 
 
 def _named(environ: Mapping[str, str], variable: str) -> Path | None:
@@ -177,6 +190,18 @@ async def _stop_when_told(harness: Harness) -> None:
         await anext(signals)
         harness.drain(now=True)
     await anyio.sleep_forever()
+
+
+async def _reread_when_told(harness: Harness, settings: _Settings) -> None:
+    with anyio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            try:
+                await settings.reread()
+            except HiveError as error:
+                log.warning("config_not_read agent=%s error=%s", harness.name, error)
+                continue
+            harness.changed()
+            log.info("config_read agent=%s", harness.name)
 
 
 async def _sweep(harness: Harness) -> None:
