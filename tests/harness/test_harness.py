@@ -19,6 +19,7 @@ from hyperhive.eventlog import EventLogs
 from hyperhive.harness import Harness
 from hyperhive.harness.display import Display
 from hyperhive.harness.harness import CLI_MISSING_SECONDS, HarnessSettings
+from hyperhive.harness.slots import Slots
 from hyperhive.names import parse_resident
 from hyperhive.protocol import harness_line as line
 from hyperhive.protocol.events import (
@@ -208,6 +209,26 @@ async def test_interrupt_mail_runs_first_and_the_interrupted_turn_knows_why_it_c
         assert await hive.acked(slow)
         assert await hive.acked(stop)
         assert await hive.broker.dead() == []
+
+
+async def test_a_queued_turn_is_cancelled_and_its_message_is_a_dead_letter(hive: Bench) -> None:
+    hive.slots = Slots(max_turns=1, max_warm=8, idle_seconds=600, clock=hive.clock)
+    async with hive.running(hive.harness()) as alice:
+        watch = Watch(alice)
+        async with hive.slots.turn(hive.harness("bob").runner, lambda: None):
+            message = await hive.send("[[say never]]")
+            await watch.state("queued")
+            await ask(alice, line.LineCancel)
+            await settled(watch)
+            (dead,) = await hive.broker.dead()
+            assert (dead.id, dead.reason) == (message, "cancelled")
+            assert hive.slots.queued == 0
+            assert watch.of(TurnStart) == []
+            with pytest.raises(Conflict):
+                await ask(alice, line.LineCancel)
+    rows = await ask(hive.harness(), line.TurnHistory)
+    assert isinstance(rows, TurnRows)
+    assert [row.result_kind for row in rows.turns] == ["cancelled"]
 
 
 # --- commands -------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from hyperhive.accounts import STAGGER_SECONDS
 from hyperhive.errors import Closed, HiveError, MissingPart, StoreFailed, TimedOut
 from hyperhive.harness.turns import UnaskedTurn
 from hyperhive.protocol.replies import Reply
-from hyperhive.protocol.requests import AckTurn, Request
+from hyperhive.protocol.requests import AckTurn, Request, Status
 from hyperhive.protocol.types import Delivery
 from loops import LIMIT, Rig, Turn, rig, rigs
 from quick import examples
@@ -566,6 +566,55 @@ async def test_a_turn_nobody_asked_for_lets_no_queued_turn_run_without_its_slot(
         assert (bob.slots.running, bob.slots.queued) == (1, 1)
         turn.end()
         assert (await bob.runner.next_turn()).ids == [message]
+
+
+async def test_a_queued_turn_that_is_cancelled_is_a_dead_letter_and_the_next_message_queues(
+    tmp_path: Path,
+) -> None:
+    async with rigs(tmp_path, ["amy", "bob"], max_turns=1) as (_, agents):
+        amy, bob = agents.values()
+        turn, message = await queued_behind_amy(amy, bob)
+        following = await bob.send("three")
+        assert bob.loop.cancel()
+        await bob.seen.until_true(lambda: bool(bob.seen.settled))
+        assert (bob.seen.settled[0][2].kind, bob.seen.settled[0][2].pending) == ("cancelled", (message,))
+        with anyio.fail_after(LIMIT):
+            while bob.slots.queued == 0:
+                await checkpoint()
+        assert [(one.id, one.reason) for one in await bob.broker.dead()] == [(message, "cancelled")]
+        assert bob.runner.current is None
+        assert bob.slots.running == 1
+        turn.end()
+        assert (await bob.runner.next_turn()).ids == [following]
+        assert not bob.loop.cancel(), "a turn that runs is the runner's to cancel"
+
+
+async def test_a_turn_can_be_cancelled_until_the_runner_has_it(tmp_path: Path) -> None:
+    async with rig(tmp_path) as bob:
+        asked, go = anyio.Event(), anyio.Event()
+        ask = bob.core.ask
+
+        async def ask_late(request: Request) -> Reply:
+            if isinstance(request, Status):
+                asked.set()
+                await go.wait()
+            return await ask(request)
+
+        bob.core.ask = ask_late  # type: ignore[method-assign]
+        message = await bob.send("one")
+        with anyio.fail_after(LIMIT):
+            await asked.wait()
+        assert bob.loop.cancel()
+        go.set()
+        await bob.seen.until_true(lambda: bool(bob.seen.settled))
+        assert await bob.state_of(message) == "dead"
+        assert bob.runner.current is None
+
+
+async def test_a_loop_without_a_turn_has_none_to_cancel(tmp_path: Path) -> None:
+    async with rig(tmp_path) as bob:
+        await bob.seen.until_state("idle")
+        assert not bob.loop.cancel()
 
 
 # --- ending ---------------------------------------------------------------------------------------------------------

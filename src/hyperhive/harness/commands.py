@@ -120,7 +120,11 @@ class Commands:
     # --- steering ---------------------------------------------------------------------------------------------------
 
     async def _cancel(self, _: line.LineCancel) -> Reply:
-        if not await self._runner.cancel():
+        # What is shown as at work is what is meant, also where another turn waits behind it.
+        at_work = self._display.state in {"thinking", "compacting"}
+        if not at_work and self._loop.cancel():
+            self._display.note("cancel: the turn is called off before it had a slot")
+        elif not await self._runner.cancel():
             raise Conflict(f"{self._name} has no running turn to cancel")
         return Ok()
 

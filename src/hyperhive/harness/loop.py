@@ -25,7 +25,7 @@ from hyperhive.harness.slots import Slots, WarmProcess
 from hyperhive.harness.turns import TurnResult, UnaskedTurn
 from hyperhive.protocol.replies import Messages, Reply, Unread
 from hyperhive.protocol.requests import AckTurn, Recv, Request, RequeueInflight, Status
-from hyperhive.protocol.types import RECV_MAX, RECV_WAIT_MAX_SECONDS, Delivery, Urgency
+from hyperhive.protocol.types import RECV_MAX, RECV_WAIT_MAX_SECONDS, Delivery, ResultKind, Urgency
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +94,8 @@ class TurnLoop:
         self._unasked: UnaskedTurn | None = None
         self._idle_wait: anyio.CancelScope | None = None
         self._slot_wait: anyio.CancelScope | None = None
+        self._waiting: int | None = None  # the turn that does not run yet
+        self._called_off = False
         self._asking: anyio.CancelScope | None = None
 
     # --- from outside -----------------------------------------------------------------------------------------------
@@ -117,6 +119,19 @@ class TurnLoop:
         before = self._unasked
         self._unasked = before if before is not None and not before.ok else turn
         self._stop_waiting()
+
+    def cancel(self) -> bool:
+        """The operator cancels a turn that waits for its slot: its message is a dead letter.
+
+        Returns:
+            Whether there was one. A turn that runs is the runner's to cancel.
+        """
+        if self._waiting is None:
+            return False
+        self._called_off = True
+        if self._slot_wait is not None:
+            self._slot_wait.cancel()
+        return True
 
     def drain(self, *, now: bool) -> None:
         """Start no other turn; `run` returns once the running one has ended (`now`: it is interrupted)."""
@@ -196,23 +211,32 @@ class TurnLoop:
         await self._pauses.after(result, gave_way=self._interruption is not None)
 
     async def _run_in_slot(self, message: Delivery) -> tuple[int, TurnResult]:
-        number = await self._numbers.next()
-        async with AsyncExitStack() as stack:
-            with anyio.CancelScope() as self._slot_wait:
-                if self._draining:
-                    self._slot_wait.cancel()
-                slot = self._slots.turn(
-                    self._runner, lambda: self._events.state_changed("queued", None, None)
-                )
-                await stack.enter_async_context(slot)
-            self._slot_wait = None
+        number = self._waiting = await self._numbers.next()
+        self._called_off = False
+        try:
+            async with AsyncExitStack() as stack:
+                await self._wait_for_slot(stack)
+                unread = None if self._draining or self._called_off else await self._ask(Status())
+                self._waiting = None
+                if self._called_off:
+                    return number, self._not_run(message, "cancelled by the operator", kind="cancelled")
+                if unread is None:
+                    return number, self._not_run(message, "the hive stops", interrupted=True)
+                self._fresh.discard(message.id)
+                self._pauses.turn_starts()
+                self._events.state_changed("thinking", None, None)
+                return number, await self._run_watched(message, unread, number)
+        finally:
+            self._waiting = None
+
+    async def _wait_for_slot(self, stack: AsyncExitStack) -> None:
+        """Hold a slot until `stack` ends; without one where the turn is called off or the loop drained meanwhile."""
+        with anyio.CancelScope() as self._slot_wait:
             if self._draining:
-                return number, self._not_run(message, "the hive stops", interrupted=True)
-            unread = await self._ask(Status())
-            self._fresh.discard(message.id)
-            self._pauses.turn_starts()
-            self._events.state_changed("thinking", None, None)
-            return number, await self._run_watched(message, unread, number)
+                self._slot_wait.cancel()
+            slot = self._slots.turn(self._runner, lambda: self._events.state_changed("queued", None, None))
+            await stack.enter_async_context(slot)
+        self._slot_wait = None
 
     async def _run_watched(self, message: Delivery, unread: Reply, number: int) -> TurnResult:
         """The turn, with an eye on more urgent mail."""
@@ -237,11 +261,17 @@ class TurnLoop:
         return result
 
     def _not_run(
-        self, message: Delivery, note: str, *, interrupted: bool = False, park: str | None = None
+        self,
+        message: Delivery,
+        note: str,
+        *,
+        kind: ResultKind = "failed",
+        interrupted: bool = False,
+        park: str | None = None,
     ) -> TurnResult:
         now = self._clock.time()
         return TurnResult(
-            kind="failed",
+            kind=kind,
             pending=(message.id,),
             note=note,
             interrupted=interrupted,
