@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import anyio
 import pytest
 
 from hive_process import HivePlace, HiveProcess, agent_serve, running, turns_of
@@ -162,3 +163,30 @@ async def test_a_harness_that_is_killed_leaves_nothing_behind_and_its_mail_comes
             await hive.until(lambda: done(place, 2))
     assert [(one.body, one.marked) for one in shown(api.requests)] == [("work", False), ("work", True)]
     assert [one.body for one in place.mail()] == ["work", "once only"]
+
+
+async def test_a_harness_without_a_core_ends_at_the_second_signal(
+    places: NewPlace, api: FakeAnthropic
+) -> None:
+    """It could not hand in what its turn came to; that is found out, and done again, in its next life."""
+    rule = tool_turn(WORK, send("operator", "once only"), end="over")
+    rule["steps"][0]["delay"] = 0.5
+    api.scenario = {"rules": [rule]}
+    place = places(toml=OWN)
+    async with AsyncExitStack() as stack:
+        async with running(place) as (hive, client):
+            await client.lifecycle.spawn("alice")
+            harness = await stack.enter_async_context(agent_serve(place, "alice"))
+            await client.broker.send("operator", "alice", "work")
+            await hive.until(lambda: asked(api, 0))
+            await hive.kill()
+        harness.process.terminate()
+        await harness.until(lambda: "harness_draining" in place.errors.read_text())
+        harness.process.terminate()
+        with anyio.fail_after(5):
+            await harness.process.wait()
+        assert not place.clis()
+        async with running(place) as (hive, _), agent_serve(place, "alice"):
+            await hive.until(lambda: done(place, 2))
+    assert [one.body for one in place.mail()] == ["work", "once only"]
+    assert [one.marked for one in shown(api.requests)] == [False, True]

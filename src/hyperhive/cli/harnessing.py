@@ -8,7 +8,7 @@ SIGHUP reads hive.toml again, for the next turn.
 import logging
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -48,6 +48,8 @@ from hyperhive.protocol.requests import Hello
 log = logging.getLogger("hyperhive.agent_serve")
 
 SWEEP_SECONDS = 3600.0
+LAST_WORD_SECONDS = 2.0
+"""How long a harness that was told twice to end may take to hand in what its turn came to."""
 
 
 async def run_harness(
@@ -78,7 +80,7 @@ async def run_harness(
             tasks.start_soon(slots.run)
             tasks.start_soon(_tell_events, harness, line)
             tasks.start_soon(keep_line)
-            tasks.start_soon(_stop_when_told, harness)
+            tasks.start_soon(_stop_when_told, harness, tasks.cancel_scope.cancel)
             tasks.start_soon(_reread_when_told, harness, settings)
             tasks.start_soon(_sweep, harness)
             log.info("harness_started agent=%s socket=%s pid=%d", agent, at, os.getpid())
@@ -182,14 +184,16 @@ def _tell_state(display: Display, line: AttachedHarness) -> None:
         line.publish(encode_live(event))
 
 
-async def _stop_when_told(harness: Harness) -> None:
+async def _stop_when_told(harness: Harness, end: Callable[[], None]) -> None:
+    """The second signal ends it, also where there is no core to take what its turn came to: that turn runs again."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         await anext(signals)
         log.info("harness_draining agent=%s", harness.name)
         harness.drain(now=False)
         await anext(signals)
         harness.drain(now=True)
-    await anyio.sleep_forever()
+        await SYSTEM_CLOCK.sleep(LAST_WORD_SECONDS)
+        end()
 
 
 async def _reread_when_told(harness: Harness, settings: _Settings) -> None:
