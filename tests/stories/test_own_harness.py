@@ -95,6 +95,7 @@ async def test_a_turn_runs_on_while_the_core_restarts_and_sends_once(
             assert clis_of(harness) == cli
             assert harness.process.returncode is None
             turns = await turns_of(client, "alice", 1)
+            await stack.aclose()
     assert [one.body for one in place.mail()] == ["work", "half way", "all done"]
     assert [(one.body, one.marked) for one in shown(api.requests)] == [("work", False)]
     assert [row.result_kind for row in turns] == ["ok"]
@@ -116,6 +117,7 @@ async def test_a_recv_call_under_way_survives_the_core_and_its_mail_is_done_with
         async with running(place) as (hive, client):
             await client.broker.send("operator", "alice", "more")
             await hive.until(lambda: done(place, 3))
+            await stack.aclose()
     assert [one.body for one in place.mail()] == ["work", "more", "got it"]
     assert [(one.body, one.marked) for one in shown(api.requests)] == [("work", False)]
     taken = next(one["tool_result"] for one in api.requests if one["round"] == 1)
@@ -142,6 +144,7 @@ async def test_mail_that_a_turn_took_before_the_core_was_killed_is_done_with_the
             await hive.kill()
         async with running(place) as (hive, _):
             await hive.until(lambda: done(place, 3))
+            await stack.aclose()
     assert [one.body for one in place.mail()] == ["work", "more", "got it"]
     assert [(one.body, one.marked) for one in shown(api.requests)] == [("work", False)]
 
