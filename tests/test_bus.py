@@ -131,3 +131,26 @@ async def test_a_tap_sees_every_event_at_once_and_in_order() -> None:
     bus.publish("one")
     bus.publish("two")
     assert seen == ["one", "two"]
+
+
+async def test_who_reads_a_bus_that_skipped_is_told_once_and_reads_on() -> None:
+    bus = Bus[str]()
+    bus.publish("one")
+    async with bus.subscribe() as now, bus.subscribe(after=0) as behind:
+        assert bus.skip(3) == 4
+        assert bus.publish("two") == 5
+        assert [await anext(now), await anext(now)] == [Missed(3), Frame(5, "two")]
+        assert [await anext(behind), await anext(behind)] == [Missed(4), Frame(5, "two")]
+    assert bus.history() == [Frame(5, "two")]
+
+
+async def test_who_waits_at_a_bus_that_skips_is_told_at_once() -> None:
+    bus = Bus[str]()
+    async with bus.subscribe() as frames, anyio.create_task_group() as group:
+
+        async def read() -> None:
+            assert await anext(frames) == Missed(2)
+
+        group.start_soon(read)
+        await anyio.wait_all_tasks_blocked()
+        bus.skip(2)

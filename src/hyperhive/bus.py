@@ -62,7 +62,7 @@ class Subscription(Generic[E]):
 
     async def __anext__(self) -> Frame[E] | Missed:
         behind = self._bus.current_seq - self._read
-        if 0 < behind <= self._buffer and self._end is None:  # the hot path, written out
+        if 0 < behind <= self._buffer and behind <= len(self._frames) and self._end is None:  # the hot path
             self._read += 1
             return self._frames[-behind]
         while not self.ready:
@@ -79,13 +79,14 @@ class Subscription(Generic[E]):
     @property
     def lost(self) -> int:
         """How many frames this reader has lost and not been told of."""
-        return max(0, self._bus.current_seq - self._read - self._buffer)
+        return max(0, self._bus.current_seq - self._read - min(self._buffer, len(self._frames)))
 
     def next_nowait(self) -> Frame[E] | Missed:
         """The next item, which must be there (`ready`)."""
         behind = self._bus.current_seq - self._read
-        if behind > self._buffer:
-            missed = behind - self._buffer
+        there = min(self._buffer, len(self._frames))
+        if behind > there:
+            missed = behind - there
             if self._end is not None:
                 missed = min(missed, self._end - self._read)
             self._bus.tell_lost(missed)
@@ -158,6 +159,17 @@ class Bus(Generic[E]):
         for tap in self._taps:
             tap(event)
         return seq
+
+    def skip(self, count: int) -> int:
+        """Says that `count` events happened which never reached this bus: every reader is told that it missed them.
+
+        What is kept goes with them, so that a reader refetches once and misses nothing in between. Returns the number
+        of the last one.
+        """
+        self.current_seq += count
+        self._frames.clear()
+        self._wake_all()
+        return self.current_seq
 
     def tap(self, listener: Callable[[E], object]) -> None:
         """Calls `listener` with every event, at once and in order; it must neither wait nor raise."""
