@@ -1,21 +1,26 @@
 """Claims about a harness in a process of its own: how it asks the core, and its line."""
 
+import asyncio
 import contextlib
 import sqlite3
 from pathlib import Path
 
 import anyio
+import msgspec
 import pytest
 
 from hyperhive.client.attached import AttachedHarness
 from hyperhive.client.core import SocketCore
-from hyperhive.errors import Closed, Conflict, Forbidden, HiveError
+from hyperhive.errors import Closed, Conflict, Forbidden, HiveError, LimitExceeded
 from hyperhive.mcp.remote import RemoteToolServer
 from hyperhive.names import AgentName
 from hyperhive.protocol import harness_line as line
 from hyperhive.protocol import replies as a
 from hyperhive.protocol import requests as r
+from hyperhive.protocol.events import Stream
 from hyperhive.protocol.line import HarnessLine
+from hyperhive.protocol.live import encode_live
+from hyperhive.protocol.types import REQUEST_LINE_MAX_BYTES
 from mcp_lines import Lines
 from small_hive import small_hive
 
@@ -308,12 +313,103 @@ async def test_the_line_is_dialled_again_when_the_core_comes_back(root: Path) ->
             await hive.lines.until("event")
         harness.publish(b'{"kind":"note","text":"nobody hears"}')
         async with small_hive(root) as hive:
-            await hive.lines.until("event")
+            await hive.lines.until("event", 2)
+            assert "lagged" in hive.lines.heard[-2][1]
             assert "opus" in hive.lines.heard[-1][1]
             harness.publish(b'{"kind":"note","text":"again"}')
-            await hive.lines.until("event", 2)
+            await hive.lines.until("event", 3)
         assert len(times) == 2
         group.cancel_scope.cancel()
+
+
+async def until_attached(harness: AttachedHarness) -> None:
+    while not harness.attached:
+        await anyio.lowlevel.checkpoint()
+
+
+async def test_an_event_too_long_for_the_line_goes_up_as_a_note_and_the_line_lives(root: Path) -> None:
+    async with small_hive(root) as hive, anyio.create_task_group() as group:
+        harness = AttachedHarness(hive.harness_socket("bob"), Commands().answer)
+        group.start_soon(harness.run)
+        await until_attached(harness)
+        image = msgspec.json.encode({"type": "user", "x": "y" * REQUEST_LINE_MAX_BYTES})
+        harness.publish(encode_live(Stream(line=image), eid=5, turn=2))
+        harness.publish(b'{"kind":"note","text":"after"}')
+        await hive.lines.until("event", 2)
+        [note, after] = [msgspec.json.decode(text) for kind, text in hive.lines.heard if kind == "event"]
+        assert (note["kind"], note["eid"], note["turn"]) == ("note", 5, 2)
+        assert "bytes" in note["text"]
+        assert after["text"] == "after"
+        assert [kind for kind, _ in hive.lines.heard] == ["attached", "event", "event"]
+        group.cancel_scope.cancel()
+
+
+async def test_a_page_of_history_too_long_for_the_line_keeps_its_newest_rows(root: Path) -> None:
+    rows = [{"kind": "note", "eid": number, "text": "x" * 6000} for number in range(1, 201)]
+    rows[-1]["text"] = "x" * REQUEST_LINE_MAX_BYTES
+
+    async def answer(command: line.HarnessCommand) -> a.Reply:
+        return (
+            a.EventPage(seq=1, events=rows)
+            if isinstance(command, line.History)
+            else a.LogLines(lines=["y" * 2**20])
+        )
+
+    async with small_hive(root) as hive, anyio.create_task_group() as group:
+        harness = AttachedHarness(hive.harness_socket("bob"), answer)
+        group.start_soon(harness.run)
+        await until_attached(harness)
+        attached = hive.sockets.line(hive_name("bob"))
+        assert attached is not None
+        page = await attached.ask(line.History(req=0))
+        assert isinstance(page, a.EventPage)
+        assert 150 < len(page.events) < 200
+        assert [row["eid"] for row in page.events] == list(range(201 - len(page.events), 201))
+        assert "bytes" in page.events[-1]["text"], "the one that is too long by itself is said to be"
+        with pytest.raises(LimitExceeded):
+            await attached.ask(line.LineStats(req=0))
+        group.cancel_scope.cancel()
+
+
+async def test_a_core_that_sends_the_line_away_for_now_is_dialled_again(root: Path) -> None:
+    answers = [
+        b'{"kind":"err","message":"too many connections","code":"limit"}',
+        b"rubbish",
+        b'{"kind":"ok"}',
+    ]
+
+    async def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(answers.pop(0) + b"\n")
+        if answers:
+            writer.close()
+        else:
+            await reader.read()
+            writer.close()
+
+    server = await asyncio.start_unix_server(welcome, root / "core.sock")
+    async with server, anyio.create_task_group() as group:
+        harness = AttachedHarness(root / "core.sock", Commands().answer)
+        group.start_soon(harness.run)
+        with anyio.fail_after(10):
+            await until_attached(harness)
+        group.cancel_scope.cancel()
+
+
+async def test_what_nobody_took_is_counted_and_told_to_the_next_who_does(root: Path) -> None:
+    async with anyio.create_task_group() as group:
+        harness = AttachedHarness(root / "run" / "harness" / "bob" / "harness.sock", Commands().answer)
+        for number in range(3):
+            harness.publish(b'{"kind":"note","text":"%d"}' % number)
+        async with small_hive(root) as hive:
+            group.start_soon(harness.run)
+            await until_attached(harness)
+            harness.publish(b'{"kind":"note","text":"heard"}')
+            await hive.lines.until("event", 2)
+            lagged, heard = [text for kind, text in hive.lines.heard if kind == "event"]
+            assert msgspec.json.decode(lagged) == {"kind": "lagged", "missed": 3}
+            assert "heard" in heard
+            group.cancel_scope.cancel()
 
 
 def hive_name(text: str) -> AgentName:

@@ -74,6 +74,18 @@ def encode_live(
     return _ENCODE(event)
 
 
+def fit_live(event: bytes, limit: int) -> bytes:
+    """An encoded event as it is, or, where it is longer than `limit` bytes, a note in its place that says so."""
+    if len(event) <= limit:
+        return event
+    try:
+        ours = msgspec.json.decode(event, type=_Ours)
+    except _PARSE_ERRORS:
+        ours = _Ours()
+    note = Note(text=f"(an event of {len(event)} bytes)", seq=ours.seq, eid=ours.eid, turn=ours.turn)
+    return _ENCODE(note)
+
+
 def _encode_stream(line: bytes, seq: int, eid: int | None, turn: int | None) -> bytes:
     head = b'{"kind":"stream"'
     if seq:
