@@ -26,6 +26,7 @@ from hyperhive.errors import (
     WorldError,
 )
 from hyperhive.lifecycle import Lifecycle
+from hyperhive.lifecycle.runtimes import ProcessRuntime
 from hyperhive.names import MANAGER, OPERATOR, AgentName
 from hyperhive.paths import Paths
 from hyperhive.protocol.events import (
@@ -749,6 +750,73 @@ async def test_the_end_that_a_stop_brings_is_no_crash(world: World) -> None:
         await run_until_blocked()
         assert world.events[1:] == [Killed(agent="alice")]
         assert world.loops.count("alice") == 1
+
+
+async def test_what_an_earlier_loop_still_says_is_no_crash_of_the_new_one(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        await hive.restart("alice")
+        world.loops.made[0].crash("late news")
+        assert hive.view("alice").running
+        await run_until_blocked()
+        assert world.events == [Spawned(agent="alice", ok=True)]
+        assert world.loops.count("alice") == 2
+
+
+@pytest.mark.parametrize("moment", ["at once", "while it is cleaned up after"])
+@pytest.mark.parametrize("loops", [False, True], ids=["first crash", "crash loop"])
+async def test_whom_the_manager_stops_right_after_a_crash_stays_stopped(
+    moment: str, loops: bool, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash brings an agent back by itself; a stop that comes in between is the later word."""
+    reached, go_on = anyio.Event(), anyio.Event()
+    release = ProcessRuntime.release
+
+    async def slowly(self: ProcessRuntime, agent: AgentName) -> None:
+        if not reached.is_set():
+            reached.set()
+            await go_on.wait()
+        await release(self, agent)
+
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        if loops:
+            for number in range(1, 5):
+                await crash_and(lambda n=number: world.loops.count("alice") == n + 1, world)  # type: ignore[misc]
+                await until(lambda: hive.view("alice").running)
+        monkeypatch.setattr(ProcessRuntime, "release", slowly)
+        world.loops["alice"].crash("it tripped")
+        made = world.loops.count("alice")
+        if moment == "at once":
+            reached.set()
+            go_on.set()
+        else:
+            await reached.wait()
+        await hive.stop("alice", by=MANAGER)
+        go_on.set()
+        await until(lambda: sum(isinstance(event, ContainerCrash) for event in world.events) == made)
+        await run_until_blocked()
+        await world.clock.advance(7200)
+        await run_until_blocked()
+        assert world.loops.count("alice") == made
+        assert hive.view("alice").state == "stopped"
+
+
+async def test_a_start_forgets_the_retry_that_was_due(world: World) -> None:
+    """Else it would come on top of the new one, and out of anybody's reach."""
+    world.loops.broken = "there is no claude"
+    async with world.hive() as hive:
+        with pytest.raises(MissingPart):
+            await hive.spawn("alice")
+        await until(lambda: world.sleeping_for(60))
+        await world.clock.advance(30)
+        with pytest.raises(MissingPart):
+            await hive.start("alice")
+        await until(lambda: world.sleeping_for(60))
+        assert not world.sleeping_for(30)
+        await hive.stop("alice")
+        await run_until_blocked()
+        assert not world.sleeping_for(60)
 
 
 # --- scale ---

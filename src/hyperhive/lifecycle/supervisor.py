@@ -103,9 +103,9 @@ class Supervisor:
         """Ends an agent's loop, and whatever of it still runs after that. Idempotent."""
         self._forget_retry(agent)
         agent.failed = False
+        agent.life += 1  # its end is no crash, and a crash that is being dealt with does not bring it back
         harness = agent.harness
         if harness is not None:
-            agent.life += 1  # its end is no crash
             try:
                 await drain(harness, self._clock, self._drain_seconds, now=now)
             finally:  # what a loop that fails to stop still runs is ended all the same
@@ -151,13 +151,13 @@ class Supervisor:
         agent.crashes, pause = agent.crashes.crashed(now, agent.started)
         note = agent.reason or ""
         log.warning("agent_crashed agent=%s retry_seconds=%s reason=%s", agent.name, pause, note)
-        if pause:
+        if pause and agent.life == life:  # nobody acted on it since
             self._fail(agent, note, pause)
             note = f"{note} (too often: it is tried again in {pause:.0f} s)"
         await self._runtime.release(agent.name)
         await self._report(agent, life, note)
         if not pause:
-            await self._again(agent, life)
+            await self._again(agent, life)  # looks whether somebody acted on it meanwhile
 
     async def _report(self, agent: Agent, life: int, note: str) -> None:
         key = f"crash:{agent.name}:{unix_seconds(self._clock)}:{life}"
