@@ -8,7 +8,9 @@ import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import anyio
 import pytest
+from anyio.abc import ByteSendStream
 
 from hyperhive.config import RuntimeName
 from hyperhive.errors import MissingPart, NotAvailable
@@ -46,6 +48,51 @@ async def test_only_the_sweep_finds_what_loses_hive_and_supervisor_at_once(tmp_p
         await until_sleeping(nap, 3)
         await kit.runtime.sweep()
         await until_sleeping(nap, 0)
+
+
+async def test_without_a_box_the_pipes_are_the_programs_alone(tmp_path: Path) -> None:
+    """When it closes one, the hive sees that at once: nothing else holds it open, though the program goes on."""
+    async with RuntimeKit.open("process", tmp_path) as kit:
+        nap = new_nap()
+        child = await kit.start("/bin/sh", "-c", f"exec <&- >&- 2>&-; exec sleep {nap}")
+        with anyio.fail_after(10):
+            for stream in (child.stdout, child.stderr):
+                with pytest.raises(anyio.EndOfStream):
+                    await stream.receive()
+            with pytest.raises(anyio.BrokenResourceError):
+                await _send_for_ever(child.stdin)
+        await until_sleeping(nap, 1)
+        assert child.returncode is None
+        await child.aclose()
+
+
+async def test_a_program_whose_supervisor_is_killed_ends_with_it(kit: RuntimeKit) -> None:
+    """By the kernel's hand: the hive does nothing, and need not even know."""
+    nap = new_nap()
+    child = await kit.start("/bin/sleep", nap)
+    await until_sleeping(nap, 1)
+    pid = child.pid
+    while (parent := _parent(pid)) != os.getpid():
+        pid = parent
+    assert pid != child.pid
+    os.kill(pid, signal.SIGKILL)
+    await until_sleeping(nap, 0)
+    await child.aclose()
+
+
+async def test_a_program_that_signals_its_whole_group_hits_nothing_above_it(kit: RuntimeKit) -> None:
+    """Neither its supervisor nor the outer half of its box: how it ended is told as it was."""
+    told = {"process": -signal.SIGUSR1, "bwrap": 128 + signal.SIGUSR1}[kit.runtime.name]
+    assert (await kit.shell("kill -USR1 0; sleep 5")).code == told
+
+
+async def _send_for_ever(stream: ByteSendStream) -> None:
+    while True:
+        await stream.send(b"x" * 65536)
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
 
 
 def test_a_hive_inside_an_agent_marks_its_own_programs(

@@ -88,6 +88,8 @@ def box_arguments(plan: BoxPlan, fds: BoxFds, root: Path = Path("/")) -> list[st
 def _namespaces(plan: BoxPlan) -> Iterator[str]:
     yield from ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
     yield from ("--uid", str(BOX_UID), "--gid", str(BOX_UID), "--hostname", plan.agent)
+    # a session of its own, though the wrapper has made one: a group is no namespace's, and what signals its whole group
+    # in the box would hit bubblewrap's outer half
     yield from ("--cap-drop", "ALL", "--die-with-parent", "--new-session")
     if plan.disable_userns:
         yield "--disable-userns"
