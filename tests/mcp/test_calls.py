@@ -197,6 +197,15 @@ async def test_what_is_no_message_is_answered_and_the_session_lives_on(root: Pat
         assert (await alice.text("whoami")).startswith("name: alice")
 
 
+@pytest.mark.parametrize("number", [[], {"a": 1}, None, 1.5, True, 10**400])
+async def test_a_cancellation_of_what_cannot_be_an_id_cancels_nothing(root: Path, number: object) -> None:
+    async with small_hive(root) as hive:
+        alice = await session(hive)
+        await alice.note("notifications/cancelled", {"requestId": number})
+        await alice.note("notifications/cancelled", {})
+        assert (await alice.text("whoami")).startswith("name: alice")
+
+
 async def test_an_id_that_is_under_way_cannot_be_used_twice(root: Path) -> None:
     async with small_hive(root) as hive:
         alice = await session(hive)

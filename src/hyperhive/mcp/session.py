@@ -135,7 +135,8 @@ class CoreSession:
         """A notification, or a reply to nothing that we asked."""
         await self._submit(message)
         if isinstance(message, types.JSONRPCNotification) and message.method == "notifications/cancelled":
-            request = self._under_way.get((message.params or {}).get("requestId", ""))
+            number = (message.params or {}).get("requestId")
+            request = self._under_way.get(number) if isinstance(number, str | int) else None
             if request is not None and not request.reply.done():
                 request.reply.set_result(None)  # a cancelled request is not answered
 
