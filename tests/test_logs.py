@@ -44,6 +44,16 @@ def test_a_library_record_becomes_an_event_with_fields() -> None:
     assert third["agent"] == "bob"
 
 
+def test_a_path_is_its_name_and_a_percent_sign_itself() -> None:
+    stream = io.StringIO()
+    with logs.configured(stream=stream):
+        log.info("file_read path=%s", Path("/a/b"))
+        structlog.get_logger("hyperhive.cli").info("100% done", path=Path("/c"), share="5%")
+    first, second = events(stream)
+    assert first["path"] == "/a/b"
+    assert (second["event"], second["path"], second["share"]) == ("100% done", "/c", "5%")
+
+
 def test_bound_ids_are_on_every_event_of_their_context() -> None:
     stream = io.StringIO()
     with logs.configured(stream=stream), structlog.contextvars.bound_contextvars(agent="alice", turn=3):

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any, Final, Literal
 
 import msgspec
@@ -123,9 +123,14 @@ class _Formatter(logging.Formatter):
         return str(event)
 
 
+def _plain(value: object) -> str:
+    """A field's value that JSON has no form for."""
+    return str(value) if isinstance(value, PurePath) else repr(value)
+
+
 def _render_json(_logger: object, _level: str, event: EventDict) -> str:
     head = {key: event.pop(key, None) for key in ("timestamp", "level", "event")}
-    return visible_json(msgspec.json.encode({**head, **event}, enc_hook=repr).decode())
+    return visible_json(msgspec.json.encode({**head, **event}, enc_hook=_plain).decode())
 
 
 def _render_text(_logger: object, _level: str, event: EventDict) -> str:
@@ -171,7 +176,7 @@ def _configure_structlog() -> None:
         name = event.pop("event", "")
         exc_info = event.pop("exc_info", None)
         extra = {f"{key}_" if key in _STANDARD else key: value for key, value in event.items()}
-        return (str(name).replace("%", "%%"),), {"extra": extra, "exc_info": exc_info}
+        return (str(name),), {"extra": extra, "exc_info": exc_info}
 
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, to_stdlib],
