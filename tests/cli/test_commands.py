@@ -24,7 +24,7 @@ from hyperhive.protocol import replies as p
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.codec import encode
 from hyperhive.protocol.dispatch import Handler
-from hyperhive.protocol.types import ContainerView, DeadLetter, OperatorInboxRow
+from hyperhive.protocol.types import ContainerView, DeadLetter, OperatorInboxRow, TurnRow
 
 EVIL = "\x1b]52;c;ZXZpbA==\x07\x9b2J\u202eevil\u2066\r\x00\u200b\U000e0041 end"
 HEAVY = {"litestar", "mcp", "sqlite_utils", "structlog", "pydantic", "anyio", "asyncio", "rich", "sqlite3"}
@@ -188,7 +188,7 @@ Act = Callable[[r.Request], Awaitable[p.Reply]]
 class Mail:
     """A hive that takes one message and then lets these frames of its stream out."""
 
-    def __init__(self, *frames: e.DashboardEvent) -> None:
+    def __init__(self, *frames: e.StreamEvent) -> None:
         self.sent: list[r.Send] = []
         self._frames = frames
         self._taken = anyio.Event()
@@ -264,6 +264,47 @@ async def test_waiting_for_a_message_that_is_given_up_fails_with_the_reason(
         done = await run(console, "send", "--wait", "alice", "hi", "--json")
     assert (done.code, done.json["code"]) == (1, "dead")
     assert "stuck" in done.json["error"]
+
+
+async def test_after_missed_frames_a_dead_letter_is_not_taken_for_done(console: Console, at: Path) -> None:
+    """The agent is idle, and the frame that told of the letter's death was among those that were missed."""
+    mail = Mail(e.Lagged(missed=5))
+    letter = DeadLetter(
+        id=7, sender="operator", recipient="alice", body="hi", at=1, dead_at=2, reason="stuck", tries=5
+    )
+    idle = status(view("alice"))
+    handlers = mail.handlers() | {r.Status: answers(idle), r.Dead: answers(p.DeadLetters(dead=[letter]))}
+    async with desk(at, handlers, mail.stream):
+        done = await run(console, "send", "--wait", "alice", "hi", "--json")
+    assert (done.code, done.json["code"]) == (1, "dead")
+    assert "stuck" in done.json["error"]
+    mail = Mail(e.Lagged(missed=5))
+    handlers = mail.handlers() | {r.Status: answers(idle), r.Dead: answers(p.DeadLetters(dead=[]))}
+    async with desk(at, handlers, mail.stream):
+        done = await run(console, "send", "--wait", "alice", "hi", "--json")
+    assert done.json["state"] == "acked"
+
+
+async def test_failed_turns_are_found_behind_good_ones(console: Console, at: Path) -> None:
+    def row(kind: str, ended_at: int) -> TurnRow:
+        return TurnRow(
+            started_at=1, ended_at=ended_at, duration_ms=1, model="haiku", wake_from="operator",
+            result_kind=kind,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    rows = [row("ok", 100 - number) for number in range(60)] + [row("stuck", 2), row("crashed", 1)]
+
+    async def turns(request: r.Request) -> p.Reply:
+        assert isinstance(request, r.Turns)
+        return p.TurnRows(turns=rows[: request.limit])
+
+    async with desk(at, {r.Turns: does(turns)}):
+        done = await run(console, "turns", "alice", "--failed", "--json")
+        assert [each["result_kind"] for each in done.json["turns"]] == ["stuck", "crashed"]
+        done = await run(console, "turns", "alice", "--failed", "--limit", "1")
+        assert "stuck" in done.out
+        assert "crashed" not in done.out
+        assert len((await run(console, "turns", "alice", "--json")).json["turns"]) == 20
 
 
 async def test_waiting_is_bounded(console: Console, at: Path) -> None:

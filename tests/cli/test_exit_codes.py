@@ -20,6 +20,7 @@ from hyperhive.errors import HiveError
 from hyperhive.protocol import replies as p
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.codec import error_from
+from hyperhive.protocol.dispatch import Handler
 from hyperhive.protocol.policy import Caller
 
 
@@ -67,7 +68,7 @@ async def test_a_request_that_this_version_does_not_serve_fails_honestly(
 ) -> None:
     """Every command of a later release sends its request and prints the hive's own word."""
     words = {
-        "ask": ["why?"], "answer": ["1", "so"], "remind": ["x", "--delay-seconds", "5"], "show": ["1"],
+        "ask": ["alice", "why?"], "answer": ["1", "so"], "remind": ["x", "--delay-seconds", "5"], "show": ["1"],
         "approve": ["1"], "deny": ["1"], "rebuild": ["a"], "update": ["a"], "rollback": ["a", "0"],
         "request-spawn": ["a"],
     }  # fmt: skip
@@ -104,9 +105,61 @@ def test_a_named_place_is_the_only_one_tried(console: Console, tmp_path: Path) -
     assert "variable" not in error
 
 
+def status_of(state: Path) -> p.HiveStatus:
+    return p.HiveStatus(
+        hive=p.HiveInfo(
+            revision="1", runtime="process", started_at=1, pid=1, state_dir=str(state), run_dir="/r"
+        ),
+        agents=[],
+    )
+
+
+async def test_a_named_state_directory_is_another_hives_only_if_that_hive_says_so(
+    console: Console, tmp_path: Path
+) -> None:
+    """A hive elsewhere is passed over, however early its place is looked at."""
+    console.env["XDG_RUNTIME_DIR"] = str(tmp_path / "xdg")
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    handlers: dict[type[r.Request], Handler] = {
+        r.Status: answers(status_of(one)),
+        r.List: answers(p.Agents(agents=["manager"])),
+    }
+    async with desk(tmp_path / "xdg" / "hyperhive", handlers):
+        done = await run(console, "list", "--json", "--state-dir", str(one))
+        assert done.json["agents"] == ["manager"]
+        done = await run(console, "list", "--json", "--state-dir", str(other))
+        assert (done.code, done.json["code"]) == (5, "unreachable")
+        assert str(one) in done.json["error"]
+        console.env["HYPERHIVE_STATE_DIR"] = str(other)
+        assert (await run(console, "list", "--json")).code == 5
+        handlers = {r.Status: answers(status_of(other)), r.List: answers(p.Agents(agents=["manager", "bob"]))}
+        async with desk(other / "run", handlers):
+            done = await run(console, "list", "--json")
+            assert done.json["agents"] == ["manager", "bob"]
+
+
 @pytest.mark.parametrize(
     "words",
     [
+        ["ask", "why?"], ["ask", "why?", "--to", "alice"], ["ask", "alice", "why?", "--option", "a"],
+        ["remind", "later", "--in", "90"], ["remind", "operator", "later", "--in", "10m"],
+        ["remind", "alice", "later", "--in", "2h"], ["remind", "later", "--due-at", "1900000000"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+async def test_questions_and_reminders_take_a_name_before_the_text(
+    serving: Console, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    place = ["--json", "--run-dir", serving.env["HYPERHIVE_RUN_DIR"]]
+    code = await anyio.to_thread.run_sync(command_line, [*words, *place])
+    assert (code, json.loads(capsys.readouterr().out)["code"]) == (1, "not_available")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["remind", "x", "--in", "soon"], ["ask", "alice", "why?", "--to", "bob"],
         ["nonsense"], ["send"], ["list", "--nonsense"], ["kill"], ["kill", "a", "--all"],
         ["stats", "a", "--window", "1h"],
         ["dead", "requeue"], ["answer", "x", "y"], ["remind", "x"], ["--nonsense"],
@@ -215,13 +268,13 @@ def test_a_hive_that_goes_away_or_talks_nonsense_is_one_clear_error(
 
         thread = threading.Thread(target=answer)
         thread.start()
-        wanted = 0 if b"agents" in says else 1
+        wanted = 0 if b"agents" in says else 5 if code == "closed" else 1
         done = console.run("list", "--json", "--run-dir", str(tmp_path))
         assert done.code == wanted
         assert wanted == 0 or done.json["code"] == code
         done = console.run("list", "--run-dir", str(tmp_path))
         thread.join()
-    assert (done.code, done.out) == (1, "")
+    assert (done.code, done.out) == (5 if code == "closed" else 1, "")
     assert done.err.startswith("error: ")
     assert "Traceback" not in done.err
 

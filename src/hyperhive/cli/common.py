@@ -15,7 +15,9 @@ import msgspec
 from cyclopts import Parameter
 
 from hyperhive.cli.link import Answer, Link, run_dirs
-from hyperhive.protocol.requests import Request
+from hyperhive.errors import HiveUnreachable
+from hyperhive.protocol.replies import HiveStatus
+from hyperhive.protocol.requests import Request, Status
 from hyperhive.terminal import visible, visible_json, visible_lines
 
 
@@ -125,8 +127,38 @@ class Session:
         return self._link
 
     def dial(self) -> Link:
-        """One more line to the same hive (a stream takes a whole one)."""
-        return Link(run_dirs(self.common.run_dir, self.environ, self.state_dir()))
+        """One more line to the same hive (a stream takes a whole one).
+
+        Raises:
+            HiveUnreachable: there is none, or those that answer keep their state elsewhere than was named.
+        """
+        places = run_dirs(self.common.run_dir, self.environ, self.state_dir())
+        if not self._names_state():
+            return Link(places)
+        others: list[str] = []
+        while True:
+            try:
+                link = Link(places)
+            except HiveUnreachable as error:
+                if not others:
+                    raise
+                raise HiveUnreachable(
+                    f"no hive with its state in {self.state_dir()} is running: {'; '.join(others)}",
+                    hint="name the place of its sockets with --run-dir, or start it with `hyperhive up`",
+                ) from error
+            kept = link.ask(Status()).read(HiveStatus).hive.state_dir
+            if os.path.realpath(kept) == os.path.realpath(self.state_dir()):
+                return link
+            link.close()
+            others.append(f"the one at {link.run_dir} keeps its state in {kept}")
+            places = places[places.index(link.run_dir) + 1 :]
+
+    def _names_state(self) -> bool:
+        """Whether the user said which state, and nothing that says more exactly where the hive is."""
+        if self.common.state_dir is not None:
+            return True
+        sockets_named = self.common.run_dir is not None or "HYPERHIVE_RUN_DIR" in self.environ
+        return "HYPERHIVE_STATE_DIR" in self.environ and not sockets_named
 
     def state_dir(self) -> Path:
         """The state directory that flag, variable or default names."""

@@ -24,6 +24,7 @@ EXIT_CODES: Final[dict[str, int]] = {
     "superseded": CONFLICT,
     "store_locked": CONFLICT,
     "unreachable": UNREACHABLE,
+    "closed": UNREACHABLE,
     "timed_out": TIMED_OUT,
     "interrupted": INTERRUPTED,
 }

@@ -3,22 +3,25 @@
 So a newer hive answers them, and this one says `not_available`. `open` needs more than a request, and says it itself.
 """
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from cyclopts import Parameter
 
 from hyperhive.cli.common import DEFAULTS, Common, Session
 from hyperhive.errors import BadRequest, NotAvailable
+from hyperhive.names import OPERATOR
 from hyperhive.protocol import requests as r
 from hyperhive.terminal import visible
 
 Flag = Annotated[bool, Parameter(negative="")]
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 Words = Annotated[list[str] | None, Parameter(negative="")]
 
 
 def ask(
-    question: str,
+    name: str,
+    question: str | None = None,
     /,
     *,
     to: str | None = None,
@@ -30,16 +33,22 @@ def ask(
     """Ask an agent a question; the answer comes as mail.
 
     Args:
+        name: the agent (or, without a second word, the question).
         question: what to ask.
-        to: whom.
+        to: the agent, where it is not the first word.
         option: a choice; may be repeated.
         multi: several choices may be taken.
         ttl_seconds: after which the question expires.
         common: flags of every command.
     """
+    if question is None:
+        name, question = to or "", name
+    elif to is not None:
+        raise BadRequest("say whom you ask once: `ask NAME QUESTION`, or `ask QUESTION --to NAME`")
     options = tuple(option or ())
     return _forward(
-        common, r.Ask(question=question, to=to, options=options, multi=multi, ttl_seconds=ttl_seconds)
+        common,
+        r.Ask(question=question, to=name or None, options=options, multi=multi, ttl_seconds=ttl_seconds),
     )
 
 
@@ -60,9 +69,11 @@ def answer(id: int, answer: str, /, *, common: Common = DEFAULTS) -> int:  # noq
 
 
 def remind(
-    message: str,
+    name: str,
+    message: str | None = None,
     /,
     *,
+    within: Annotated[str | None, Parameter(name="--in")] = None,
     delay_seconds: int | None = None,
     due_at: int | None = None,
     file_path: str | None = None,
@@ -71,16 +82,34 @@ def remind(
     """Have a message come back to you later.
 
     Args:
+        name: whose reminder it is: operator, you (or, without a second word, the message).
         message: what to say then.
-        delay_seconds: in how many seconds.
+        within: after how long, as 90, 90s, 10m, 2h or 1d.
+        delay_seconds: the same in seconds.
         due_at: at which unix time.
         file_path: write it to this file, and mail a pointer to it.
         common: flags of every command.
     """
-    if (delay_seconds is None) == (due_at is None):
-        raise BadRequest("a reminder takes either --delay-seconds or --due-at")
+    if message is None:
+        name, message = OPERATOR, name
+    if [within, delay_seconds, due_at].count(None) != 2:
+        raise BadRequest("a reminder takes one of --in, --delay-seconds and --due-at")
+    if within is not None:
+        delay_seconds = _seconds(within)
+    if name != OPERATOR:
+        raise NotAvailable(
+            "a reminder for an agent is not available in this version",
+            hint="without a name the reminder is your own; to write to an agent now: `hyperhive send NAME TEXT`",
+        )
     request = r.Remind(message=message, delay_seconds=delay_seconds, due_at=due_at, file_path=file_path)
     return _forward(common, request)
+
+
+def _seconds(text: str) -> int:
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
+    if not (number.isascii() and number.isdecimal() and len(number) < 10):
+        raise BadRequest(f"{text[:80]!r} is no time span: a number with s, m, h or d behind it")
+    return int(number) * _UNITS[unit]
 
 
 def pending(*, common: Common = DEFAULTS) -> int:

@@ -215,7 +215,7 @@ def _connect(places: Sequence[Path]) -> tuple[socket.socket, Path]:
         else:
             return connection, place
     raise HiveUnreachable(
-        f"no hive is running: tried {', '.join(tried)}", hint="start one with `hyperhive up`"
+        f"no hive is running: tried {', '.join(tried) or 'no place'}", hint="start one with `hyperhive up`"
     )
 
 

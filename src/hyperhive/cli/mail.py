@@ -167,15 +167,23 @@ def _until_worked(session: Session, frames: Frames, message: int, to: str, until
             if frame.state == "acked":
                 return answers
             if frame.state == "dead":
-                why = frame.note or "no reason given"
-                raise HiveError(
-                    f"message {message} was given up: {why}", hint="`hyperhive dead` has it", code="dead"
-                )
+                raise _given_up(message, str(frame.note or "no reason given"))
             if frame.state == "held":
                 session.screen.note(f"message {message} is held until you release or drop it")
         elif frame.kind in {"lagged", "heartbeat"} and _is_idle(session, to):
-            # Frames may have been missed, but an idle agent without mail has worked what it had.
+            # Frames may have been missed, but an idle agent without mail has worked what it had, or given it up.
+            _check_not_dead(session, message)
             return answers
+
+
+def _check_not_dead(session: Session, message: int) -> None:
+    for letter in session.ask(r.Dead(limit=2000)).read(DeadLetters).dead:
+        if letter.id == message:
+            raise _given_up(message, letter.reason)
+
+
+def _given_up(message: int, why: str) -> HiveError:
+    return HiveError(f"message {message} was given up: {why}", hint="`hyperhive dead` has it", code="dead")
 
 
 def _note_if_stopped(session: Session, name: str) -> None:

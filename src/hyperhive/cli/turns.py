@@ -1,7 +1,9 @@
 """Commands about one agent's turns: cancel, compact, model, new-session, turns, stats. One request each."""
 
 import time
-from typing import Literal
+from typing import Final, Literal
+
+import msgspec
 
 from hyperhive.cli.common import DEFAULTS, Common, Session
 from hyperhive.cli.render import ago, count, money, plural, table
@@ -9,6 +11,9 @@ from hyperhive.protocol import requests as r
 from hyperhive.protocol.replies import Ok, StatsPage, TurnRows
 from hyperhive.protocol.types import TurnRow
 from hyperhive.terminal import visible
+
+_ALL: Final = 2000
+"""As many turns as one reply has."""
 
 
 def cancel(name: str, /, *, common: Common = DEFAULTS) -> int:
@@ -58,14 +63,19 @@ def turns(name: str, /, *, limit: int = 20, failed: bool = False, common: Common
     Args:
         name: the agent.
         limit: how many at most.
-        failed: show only turns that did not end well.
+        failed: only turns that did not end well, of the last 2000.
         common: flags of every command.
     """
     session = Session(common)
-    answer = session.ask(r.Turns(name=name, limit=limit))
+    answer = session.ask(r.Turns(name=name, limit=_ALL if failed else limit))
+    rows = answer.read(TurnRows).turns
+    if failed:
+        rows = [row for row in rows if row.result_kind != "ok"][:limit]
+        if common.as_json:
+            session.screen.json(msgspec.json.encode({"ok": True, "turns": rows}))
+            return 0
 
     def render() -> None:
-        rows = [row for row in answer.read(TurnRows).turns if not failed or row.result_kind != "ok"]
         if not rows:
             session.screen.line("no turns yet" if not failed else "no turn failed")
             return
