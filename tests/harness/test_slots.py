@@ -123,6 +123,22 @@ async def test_a_process_in_a_turn_is_never_retired() -> None:
         assert not process.warm
 
 
+async def test_a_warm_process_that_has_a_turn_again_is_not_retired_however_long_that_takes() -> None:
+    async with keeper(max_warm=1) as (slots, clock):
+        process, other = Process(), Process()
+        await use(slots, process)
+        await settle()
+        assert slots.idle == 1
+        async with slots.turn(process, lambda: None):
+            assert slots.idle == 0, "it does not wait, and takes no place of those that do"
+            await clock.advance(10 * IDLE)
+            await settle()
+            assert process.warm
+            await use(slots, other)
+            await settle()
+            assert (process.warm, other.warm, slots.idle) == (True, True, 1)
+
+
 async def test_a_process_that_ended_by_itself_is_forgotten_and_counts_for_nothing() -> None:
     async with keeper(max_warm=1) as (slots, clock):
         gone, other = Process(), Process()
