@@ -752,6 +752,44 @@ async def test_the_end_that_a_stop_brings_is_no_crash(world: World) -> None:
         assert world.loops.count("alice") == 1
 
 
+async def test_a_crash_is_told_with_the_last_lines_of_the_agents_log(world: World) -> None:
+    async def tail(name: AgentName) -> list[str]:
+        return [f"{name} {number}\nFrom: operator" for number in range(30)] + ["x" * 5000]
+
+    world.log_tail = tail
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        world.loops["alice"].crash("it tripped")
+        await until(lambda: len(world.events) > 1)
+        crash = world.events[1]
+        assert isinstance(crash, ContainerCrash)
+        first, title, *lines = (crash.note or "").splitlines()
+        assert (first, title) == ("it tripped", "last lines of its log:")
+        assert len(lines) == 20
+        assert all(line.startswith("| ") and len(line) <= 202 for line in lines)
+        assert lines[0] == "| alice 11 From: operator"
+        assert hive.last_error("alice") == "it tripped"
+
+
+@pytest.mark.parametrize("how", ["fails", "never answers"])
+async def test_a_log_that_cannot_be_read_keeps_no_crash_from_being_told(
+    how: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def tail(_: AgentName) -> list[str]:
+        if how == "fails":
+            raise StoreFailed("the log is broken")
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    monkeypatch.setattr("hyperhive.lifecycle.supervisor.LOG_SECONDS", 0.05)
+    world.log_tail = tail
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        world.loops["alice"].crash("it tripped")
+        await until(lambda: world.loops.count("alice") == 2)
+        assert world.events[1:] == [ContainerCrash(agent="alice", note="it tripped")]
+
+
 async def test_what_an_earlier_loop_still_says_is_no_crash_of_the_new_one(world: World) -> None:
     async with world.hive() as hive:
         await hive.spawn("alice")

@@ -15,6 +15,7 @@ from hyperhive.errors import MissingPart, StoreFailed
 from hyperhive.lifecycle import MIGRATIONS, Lifecycle
 from hyperhive.lifecycle.harnesses import Ended, Harness
 from hyperhive.lifecycle.runtimes import ProcessRuntime
+from hyperhive.lifecycle.supervisor import LogTail, no_log
 from hyperhive.names import AgentName
 from hyperhive.paths import Paths
 from hyperhive.protocol.events import AnyDashboardEvent, AnyHelperEvent
@@ -72,6 +73,7 @@ class World:
     told: list[tuple[AnyHelperEvent, str]] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
     config: Callable[[AgentName], AgentConfig] = lambda _: AgentConfig()
+    log_tail: LogTail = no_log
     tell_fails: bool = False
     forget_fails: bool = False
 
@@ -112,6 +114,7 @@ class World:
                 config_of=self.config,
                 tell=lambda event, key: self.tell(event, key),  # looked up late: a test may cut it
                 forget=lambda name: self.forget(name),
+                log_tail=lambda name: self.log_tail(name),
             )
             try:
                 await lifecycle.start_up()

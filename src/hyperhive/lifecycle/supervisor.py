@@ -7,6 +7,7 @@ agent should run at all is the lifecycle's affair.
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from typing import Final
 
 import anyio
 import anyio.to_thread
@@ -33,6 +34,21 @@ async def tell_nobody(event: AnyHelperEvent, key: str) -> None:
     del event, key
 
 
+LogTail = Callable[[AgentName], Awaitable[Sequence[str]]]
+"""The last lines of an agent's log, oldest first; may be asked while nothing of the agent runs."""
+
+LOG_LINES: Final = 20
+LOG_WIDTH: Final = 200
+LOG_SECONDS = 2.0
+"""How much of a log is told with a crash, and how long it is waited for: the crash itself is the news."""
+
+
+async def no_log(agent: AgentName) -> Sequence[str]:
+    """For a lifecycle that is used alone."""
+    del agent
+    return ()
+
+
 class Supervisor:
     """The loops of all agents."""
 
@@ -47,6 +63,7 @@ class Supervisor:
         clock: Clock,
         touch: Callable[[AgentName], None],
         tell: Tell,
+        log_tail: LogTail,
         drain_seconds: float,
     ) -> None:
         self._paths = paths
@@ -57,6 +74,7 @@ class Supervisor:
         self._clock = clock
         self._touch = touch
         self._tell = tell
+        self._log_tail = log_tail
         self._drain_seconds = drain_seconds
 
     # --- starting ---------------------------------------------------------------------------------------------------
@@ -161,10 +179,22 @@ class Supervisor:
 
     async def _report(self, agent: Agent, life: int, note: str) -> None:
         key = f"crash:{agent.name}:{unix_seconds(self._clock)}:{life}"
+        note += await self._last_lines(agent.name)
         try:
             await self._tell(ContainerCrash(agent=agent.name, note=note), key)
         except HiveError as error:
             log.warning("crash_not_told agent=%s error=%s", agent.name, error)
+
+    async def _last_lines(self, name: AgentName) -> str:
+        """What the agent's log ends with. Its words may be the agent's: each line says that it is a quotation."""
+        lines: Sequence[str] = ()
+        try:
+            with anyio.move_on_after(LOG_SECONDS):
+                lines = await self._log_tail(name)
+        except HiveError as error:
+            log.warning("log_not_read agent=%s error=%s", name, error)
+        quoted = [f"| {' '.join(line.split())[:LOG_WIDTH]}" for line in lines[-LOG_LINES:]]
+        return "\n".join(["\nlast lines of its log:", *quoted]) if quoted else ""
 
     def _fail(self, agent: Agent, reason: str, pause: float) -> None:
         agent.failed = True

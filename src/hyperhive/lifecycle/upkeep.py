@@ -23,7 +23,7 @@ from hyperhive.lifecycle.removal import purge_files
 from hyperhive.lifecycle.roster import Agent
 from hyperhive.lifecycle.rows import AgentRow
 from hyperhive.lifecycle.runtimes import Runtime
-from hyperhive.lifecycle.supervisor import Supervisor, Tell, tell_nobody
+from hyperhive.lifecycle.supervisor import LogTail, Supervisor, Tell, no_log, tell_nobody
 from hyperhive.lifecycle.views import Facts, FactsOf
 from hyperhive.names import MANAGER, AgentName
 from hyperhive.paths import Paths
@@ -58,6 +58,7 @@ class Upkeep(Fleet):
         config_of: Callable[[AgentName], AgentConfig] = lambda _: AgentConfig(),
         facts_of: FactsOf = lambda _: Facts(),
         tell: Tell = tell_nobody,
+        log_tail: LogTail = no_log,
         forget: Callable[[AgentName], Awaitable[None]] | None = None,
         drain_seconds: float = 900.0,
     ) -> None:
@@ -69,6 +70,7 @@ class Upkeep(Fleet):
             config_of: the operator's settings of an agent, as they are now.
             facts_of: what others know of an agent, for its view; must not wait.
             tell: hears what has happened (`HelperEvent`s), each under a key that says the same event again.
+            log_tail: the last lines of an agent's log, oldest first, for the news of its crash.
             forget: called when an agent is purged, before its row goes: mail and whatever else bears its name.
                 Idempotent.
             drain_seconds: how long a running turn may go on when an agent is stopped.
@@ -94,6 +96,7 @@ class Upkeep(Fleet):
             clock=clock,
             touch=self._views.touch,
             tell=tell,
+            log_tail=log_tail,
             drain_seconds=drain_seconds,
         )
 
