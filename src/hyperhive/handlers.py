@@ -7,6 +7,8 @@ before them), keep nothing, and never learn a role. What this version does not s
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
+import msgspec
+
 from hyperhive.broker import Broker
 from hyperhive.errors import BadRequest
 from hyperhive.names import OPERATOR, AgentName, parse_resident
@@ -108,7 +110,8 @@ def _mail(broker: Broker, desk: Desk) -> dict[type[r.Request], Handler]:
         lease = await broker.take(
             caller.name, request.max, request.wait_seconds, request.min_urgency, durable=True
         )
-        lease.keep(_fitting([encode(delivery) for delivery in lease.deliveries]))
+        rows = [msgspec.structs.replace(delivery, recipient="") for delivery in lease.deliveries]
+        lease.keep(_fitting(rows))
         ids = [delivery.id for delivery in lease.deliveries]
 
         def written() -> None:
@@ -116,7 +119,7 @@ def _mail(broker: Broker, desk: Desk) -> dict[type[r.Request], Handler]:
             if caller.channel == TOOLS:
                 broker.mark_taken(caller.name, ids)
 
-        return Answer(reply=p.Messages(messages=lease.deliveries), written=written, undo=lease.undo)
+        return Answer(reply=p.Messages(messages=rows[: len(ids)]), written=written, undo=lease.undo)
 
     async def status(caller: Caller, request: r.Status) -> p.Reply:
         if caller.any:
@@ -125,7 +128,7 @@ def _mail(broker: Broker, desk: Desk) -> dict[type[r.Request], Handler]:
 
     async def recent(caller: Caller, request: r.Recent) -> p.Reply:
         rows = await broker.recent(caller.name, request.limit)
-        return p.RecentRows(rows=rows[: _fitting([encode(row) for row in rows])])
+        return p.RecentRows(rows=rows[: _fitting(rows)])
 
     return {r.Send: send, r.Recv: recv, r.Status: status, r.Recent: recent}
 
@@ -156,21 +159,21 @@ def _harness(broker: Broker, desk: Desk) -> dict[type[r.Request], Handler]:
     return {r.AckTurn: ack_turn, r.RequeueInflight: requeue_inflight, r.Hello: hello}
 
 
-def _fitting(encoded: Sequence[bytes]) -> int:
-    """How many of these rows fit one reply line: at least one."""
+def _fitting(rows: Sequence[msgspec.Struct]) -> int:
+    """How many of these rows fit one reply line: at least one. Looks at no more of them than it needs."""
     room = _REPLY_ROOM
-    for count, row in enumerate(encoded):
-        room -= len(row) + 1
+    for count, row in enumerate(rows):
+        room -= len(encode(row)) + 1
         if room < 0:
             return max(count, 1)
-    return len(encoded)
+    return len(rows)
 
 
 def _operators_mail(broker: Broker) -> dict[type[r.Request], Handler]:
     async def inbox(caller: Caller, request: r.Inbox) -> p.Reply:
         del caller
         rows = await broker.inbox(request.limit, include_done=request.all)
-        return p.InboxRows(messages=rows[: _fitting([encode(row) for row in rows])])
+        return p.InboxRows(messages=rows[: _fitting(rows)])
 
     async def ack(caller: Caller, request: r.Ack) -> p.Reply:
         del caller
@@ -179,7 +182,7 @@ def _operators_mail(broker: Broker) -> dict[type[r.Request], Handler]:
     async def dead(caller: Caller, request: r.Dead) -> p.Reply:
         del caller
         letters = await broker.dead(request.limit)
-        return p.DeadLetters(dead=letters[: _fitting([encode(letter) for letter in letters])])
+        return p.DeadLetters(dead=letters[: _fitting(letters)])
 
     async def requeue(caller: Caller, request: r.Requeue) -> p.Reply:
         del caller

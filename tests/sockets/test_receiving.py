@@ -22,6 +22,7 @@ async def test_a_recv_waits_and_is_answered_the_moment_a_message_is_there(root: 
         await hive.receiving.wait()
         await hive.broker.send("alice", "bob", "hi")
         [message] = (await bob.hear())["messages"]
+        assert set(message) == {"id", "from", "body", "at", "redelivered", "urgency", "file_refs"}
         assert (message["from"], message["body"], message["redelivered"]) == ("alice", "hi", False)
 
 

@@ -54,17 +54,21 @@ class FileRef(Wire, frozen=True, kw_only=True):
     kind: str
 
 
-class Delivery(msgspec.Struct, frozen=True, kw_only=True, rename={"sender": "from"}):
-    """A message as it is handed to its recipient. `redelivered` means that an earlier attempt did not end well."""
+class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"sender": "from"}):
+    """A message as it is handed to its recipient.
+
+    `redelivered` means that an earlier attempt did not end well. `recipient` is the library's alone: on the wire it is
+    whoever asked, and left out.
+    """
 
     id: int
     sender: str
-    recipient: str
+    recipient: str = ""
     body: str
     at: int
-    redelivered: bool = False
-    urgency: Urgency = "next_turn"
-    file_refs: tuple[FileRef, ...] = ()
+    redelivered: bool = always(False)  # noqa: FBT003 - the default itself
+    urgency: Urgency = always("next_turn")
+    file_refs: tuple[FileRef, ...] = always(())
 
 
 class InboxRow(msgspec.Struct, frozen=True, kw_only=True, rename={"sender": "from"}):
