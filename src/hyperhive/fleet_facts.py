@@ -74,6 +74,11 @@ class FleetFacts:
         warnings = []
         if account.kind != "login" and not isinstance(member, Attached):
             warnings.append("its account's key is in its CLI's environment, where the agent can read it")
+        secretive = [key for key, server in self._config().agent(name).mcp.items() if server.env]
+        if secretive:
+            warnings.append(
+                f"the env of its MCP servers ({', '.join(secretive)}) is where the agent can read it"
+            )
         if isinstance(member, Attached) and not member.attached:
             warnings.append("its harness has not reported for duty")
         if lifecycle.runtime.unenforced:

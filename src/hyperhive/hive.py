@@ -54,6 +54,7 @@ from hyperhive.streams import HIVE, AnySource, Source, Streams
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS: Final = 3600.0
+CRASH_LOG_LINES: Final = 20
 
 
 class Edges(Listener, Protocol):
@@ -167,6 +168,7 @@ class BareHive:
             facts_of=self._facts.of,
             tell=herald.tell,
             forget=lambda name: purge_mail(self.broker, name),
+            log_tail=lambda name: self._facts.log(name, CRASH_LOG_LINES),
             drain_seconds=self.config.file.drain_seconds,
         )
         AccountWatch(

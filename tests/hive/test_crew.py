@@ -157,11 +157,15 @@ async def test_the_loss_of_a_harness_is_told_as_a_crash_and_stopping_it_claims_n
         connect(run_dir=hive.paths.run_dir) as operator,
     ):
         await hive.lifecycle.spawn("alice")
+        await hive.lifecycle.stop("alice")
+        await operator.request(r.Model(name="alice", model="opus"))  # a line for her log
+        await hive.lifecycle.start("alice")
         async with hive.bus.subscribe() as news:
             await _serve_for_a_moment(hive, operator)
             crash = await _news(news, lambda event: isinstance(event, Sent) and LOST in event.body)
             assert isinstance(crash, Sent)
             assert '"container_crash"' in crash.body
+            assert "| model: opus" in crash.body, "the news has the last lines of her log"
             await _news(news, _waits)
         killed = await operator.request(r.Kill(name="alice"))
         assert isinstance(killed, Ok)

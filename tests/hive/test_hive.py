@@ -116,6 +116,21 @@ async def test_the_operators_requests_are_answered(operator: RemoteHive, home: P
         await operator.request(r.Recv())
 
 
+async def test_status_warns_where_an_agent_can_read_what_its_mcp_servers_are_given(
+    operator: RemoteHive, hive: Hive, home: Path
+) -> None:
+    await operator.lifecycle.spawn("alice")
+    mcp = '[agents.alice.mcp.tracker]\ncommand = "tracker"\nenv = {TOKEN = "canary"}\n'
+    plain = '[agents.alice.mcp.clock]\ncommand = "clock"\n'
+    await anyio.Path(home / "hive.toml").write_text(mcp + plain)
+    assert "next process" in await hive.reload()
+    one = await operator.request(r.Status(name="alice"))
+    assert isinstance(one, HiveStatus)
+    [warning] = [warning for warning in one.agents[0].warnings if "MCP" in warning]
+    assert "(tracker)" in warning
+    assert "canary" not in warning
+
+
 async def test_turns_events_and_logs_of_an_agent_can_be_read(operator: RemoteHive) -> None:
     await operator.lifecycle.spawn("alice")
     with anyio.fail_after(20):
