@@ -29,7 +29,7 @@ from hyperhive.protocol.events import (
     TokenUsageChanged,
     TurnStateChanged,
 )
-from hyperhive.protocol.harness_line import AnyHarnessCommand
+from hyperhive.protocol.harness_line import AnyHarnessCommand, LineModel
 from hyperhive.protocol.line import HarnessLine
 from hyperhive.protocol.live import encode_live
 from hyperhive.protocol.policy import TOOLS, Actor
@@ -155,6 +155,7 @@ class Crew:
         self._at_rest = at_rest
         self._buffer = buffer
         self._members: dict[str, Member] = {}
+        self._models: dict[str, str] = {}
         self._buses: dict[str, Bus[AnyLiveEvent]] = {}
         self.core_is_leaving = False
         """The core stops, and the agents do not: harnesses of their own work on and dial the next core."""
@@ -199,12 +200,19 @@ class Crew:
         if member is None:
             if not self._known(name):
                 raise NotFound(f"there is no agent named {name}", hint="`hyperhive list` shows who there is")
-            return await self._at_rest.handle(name, self._bus(name), command)
+            reply = await self._at_rest.handle(name, self._bus(name), command)
+            if isinstance(command, LineModel):
+                self._models[name] = command.model
+            return reply
         if isinstance(member, Attached) and not member.attached:
             answer = await self._at_rest.look(name, self._bus(name), command)
             if answer is not None:
                 return answer
         return await member.handle(command)
+
+    def model(self, name: AgentName) -> str | None:
+        """The model that an agent was told to use while it did not run."""
+        return self._models.get(name)
 
     def caution(self, name: AgentName) -> str | None:
         """What must be said of an agent that is stopped now: where its harness cannot be asked."""
@@ -223,6 +231,7 @@ class Crew:
 
     async def start(self, agent: AgentName, ended: Ended) -> "Membership":
         """See `HarnessFactory`."""
+        self._models.pop(agent, None)
         await self._open_sockets(agent)
         try:
             if self._own_process(agent):

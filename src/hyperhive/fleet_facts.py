@@ -37,7 +37,7 @@ class FleetFacts:
         if member is None:
             return Facts(
                 unread=self._broker.pending_now(name),
-                model=model,
+                model=self._crew.model(name) or model,
                 account=account.name,
                 needs_login=account.state.needs_login,
             )

@@ -69,6 +69,7 @@ async def test_the_model_of_a_stopped_agent_can_be_changed_and_counts_from_its_n
 ) -> None:
     await work(operator, hive)
     await operator.request(r.Model(name="alice", model="opus"))
+    assert hive.lifecycle.view("alice").model == "opus"
     log = await operator.request(r.Logs(name="alice"))
     assert isinstance(log, LogLines)
     assert "opus" in log.lines[-1]
