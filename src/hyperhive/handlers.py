@@ -142,7 +142,10 @@ def _harness(broker: Broker, desk: Desk) -> dict[type[r.Request], Handler]:
         if request.dead is not None:
             ids = request.ids if request.ids is not None else broker.in_flight_now(caller.name)
             return p.Ok(count=await broker.dead_letter(caller.name, ids, request.dead))
-        return p.Ok(count=await broker.requeue_inflight(caller.name, request.ids, blame=request.blame))
+        count = await broker.requeue_inflight(
+            caller.name, request.ids, blame=request.blame, call_id=request.call_id
+        )
+        return p.Ok(count=count)
 
     async def hello(caller: Caller, request: r.Hello) -> p.Reply:
         reply = desk.hello(caller, request)

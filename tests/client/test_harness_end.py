@@ -20,9 +20,10 @@ from hyperhive.protocol import requests as r
 from hyperhive.protocol.events import Stream
 from hyperhive.protocol.line import HarnessLine
 from hyperhive.protocol.live import encode_live
+from hyperhive.protocol.policy import Caller
 from hyperhive.protocol.types import REQUEST_LINE_MAX_BYTES
 from mcp_lines import Lines
-from small_hive import small_hive
+from small_hive import SmallHive, small_hive
 
 HELLO = r.Hello(protocol=1, hyperhive_rev="abc", cli_version="2.1.328")
 
@@ -139,6 +140,39 @@ async def test_what_a_harness_holds_is_not_handed_out_again_though_the_disk_lost
         assert hive.broker.in_flight_now("bob") == [sent.id]
         assert await core.ask(r.AckTurn(ids=[sent.id])) == a.Ok(count=1)
         await core.aclose()
+
+
+async def test_a_blame_whose_reply_was_lost_with_the_core_counts_once(root: Path) -> None:
+    counted = anyio.Event()
+
+    async def requeue(caller: Caller, request: r.RequeueInflight) -> a.Reply:
+        await hive.broker.requeue_inflight(
+            caller.name, request.ids, blame=request.blame, call_id=request.call_id
+        )
+        counted.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    core = SocketCore(root / "run" / "harness" / "bob" / "harness.sock", HELLO)
+    async with anyio.create_task_group() as group:
+        async with small_hive(root, handlers={r.RequeueInflight: requeue}) as hive:
+            sent = await hive.broker.send("alice", "bob", "hi")
+            await core.ask(r.Recv(wait_seconds=5))
+            group.start_soon(core.ask, r.RequeueInflight(ids=[sent.id], blame="stuck"))
+            await counted.wait()
+        async with small_hive(root) as hive:
+            while not hive.broker.pending_now("bob") or await attempts(hive) != 2:
+                await anyio.lowlevel.checkpoint()
+            with contextlib.closing(sqlite3.connect(root / "hive.sqlite")) as database:
+                assert database.execute("SELECT tries, attempt FROM messages").fetchall() == [(1, 2)]
+            await core.aclose()
+
+
+async def attempts(hive: SmallHive) -> int:
+    """How often the first message was requeued."""
+    return await hive.broker.store.read(
+        lambda db: int(db.execute("SELECT attempt FROM messages").fetchone()[0])
+    )
 
 
 async def test_what_another_client_of_the_box_took_inside_a_good_turn_is_acked_with_it(root: Path) -> None:

@@ -290,6 +290,7 @@ class Broker:
         *,
         blame: str | None = None,
         turn: int | None = None,
+        call_id: str | None = None,
     ) -> int:
         """Puts what is in flight back to pending, at its place, marked as redelivered.
 
@@ -299,11 +300,12 @@ class Broker:
             blame: the message itself may be why its turn failed, and how: the `dead_after`th time makes it a dead
                 letter, with this reason.
             turn: the number that events shall carry.
+            call_id: an id of this one call, unique to the recipient; said again, it blames nothing a second time.
 
         Returns:
             How many wait again.
         """
-        return await self._turns.requeue(self._desk.inbox(recipient), ids, blame, turn)
+        return await self._turns.requeue(self._desk.inbox(recipient), ids, blame, turn, call_id)
 
     async def dead_letter(
         self, recipient: str, ids: Iterable[int], reason: str, *, turn: int | None = None

@@ -13,7 +13,6 @@ from typing import Final
 import msgspec
 
 DEDUPE_SECONDS: Final = 24 * 3600
-CALL_KEPT_SECONDS: Final = 24 * 3600
 
 
 class Cause(msgspec.Struct, frozen=True):
@@ -50,6 +49,19 @@ class Earlier(msgspec.Struct, frozen=True):
 
     result_id: int
     duplicate: bool
+
+
+def blame_effect(recipient: str, call_id: str, now: int) -> Effect:
+    """A requeue that blames its messages, as an effect that happens once."""
+    return Effect(
+        sender=recipient,
+        request="requeue_inflight",
+        digest=b"",
+        cause=None,
+        call_id=f"requeue {call_id}",
+        dedupe_key=None,
+        now=now,
+    )
 
 
 def digest_of(request: str, fields: Sequence[object]) -> bytes:

@@ -55,7 +55,10 @@ class Ack(msgspec.Struct, frozen=True):
 
 
 class Requeue(msgspec.Struct, frozen=True):
-    """Entries (id, attempt) to put back; `blame` makes each count as failed, up to `dead_after` times."""
+    """Entries (id, attempt) to put back; `blame` makes each count as failed, up to `dead_after` times.
+
+    `effect`: the blaming, where it is to count once however often it is asked for.
+    """
 
     recipient: str
     entries: list[tuple[int, int]]
@@ -63,6 +66,7 @@ class Requeue(msgspec.Struct, frozen=True):
     dead_after: int
     at: int
     turn: int | None = None
+    effect: Effect | None = None
 
 
 class Mail(msgspec.Struct, frozen=True):
@@ -75,11 +79,12 @@ class Mail(msgspec.Struct, frozen=True):
 
 
 class Requeued(msgspec.Struct, frozen=True):
-    """What became of a requeue: ids that wait again, ids that were given up, mail to their senders."""
+    """What became of a requeue: ids that wait again, ids that were given up, mail to their senders, if it counted."""
 
     back: list[int]
     dead: list[int]
     mail: list[Mail]
+    blamed: bool
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -216,12 +221,15 @@ def _requeue_one(conn: sqlite3.Connection, job: Requeue) -> Requeued:
     back: list[int] = []
     spent: list[int] = []
     blamed = int(job.blame is not None)
+    if job.effect is not None:
+        blamed = int(repeats.earlier(conn, job.effect) is None)
+        repeats.remember(conn, job.effect, 0)
     for number, attempt in job.entries:
         row = conn.execute(_REQUEUE, (blamed, number, attempt, job.recipient)).fetchone()
         if row is not None:
             (spent if blamed and row[0] >= job.dead_after else back).append(number)
     dead, mail = bury(conn, job.recipient, spent, job.blame or "", job.at)
-    return Requeued(back, dead, mail)
+    return Requeued(back, dead, mail, bool(blamed))
 
 
 def bury(

@@ -10,6 +10,7 @@ from hyperhive.broker import rows
 from hyperhive.broker.desk import Desk
 from hyperhive.broker.handout import Handout
 from hyperhive.broker.inbox import Claim, Entry, Inbox
+from hyperhive.broker.repeats import blame_effect
 from hyperhive.broker.rows import Ack, Requeue, Requeued
 from hyperhive.errors import HiveError
 from hyperhive.store import Operation
@@ -103,7 +104,12 @@ class Turns:
     # --- requeue ---
 
     async def requeue(
-        self, inbox: Inbox, ids: Iterable[int] | None, blame: str | None, turn: int | None
+        self,
+        inbox: Inbox,
+        ids: Iterable[int] | None,
+        blame: str | None,
+        turn: int | None,
+        call_id: str | None = None,
     ) -> int:
         """Requeues; see `Broker.requeue_inflight`."""
         wanted = None if ids is None else set(ids)
@@ -113,7 +119,10 @@ class Turns:
         for entry in entries:
             entry.claim = Claim.REQUEUE
         pairs = [(entry.id, entry.attempt) for entry in entries]
-        job = Requeue(inbox.name, pairs, blame, self._dead_after, self._desk.now(), turn)
+        effect = None
+        if blame is not None and call_id is not None:
+            effect = blame_effect(inbox.name, call_id, self._desk.steady())
+        job = Requeue(inbox.name, pairs, blame, self._dead_after, self._desk.now(), turn, effect)
         waiting = self._desk.store.submit(self._requeue_op, job)
         self._handout.close_leases()
         return len((await waiting).back)
@@ -127,7 +136,7 @@ class Turns:
             if entry is None:
                 continue
             entry.attempt += 1
-            entry.tries += job.blame is not None
+            entry.tries += result.blamed
             if entry.claim is Claim.REQUEUE:
                 del inbox.flight[number]
                 back.append(entry)

@@ -1,11 +1,13 @@
 """The core, as a harness in a process of its own asks it: over its harness socket, through restarts of the core.
 
-A request that was under way when the core went away is asked again; all that a harness asks is safe to repeat.
+A request that was under way when the core went away is asked again. All that a harness asks is safe to repeat: a
+requeue that blames its messages carries an id, so that it counts once.
 Receiving has a connection of its own, so that giving up a `recv` is hanging up, which gives its messages back. It
 implements `harness.core.Core`, and composes with nothing: who serves turns is the entry point's business.
 """
 
 import asyncio
+import uuid
 from collections.abc import Callable, Iterable
 from itertools import count
 from pathlib import Path
@@ -36,13 +38,22 @@ class SocketCore:
         path: the harness socket of this agent.
         hello: what this harness reports when it (again) reaches a core.
         clock: paces the dialling.
+        new_id: gives ids that never repeat.
 
     Before anything else is asked on a fresh connection it says `hello`, with the messages that it still holds: what
     the core handed out and this harness never saw goes back to the inbox then.
     """
 
-    def __init__(self, path: Path, hello: Hello, *, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        path: Path,
+        hello: Hello,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+    ) -> None:
         self._hello = hello
+        self._new_id = new_id
         self._clock = clock
         self._held: set[int] = set()
         self._took: set[int] = set()
@@ -55,6 +66,8 @@ class SocketCore:
         """See `Core`."""
         if isinstance(request, AckTurn) and request.taken and request.ids is not None:
             request = msgspec.structs.replace(request, ids=sorted({*request.ids, *self._took}))
+        if isinstance(request, RequeueInflight) and request.blame is not None and request.call_id is None:
+            request = msgspec.structs.replace(request, call_id=self._new_id())
         while True:
             try:
                 reply = await self._ask_once(request)

@@ -98,12 +98,14 @@ class RequeueInflight(Request, frozen=True, kw_only=True, tag="requeue_inflight"
     """Popped but unacked messages go back to pending, in order, marked redelivered.
 
     `blame`: the reason, where the message itself may have made its turn fail (counts towards the dead letter);
-    `dead`: give these up with this reason instead.
+    `dead`: give these up with this reason instead. `call_id`: says that a request is the same one, asked again because
+    its reply was lost: what it blames counts once.
     """
 
     ids: list[Id] | None = None
     blame: ShortText | None = None
     dead: ShortText | None = None
+    call_id: ShortText | None = None
 
 
 class OperatorMsg(Request, frozen=True, kw_only=True, tag="operator_msg"):
