@@ -155,6 +155,8 @@ class Crew:
         self._at_rest = at_rest
         self._buffer = buffer
         self._members: dict[str, Member] = {}
+        self._numbers: dict[str, int] = {}
+        """Where the streams of removed agents ended: one of the same name goes on from there."""
         self._models: dict[str, str] = {}
         self._buses: dict[str, Bus[AnyLiveEvent]] = {}
         self.core_is_leaving = False
@@ -177,14 +179,17 @@ class Crew:
 
     def forget(self, name: str) -> None:
         """The agent was removed: whoever reads its stream is at its end."""
-        if name in self._buses:
-            self._buses[name].close()
+        bus = self._buses.pop(name, None)
+        if bus is not None:
+            self._numbers[name] = bus.current_seq
+            bus.close()
 
     def _bus(self, agent: AgentName) -> Bus[AnyLiveEvent]:
-        """The agent's bus, for as long as this core runs: a number on its stream never comes twice."""
+        """The agent's bus, for as long as there is one of its name; no number on its stream ever comes twice."""
         bus = self._buses.get(agent)
         if bus is None:
             bus = self._buses[agent] = Bus(buffer=self._buffer, keep=KEEP)
+            bus.current_seq = self._numbers.get(agent, 0)
             bus.tap(lambda event: self._touch(agent) if isinstance(event, _TELLING) else None)
         return bus
 
