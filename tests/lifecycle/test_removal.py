@@ -40,7 +40,9 @@ def test_rights_are_given_to_a_directory_and_never_to_what_takes_its_name(
 ) -> None:
     """Exchanged for a link at the worst moment, right after it was looked at: what it points to keeps its mode."""
     outside = tmp_path / "outside"
-    outside.mkdir(mode=0o500)
+    outside.mkdir()
+    (outside / "kept").touch()
+    outside.chmod(0o500)
     tree = tmp_path / "tree"
     victim = tree / "victim"
     victim.mkdir(parents=True)
@@ -56,13 +58,57 @@ def test_rights_are_given_to_a_directory_and_never_to_what_takes_its_name(
 
         return looked
 
-    def refused(place, **kwargs):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003, ANN202
-        kwargs["onerror"](None, str(place), (None, PermissionError("not yet"), None))
-
     with monkeypatch.context() as patches:
         for look in looks:
             patches.setattr(os, look, then_exchanged(look))
-        patches.setattr("shutil.rmtree", refused)  # the tree is still there when rights are given
         remove_tree(tree, [])
-    assert victim.is_symlink()
     assert outside.stat().st_mode & 0o777 == 0o500
+    assert (outside / "kept").exists()
+    failures: list[str] = []
+    remove_tree(tree, failures)
+    assert (failures, tree.exists()) == ([], False)
+
+
+@pytest.mark.parametrize("depth", [10, 1500])
+def test_a_tree_of_any_depth_with_any_names_is_deleted(depth: int, tmp_path: Path) -> None:
+    """An agent cannot make its directory too deep to be purged, nor by names that are used on the way."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    here = os.open(tree, os.O_RDONLY)
+    for number in range(depth):
+        for name in ("d", str(number), str(number + 1)):
+            os.mkdir(name, dir_fd=here)
+        for name in (str(number + 2), "file"):
+            os.close(os.open(name, os.O_CREAT | os.O_WRONLY, dir_fd=here))
+        os.symlink("..", "link", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    failures: list[str] = []
+    remove_tree(tree, failures)
+    assert (failures, tree.exists()) == ([], False)
+
+
+def test_what_cannot_be_deleted_is_told_and_the_rest_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a/b/stays", "a/b/goes", "a/goes", "b/goes", "goes"):
+        (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree" / name).touch()
+    unlink = os.unlink
+
+    def immutable(name: str, *, dir_fd: int) -> None:
+        if name == "stays":
+            raise PermissionError(1, "Operation not permitted", name)
+        unlink(name, dir_fd=dir_fd)
+
+    failures: list[str] = []
+    with monkeypatch.context() as patches:
+        patches.setattr(os, "unlink", immutable)
+        remove_tree(tmp_path / "tree", failures)
+    assert "Operation not permitted: 'stays'" in failures[0]
+    assert [path.name for path in (tmp_path / "tree").rglob("*") if path.is_file()] == ["stays"]
+    failures.clear()
+    remove_tree(tmp_path / "tree", failures)
+    assert (failures, (tmp_path / "tree").exists()) == ([], False)

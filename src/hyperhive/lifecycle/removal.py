@@ -1,17 +1,23 @@
 """Deleting what an agent left on disk, which it may have made hard to delete. Nothing else is decided here.
 
-Works through directory descriptors (no symlink is followed), and gives a directory that its owner made unwritable its
-rights back first. To be called when nothing of the agent runs any more.
+Works through directory descriptors (no symlink is followed), gives a directory that its owner made unwritable its
+rights back first, and takes no more memory, stack or descriptors for a deep tree than for a flat one. To be called
+when nothing of the agent runs any more.
 """
 
+import errno
+import itertools
 import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from hyperhive.errors import StoreFailed
 from hyperhive.names import AgentName
 from hyperhive.paths import Paths
+
+_TAKEN: Final = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
 
 
 def purge_files(paths: Paths, name: AgentName) -> None:
@@ -34,44 +40,94 @@ def purge_files(paths: Paths, name: AgentName) -> None:
 def remove_tree(place: Path, failures: list[str]) -> None:
     """Deletes what is at this place: a directory with all that is in it; of a link, the link.
 
-    What cannot be deleted is added to `failures`.
+    What cannot be deleted is added to `failures`. The depth of a tree is its maker's choice, so nothing here goes down
+    into it: each directory gives its own directories to the topmost one, and is empty then.
     """
-    if not place.is_symlink() and place.is_dir():
-        stubborn: list[str] = []
-        shutil.rmtree(place, onerror=_into(stubborn))
-        if stubborn:
-            _give_rights(place)
-            shutil.rmtree(place, onerror=_into(failures))
-        return
     try:
-        place.unlink(missing_ok=True)
+        try:
+            with _opened(str(place)) as top:
+                failures += [f"{place}: {reason}" for reason in _empty(top)]
+            place.rmdir()
+        except NotADirectoryError:
+            place.unlink()
+    except FileNotFoundError:
+        return
     except OSError as error:
         failures.append(f"{place}: {error}")
 
 
-def _into(failures: list[str]) -> Callable[[object, str, object], None]:
-    return lambda _function, path, info: failures.append(
-        f"{path}: {info[1] if isinstance(info, tuple) else info}"
-    )
-
-
-def _give_rights(place: Path) -> None:
-    """Makes every directory below enterable and writable for its owner again."""
-    _give_right(str(place), None)
-    for _, names, _, here in os.fwalk(place, follow_symlinks=False):
+def _empty(top: int) -> Iterator[str]:
+    """Empties a directory; gives the reason for each thing in it that stays."""
+    numbers = itertools.count()
+    stuck: set[str] = set()
+    while names := set(os.listdir(top)) - stuck:  # of a descriptor, so that nothing is followed
         for name in names:
-            _give_right(name, here)
+            try:
+                _remove(name, top, numbers)
+            except FileNotFoundError:  # a directory took its name, and its turn
+                continue
+            except OSError as error:
+                stuck.add(name)
+                yield str(error)
 
 
-def _give_right(name: str, here: int | None) -> None:
-    """By a descriptor of the directory itself: a name may be another's by the time that its mode is changed."""
+def _remove(name: str, top: int, numbers: Iterator[int]) -> None:
+    """Deletes something in `top`; of a directory all but the directories in it, which become `top`'s.
+
+    Raises:
+        OSError: the first of what went wrong; the rest is done.
+    """
+    failure: OSError | None = None
     try:
-        fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
-    except OSError:  # a link, or gone; what still is in the way is told by the deleting
+        with _opened(name, top) as here:
+            for inner in os.listdir(here):  # noqa: PTH208 - as above
+                try:
+                    try:
+                        os.unlink(inner, dir_fd=here)
+                    except IsADirectoryError:
+                        _raise_up(inner, here, top, numbers)
+                except OSError as error:
+                    failure = failure or error
+    except NotADirectoryError:
+        os.unlink(name, dir_fd=top)
         return
-    try:
-        os.chmod(f"/proc/self/fd/{fd}", 0o700)  # noqa: PTH101 - fchmod refuses a descriptor that cannot read
-    except OSError:
+    if failure is not None:
+        raise failure
+    os.rmdir(name, dir_fd=top)
+
+
+def _raise_up(name: str, here: int, top: int, numbers: Iterator[int]) -> None:
+    """Makes a directory of `here` one of `top`, under the next number that is free."""
+    with _opened(name, here):  # its owner may have taken its rights away, and it needs them to be moved
         pass
+    for number in numbers:
+        try:
+            os.rename(name, str(number), src_dir_fd=here, dst_dir_fd=top)
+        except OSError as error:
+            if error.errno not in _TAKEN:
+                raise
+        else:
+            return
+
+
+@contextmanager
+def _opened(name: str, here: int | None = None) -> Iterator[int]:
+    """A directory as a descriptor, with all rights for its owner.
+
+    The rights are given by a descriptor of the directory itself: a name may be another's by the time that its mode is
+    changed.
+
+    Raises:
+        NotADirectoryError: it is something else, a link for one.
+    """
+    itself = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+    try:
+        with suppress(OSError):  # it may do without
+            os.chmod(f"/proc/self/fd/{itself}", 0o700)  # noqa: PTH101 - fchmod refuses a descriptor that cannot read
+        readable = os.open(f"/proc/self/fd/{itself}", os.O_RDONLY | os.O_DIRECTORY)
     finally:
-        os.close(fd)
+        os.close(itself)
+    try:
+        yield readable
+    finally:
+        os.close(readable)
