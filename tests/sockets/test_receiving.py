@@ -11,6 +11,7 @@ from hyperhive.protocol import replies as a
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.dispatch import Answer
 from hyperhive.protocol.policy import Caller
+from hyperhive.protocol.types import REQUEST_LINE_MAX_BYTES
 from hyperhive.sockets import Limits
 from peer import peer
 from small_hive import small_hive
@@ -103,6 +104,38 @@ async def test_a_reply_of_which_the_peer_took_only_a_part_is_undone(root: Path) 
             await anyio.wait_all_tasks_blocked()
         await fate.settled.wait()
         assert (fate.written, fate.undone) == (0, 1)
+
+
+async def test_a_reply_that_comes_after_the_peer_was_refused_is_undone(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with small_hive(root) as hive, peer(hive.harness_socket("bob")) as bob:
+        await bob.say({"cmd": "recv", "wait_seconds": 100, "req": 1})
+        await hive.receiving.wait()
+        await bob.raw(b"x" * (REQUEST_LINE_MAX_BYTES + 2))
+        assert (await bob.hear())["code"] == "bad_request"
+        await hive.broker.send("alice", "bob", "hi")
+        assert await bob.ended()
+        async with peer(hive.harness_socket("bob")) as again:
+            [message] = (await again.ask({"cmd": "recv", "wait_seconds": 5}))["messages"]
+            assert (message["body"], message["redelivered"]) == ("hi", False)
+    assert caplog.messages == []
+
+
+async def test_a_reply_that_waits_for_a_peer_that_is_refused_meanwhile_is_undone(root: Path) -> None:
+    fate = Fate(1_500_000)
+    async with (
+        small_hive(root, handlers={r.Recv: fate.recv}) as hive,
+        peer(hive.harness_socket("bob")) as bob,
+    ):
+        await bob.say({"cmd": "recv", "req": 1}, {"cmd": "recv", "req": 2})
+        await anyio.wait_all_tasks_blocked()
+        await bob.raw(b"x" * (REQUEST_LINE_MAX_BYTES + 2))
+        await anyio.wait_all_tasks_blocked()
+        assert [(await bob.hear()).get("req") for _ in range(2)] == [1, None]
+        await fate.settled.wait()
+        assert await bob.ended()
+        assert (fate.written, fate.undone) == (1, 1)
 
 
 async def test_a_reply_that_is_too_long_to_send_is_undone(root: Path) -> None:

@@ -77,10 +77,12 @@ class Wire(asyncio.Protocol):
             flushed: return only when the kernel has all of it.
 
         Raises:
-            Closed: the peer is gone; it got nothing, or only a part, of this line.
+            Closed: the peer is gone or was refused; it got nothing, or only a part, of this line.
         """
-        if self._blocked:
+        if self._blocked and not self.ending:
             await self._flush()
+        if self.ending:
+            raise Closed("the connection is ending")
         self.send_now(line)
         if self.transport.is_closing():
             raise Closed("the peer is gone")
@@ -88,8 +90,8 @@ class Wire(asyncio.Protocol):
             await self._flush()
 
     def send_now(self, line: bytes) -> None:
-        """The same without waiting: for the few bytes of an error or a heartbeat."""
-        if not self.lost:
+        """The same without waiting: for the few bytes of an error or a heartbeat. A peer that was refused gets none."""
+        if not self.ending:
             self.transport.write(line + b"\n")
 
     async def _flush(self) -> None:
@@ -219,7 +221,7 @@ class Wire(asyncio.Protocol):
         self._backlog.clear()
         self._watch_frame(restart=True)
         if last_line is not None:
-            self.send_now(last_line)
+            self.transport.write(last_line + b"\n")  # whoever waits to send more is told that it is too late
         if self.transport.is_closing():
             return
         if not self._reading:
