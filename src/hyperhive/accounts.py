@@ -21,6 +21,7 @@ import anyio.to_thread
 import msgspec
 
 from hyperhive.errors import BadRequest, NotFound, StoreFailed
+from hyperhive.paths import make_private
 
 AccountKind = Literal["key", "token"]
 
@@ -337,7 +338,7 @@ def _write(directory: Path, account: Account) -> None:
     text = msgspec.json.encode(_Stored(kind=account.kind, secret=account.secret.reveal()))
     temporary = directory / f".{account.name}.{secrets.token_hex(4)}"
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(directory)
         directory.chmod(0o700)
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(handle, "wb") as file:

@@ -21,6 +21,7 @@ import anyio.to_thread
 import msgspec
 
 from hyperhive.errors import BadRequest, MissingPart
+from hyperhive.paths import make_private
 
 TESTED: Final = "2.1.328"
 OLDEST: Final = "2.1.200"
@@ -192,7 +193,7 @@ def _install(directory: Path, version: str, environment: Mapping[str, str]) -> N
     npm = shutil.which("npm", path=environment.get("PATH") or os.defpath)
     if npm is None:
         raise MissingPart("npm is not there", hint="install the package npm (it brings node), then try again")
-    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    make_private(directory)
     # Inside the target's file system, so that the program can be linked and put in place by one rename.
     with tempfile.TemporaryDirectory(dir=directory, prefix=".install-") as name:
         work = Path(name)

@@ -22,6 +22,8 @@ from typing import Final, TypeVar
 import anyio.to_thread
 import msgspec
 
+from hyperhive.paths import make_private_file
+
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
@@ -309,6 +311,10 @@ def _close_down_to(open_ones: dict[Path, sqlite3.Connection], number: int) -> No
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        make_private_file(path)
+    except OSError as error:
+        raise sqlite3.OperationalError(error.strerror) from error
     conn = sqlite3.connect(path, isolation_level=None, timeout=5, check_same_thread=False)
     try:
         # NORMAL: a row costs no flush. What a power cut may take is the end of a log, not its integrity.

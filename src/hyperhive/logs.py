@@ -18,6 +18,7 @@ from typing import IO, Any, Final, Literal
 import msgspec
 import structlog
 
+from hyperhive.paths import make_private
 from hyperhive.terminal import visible, visible_json
 
 Form = Literal["json", "text"]
@@ -164,7 +165,7 @@ class _PrivateFile(logging.handlers.RotatingFileHandler):
 
 
 def _file_handler(path: Path, level: str) -> logging.Handler:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(path.parent)
     file = _PrivateFile(path, maxBytes=FILE_BYTES, backupCount=FILES_KEPT - 1, encoding="utf-8")
     return _handler(file, "json", level)
 

@@ -148,6 +148,7 @@ class Paths:
             self.state_dir / "agents", self.run_dir, self.run_dir / "agents", self.run_dir / "harness",
         ):  # fmt: skip
             make_private(path)
+        self.state_dir.chmod(0o700)  # whoever made it before us may have been less careful
 
     def make_agent(self, name: AgentName) -> None:
         """Makes one agent's directories. Idempotent.
@@ -215,6 +216,12 @@ def make_private(path: Path) -> Path:
     """Makes a directory (and its parents) that only its owner can enter; one that exists keeps its mode."""
     for missing in reversed([p for p in (path, *path.parents) if not p.exists()]):
         missing.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+def make_private_file(path: Path) -> Path:
+    """Makes an empty file that only its owner can read, where there is none. What SQLite puts beside it follows."""
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     return path
 
 

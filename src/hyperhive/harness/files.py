@@ -52,6 +52,7 @@ class LineFile:
     def _write(self, line: str) -> None:
         temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
         try:
+            temporary.touch(mode=0o600)
             temporary.write_text(f"{line}\n" if line else "")
             temporary.replace(self.path)
         finally:

@@ -70,6 +70,7 @@ class SessionFile:
     def _write(self, session_id: str, total: float) -> None:
         temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
         try:
+            temporary.touch(mode=0o600)
             temporary.write_text(f"{session_id}\n{total}\n" if total else f"{session_id}\n")
             temporary.replace(self.path)
         except OSError as error:

@@ -18,6 +18,7 @@ import msgspec
 from anyio.lowlevel import RunVar
 
 from hyperhive.clock import Clock, unix_seconds
+from hyperhive.paths import make_private_file
 from hyperhive.protocol.types import TokenUsage, TurnRow
 
 log = logging.getLogger(__name__)
@@ -157,6 +158,10 @@ def _limiter() -> anyio.CapacityLimiter:
 
 
 def _open(path: Path) -> sqlite3.Connection:
+    try:
+        make_private_file(path)
+    except OSError as error:
+        raise sqlite3.OperationalError(error.strerror) from error
     connection = sqlite3.connect(path, isolation_level=None, timeout=5)
     try:
         connection.execute("PRAGMA synchronous=NORMAL")

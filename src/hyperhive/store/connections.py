@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from urllib.parse import quote
 
 from hyperhive.errors import StoreFailed
+from hyperhive.paths import make_private_file
 
 T = TypeVar("T")
 
@@ -33,7 +34,10 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         StoreFailed: the file cannot be opened, or SQLite did not accept a pragma.
     """
     try:
+        make_private_file(path)
         conn = sqlite3.connect(path, isolation_level=None, timeout=5, cached_statements=256)
+    except OSError as error:
+        raise StoreFailed(f"cannot open {path}: {error.strerror}") from error
     except sqlite3.Error as error:
         raise store_failed(error, f"cannot open {path}") from error
     try:

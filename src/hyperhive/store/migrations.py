@@ -13,6 +13,7 @@ from sqlite_utils import Migrations
 from sqlite_utils.db import Database
 
 from hyperhive.errors import StoreFailed
+from hyperhive.paths import make_private_file
 
 KNOWN_SETS: Final = frozenset({"broker", "lifecycle", "accounts", "audit", "questions", "reminders", "hive"})
 """Names of the sets that parts of this version may have left in a database. A program that opens it with fewer parts
@@ -55,7 +56,7 @@ def _refuse_newer(db: Database, path: Path, sets: Sequence[Migrations]) -> None:
 def _copy(conn: sqlite3.Connection, path: Path, now: int) -> Path:
     """A consistent copy beside the database, on disk before anything is changed."""
     target = path.with_name(f"{path.name}.before-migration-{now}")
-    copy = sqlite3.connect(target)
+    copy = sqlite3.connect(make_private_file(target))
     try:
         conn.backup(copy)
     finally:
