@@ -217,6 +217,42 @@ async def test_a_warm_process_that_is_killed_is_noticed(scripted: Benches) -> No
     assert any(note.startswith("the agent CLI ended by itself") for note in notes(bench))
 
 
+async def test_a_process_that_goes_with_the_hive_is_not_said_to_have_ended_by_itself(
+    scripted: Benches,
+) -> None:
+    bench = scripted.bench()
+    runner = await scripted.runner(bench)
+    assert (await runner.run([message(1, "[[say hi]]")])).ok
+    await runner._engine.rest()  # as when the loop ends and takes every task with it
+    assert not runner.warm
+    assert notes(bench) == ["the agent CLI was ended with the hive: signal 9"]
+
+
+async def test_a_turn_whose_process_goes_with_the_hive_blames_nobody(scripted: Benches) -> None:
+    bench = scripted.bench()
+    runner = await scripted.runner(bench)
+    ended: list[TurnResult] = []
+
+    async def run() -> None:
+        ended.append(await runner.run([message(1, "[[stall]]")]))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run)
+        await until(lambda: any(frame.get("subtype") == "init" for frame in frames(bench)))
+        await runner._engine.rest()
+    assert (ended[0].kind, ended[0].interrupted, ended[0].blame) == ("failed", True, False)
+
+
+@pytest.mark.parametrize("how", ["retire", "new session"])
+async def test_a_process_that_the_hive_ends_leaves_no_note(scripted: Benches, how: str) -> None:
+    bench = scripted.bench()
+    runner = await scripted.runner(bench)
+    assert (await runner.run([message(1, "[[say hi]]")])).ok
+    await (runner.retire() if how == "retire" else runner.new_session())
+    assert not runner.warm
+    assert notes(bench) == []
+
+
 @pytest.mark.parametrize(
     ("how", "kind", "interrupted"),
     [

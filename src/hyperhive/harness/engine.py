@@ -219,14 +219,14 @@ class Engine:
 
     async def _launch(self) -> None:
         """One process, from its start to its end."""
-        words = "it was not started"
+        words, by_hive = "it was not started", False
         failed: HiveError | None = None
         try:
             link = await self._start_process()
             try:
                 await link.serve()
             finally:
-                words = link.words()
+                words, by_hive = link.words(), link.ended_by_hive
                 if not link.ended_well:
                     self._listener.on_session_in_doubt()  # what it had not yet stored is lost
         except HiveError as error:
@@ -239,7 +239,7 @@ class Engine:
                 self.feed(moves.StartFailed(str(failed), park))
             else:
                 await self._give_up_lost_session(words)
-                self.feed(moves.Exited(words))
+                self.feed(moves.Exited(words, by_hive))
 
     async def _start_process(self) -> CliLink:
         command = self.command

@@ -288,6 +288,11 @@ class TurnMachine(Conditions):
             self._decided = Outcome("stuck", "stuck twice: it ended when interrupted", blame=True)
 
     def _do_decide_crashed(self, event: Event) -> None:
+        if (
+            isinstance(event, Exited) and event.by_hive
+        ):  # nobody told this machine, and it is no fault of the turn
+            self._do_decide_stopped(event)
+            return
         words = event.words if isinstance(event, Exited) else "it closed its output"
         blame = self.ledger.model_has_begun
         self._decided = Outcome(
@@ -306,7 +311,8 @@ class TurnMachine(Conditions):
         self._act(Note("the agent CLI does not answer any more: it is ended"))
 
     def _do_note_exit(self, event: Exited) -> None:
-        self._act(Note(f"the agent CLI ended by itself: {event.words}"))
+        ended = "was ended with the hive" if event.by_hive else "ended by itself"
+        self._act(Note(f"the agent CLI {ended}: {event.words}"))
 
     def _do_show_unasked(self, _: Event) -> None:
         self._last_sign = self._now

@@ -115,9 +115,10 @@ class OutputClosed(Event, frozen=True):
 
 
 class Exited(Event, frozen=True):
-    """The process is gone, and nothing of it is left."""
+    """The process is gone, and nothing of it is left. `by_hive`: it did not end by itself."""
 
     words: str
+    by_hive: bool = False
 
 
 class Tick(Event, frozen=True):

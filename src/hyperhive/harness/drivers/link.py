@@ -94,6 +94,8 @@ class CliLink:
         self._group: TaskGroup | None = None
         self._output_ended = anyio.Event()
         self._stderr_tail: deque[str] = deque(maxlen=STDERR_KEPT)
+        self.ended_by_hive = False
+        """It was told to end, or had to go with the hive; what its exit code says is then the hive's doing."""
 
     @property
     def pid(self) -> int:
@@ -149,11 +151,17 @@ class CliLink:
 
     def terminate(self) -> None:
         """Ask the payload to end."""
+        self._note_end()
         self._child.terminate()
 
     async def kill(self) -> None:
         """End it and all its descendants."""
+        self._note_end()
         await self._child.kill()
+
+    def _note_end(self) -> None:
+        """The hive is about to end it: true only while it has not ended by itself."""
+        self.ended_by_hive |= self._child.returncode is None
 
     # --- the process's life -------------------------------------------------------------------------------------
 
@@ -171,6 +179,7 @@ class CliLink:
                 group.cancel_scope.cancel()
         finally:
             self._group = None
+            self._note_end()
             with anyio.CancelScope(shield=True):
                 await self._leave_nothing()
 
