@@ -148,7 +148,6 @@ class Paths:
             self.state_dir / "agents", self.run_dir, self.run_dir / "agents", self.run_dir / "harness",
         ):  # fmt: skip
             make_private(path)
-        self.state_dir.chmod(0o700)  # whoever made it before us may have been less careful
 
     def make_agent(self, name: AgentName) -> None:
         """Makes one agent's directories. Idempotent.
