@@ -16,7 +16,7 @@ help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
 
 demo: $(VENV)/.demo ## run a hive of scripted agents: no account, no network
-	$(VENV)/bin/hyperhive demo $(ARGS)
+	@$(VENV)/bin/hyperhive demo $(ARGS)
 
 test: $(VENV)/.dev ## run the test suite (ARGS="tests/broker -x" for a part of it)
 	$(PY) -m pytest $(ARGS)
