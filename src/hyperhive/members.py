@@ -33,8 +33,8 @@ from hyperhive.protocol.types import LoginStatus, TokenUsage, TurnStateName, Wai
 log = logging.getLogger(__name__)
 
 DRAIN_ANSWER_SECONDS: Final = 3600.0
-CRASH_SECONDS: Final = 10.0
-"""A harness whose line was lost has so long to dial again (it tries every second) before it counts as crashed."""
+CRASH_SECONDS: Final = 9.0
+"""A harness whose line was lost has so long to dial again (it tries every second): a crash is told of within 10."""
 
 
 class Gist(msgspec.Struct, kw_only=True):

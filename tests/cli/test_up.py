@@ -282,6 +282,23 @@ def test_a_harness_of_its_own_reads_its_settings_again_on_sighup(user: Console) 
             ok(user, "send", "--wait", "alice", "two")
 
 
+def test_a_harness_that_is_killed_in_a_turn_is_not_shown_at_work_and_its_crash_is_told(user: Console) -> None:
+    file = user.home / "hive.toml"
+    file.write_text('[agents.alice]\nharness = "own"\n')
+    user.env["HYPERHIVE_CONFIG"] = str(file)
+    with Running(user) as hive:
+        hive.ready()
+        ok(user, "spawn", "alice")
+        with Running(user, "agent", "serve", "alice") as harness:
+            ok(user, "send", "alice", "[[sleep 60]]")
+            hive.until(lambda: works(hive, "alice"))
+            harness.signal(signal.SIGKILL)
+            assert harness.end() == -signal.SIGKILL
+        hive.until(lambda: states(user)["alice"] == "needs_you")
+        hive.until(lambda: any("container_crash" in frame["body"] for frame in hive.frames("sent")))
+        assert "is not on its line" in ok(user, "kill", "alice")["note"]
+
+
 def test_a_key_is_in_its_file_and_nowhere_else(user: Console, place: Path) -> None:
     """Stored while the hive runs, used by a turn: no log, event, database or command line has it."""
     key = "sk-ant-api03-" + "canary" * 4
