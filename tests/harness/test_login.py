@@ -11,6 +11,7 @@ import anyio
 import msgspec
 import pytest
 
+from hyperhive.agent_cli import AgentCli
 from hyperhive.background import Background
 from hyperhive.config import AgentConfig
 from hyperhive.errors import NotFound
@@ -20,6 +21,7 @@ from hyperhive.lifecycle.runtimes.process import ProcessRuntime
 from hyperhive.names import parse_agent_name
 from hyperhive.paths import Paths
 from hyperhive.ports import Launcher
+from hyperhive.testing import scripted_auth
 from hyperhive.testing.clock import FakeClock
 from parts import CLEAN_ENV
 from scripted_login import SCRIPTED_LOGIN
@@ -151,6 +153,23 @@ async def test_a_cancelled_login_ends_its_process_and_another_can_start(tmp_path
         assert again.url is not None
         assert not again.finished
         assert not told.landed.is_set()
+
+
+async def test_the_scripted_cli_is_logged_in_as_the_real_one_is(
+    tmp_path: Path, scripted_cli: AgentCli
+) -> None:
+    async with driver(tmp_path, (str(scripted_cli.path),)) as (login, told, _):
+        found = await login.probe()
+        assert found == AuthStatus(logged_in=False, auth_method="none")
+        with anyio.fail_after(15):
+            session = await login.start()
+            assert session.url == scripted_auth.URL
+            assert login.active
+            session = await login.code("half-a-code")
+            assert "doesn't look like the full code" in session.output
+            await login.code("good#code")
+            await told.landed.wait()
+        assert await login.probe() == AuthStatus(logged_in=True, auth_method="claude.ai")
 
 
 async def test_a_login_nobody_finishes_is_ended_after_a_while(tmp_path: Path) -> None:

@@ -99,14 +99,35 @@ def test_a_directive_may_carry_others_to_somebody_else() -> None:
 
 
 def test_version_and_login_look_like_the_real_ones(tmp_path: Path) -> None:
-    def run(*argv: str) -> str:
+    def run(*argv: str, given: str = "", **keys: str) -> tuple[int, str]:
         command = [sys.executable, "-m", "hyperhive.testing.scripted_cli", *argv]
-        return subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=30
-        ).stdout
+        env = {"CLAUDE_CONFIG_DIR": str(tmp_path / "claude"), "PATH": "/usr/bin:/bin", **keys}
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=env,
+            input=given,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        return done.returncode, done.stdout
 
-    assert run("--version") == "2.1.328 (Claude Code)\n"
-    assert json.loads(run("auth", "status"))["loggedIn"] is True
+    def logged_in(**keys: str) -> tuple[int, bool]:
+        code, said = run("auth", "status", **keys)
+        return code, json.loads(said)["loggedIn"]
+
+    assert run("--version") == (0, "2.1.328 (Claude Code)\n")
+    assert logged_in() == (1, False)
+    assert logged_in(ANTHROPIC_API_KEY="dummy") == (0, True)
+    assert run("auth", "login")[0] == 1, "without a code it ends"
+    assert logged_in() == (1, False)
+    code, said = run("auth", "login", given="a#code\n")
+    assert (code, "https://" in said) == (0, True)
+    assert logged_in() == (0, True)
+    assert run("auth", "logout")[0] == 0
+    assert logged_in() == (1, False)
 
 
 @pytest.mark.parametrize(

@@ -301,11 +301,12 @@ def main(argv: list[str]) -> int:
     if "--version" in flags or "-v" in flags:
         sys.stdout.write(f"{VERSION} (Claude Code)\n")
         return 0
-    if argv[:2] == ["auth", "status"]:
-        sys.stdout.write(json.dumps({"loggedIn": True, "authMethod": "api_key"}) + "\n")
-        return 0
-    home = Path(os.environ.get("HOME", "."))
-    cli = ScriptedCli(flags, Path.cwd(), Path(os.environ.get("CLAUDE_CONFIG_DIR") or home / ".claude"))
+    config_dir = Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path(os.environ.get("HOME", ".")) / ".claude")
+    if argv[:1] == ["auth"]:
+        from hyperhive.testing.scripted_auth import auth
+
+        return auth(argv[1:], config_dir)
+    cli = ScriptedCli(flags, Path.cwd(), config_dir)
     complaint = cli.load(resume="--resume" in flags)
     if complaint is not None:
         sys.stderr.write(complaint + "\n")
