@@ -235,7 +235,8 @@ class TurnRunner:
         return self._take_finished()
 
     async def _make_ready(self) -> None:
-        command = await self._driver.prepare(self._launcher.box, self._launcher.isolation)
+        launcher = self._launcher
+        command = await self._driver.prepare(launcher.box, launcher.isolation, launcher.revision)
         before = self._engine.command
         if command.warning and (before is None or command.version != before.version):
             self._emit(Note(text=command.warning))

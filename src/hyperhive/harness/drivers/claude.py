@@ -82,6 +82,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     mcp_digest: str = ""
     """Of the file with the further MCP servers: the same path may hold other servers."""
     warning: str | None = None
+    in_force: str = ""
+    """Names the mounts and limits of its box; see `hyperhive.ports.Launcher`."""
 
     def differs_in_prompt(self, other: "Command") -> bool:
         """Whether the two differ in nothing but the prompt."""
@@ -114,7 +116,7 @@ class ClaudeDriver:
         self._account_env = account_env
         self._environ = environ
 
-    async def prepare(self, box: Box, isolation: str) -> Command:
+    async def prepare(self, box: Box, isolation: str, in_force: str = "") -> Command:
         """What the agent's CLI is to be started with now.
 
         Raises:
@@ -141,6 +143,7 @@ class ClaudeDriver:
             version=cli.version,
             mcp_digest=digest,
             warning=cli.warning,
+            in_force=in_force,
         )
 
     def _certificates(self) -> list[Path]:
