@@ -127,7 +127,7 @@ def _mail(broker: Broker, desk: Desk) -> dict[type[r.Request], Handler]:
         return p.Unread(unread=broker.pending_now(caller.name))
 
     async def recent(caller: Caller, request: r.Recent) -> p.Reply:
-        rows = await broker.recent(caller.name, request.limit)
+        rows = await broker.recent(caller.name, request.limit, max_chars=_REPLY_ROOM)
         return p.RecentRows(rows=rows[: _fitting(rows)])
 
     return {r.Send: send, r.Recv: recv, r.Status: status, r.Recent: recent}

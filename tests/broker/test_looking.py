@@ -118,6 +118,13 @@ async def test_sent_is_told_before_the_sender_goes_on(broker: Broker) -> None:
         assert (len(item.event.body), item.event.cut) == (4096, True)
 
 
+async def test_recent_reads_no_further_than_it_is_told(broker: Broker) -> None:
+    for body in ("one", "two", "three"):
+        await broker.send("alice", "bob", body)
+    assert [row.body for row in await broker.recent("bob", 10, max_chars=1)] == ["three"]
+    assert [row.body for row in await broker.recent("bob", 10, max_chars=6)] == ["three", "two"]
+
+
 async def test_a_slow_subscriber_never_slows_a_sender_and_learns_what_it_lost(broker: Broker) -> None:
     slow = broker.bus.subscribe()
     with anyio.fail_after(30):

@@ -82,15 +82,52 @@ async def test_no_more_than_so_many_requests_of_one_peer_run_at_once_and_none_is
     gate = Gate()
     async with (
         small_hive(root, handlers={r.Whoami: gate.whoami}) as hive,
-        peer(hive.tools_socket("alice")) as alice,
+        peer(hive.host) as operator,
     ):
-        await alice.say(*({"cmd": "whoami", "req": number} for number in range(200)))
+        await operator.say(*({"cmd": "whoami", "req": number} for number in range(200)))
         await anyio.wait_all_tasks_blocked()
         assert gate.inside == 32
         gate.open.set()
-        heard = {(await alice.hear())["req"] for _ in range(200)}
+        heard = {(await operator.hear())["req"] for _ in range(200)}
         assert heard == set(range(200))
         assert gate.most == 32
+
+
+async def test_of_one_kind_of_request_an_agents_connection_runs_one_at_a_time_and_others_beside_it(
+    root: Path,
+) -> None:
+    gate = Gate()
+    async with (
+        small_hive(root, handlers={r.Whoami: gate.whoami}) as hive,
+        peer(hive.tools_socket("alice")) as alice,
+    ):
+        await alice.say(*({"cmd": "whoami", "req": number} for number in range(5)))
+        assert (await alice.ask({"cmd": "status", "req": "s"}))["req"] == "s"
+        assert gate.inside == 1
+        gate.open.set()
+        assert {(await alice.hear())["req"] for _ in range(5)} == set(range(5))
+        assert gate.most == 1
+
+
+async def test_replies_that_nobody_reads_are_made_one_at_a_time(root: Path) -> None:
+    asked = 0
+
+    async def recent(caller: Caller, request: r.Recent) -> a.Reply:
+        nonlocal asked
+        del caller, request
+        asked += 1
+        return a.LogLines(lines=["z" * 1_000_000])
+
+    async with (
+        small_hive(root, handlers={r.Recent: recent}) as hive,
+        peer(hive.tools_socket("alice")) as alice,
+    ):
+        await alice.say(*({"cmd": "recent", "req": number} for number in range(30)))
+        await anyio.wait_all_tasks_blocked()
+        assert asked == 2, "one fills the line, and one waits"
+        for _ in range(30):
+            await alice.hear()
+        assert asked == 30
 
 
 async def test_reading_stops_where_a_peer_asks_more_than_it_may_and_goes_on_later(root: Path) -> None:

@@ -337,9 +337,14 @@ class Broker:
         """Every inbox that is not empty: how many messages in which state, and the age of the oldest."""
         return await self._store.read(listings.counts)
 
-    async def recent(self, recipient: str, limit: int = 30) -> list[InboxRow]:
-        """The newest messages of an inbox, newest first, whatever became of them; delivers nothing. At most 100."""
-        return await self._looking.recent(recipient, limit)
+    async def recent(
+        self, recipient: str, limit: int = 30, *, max_chars: int | None = None
+    ) -> list[InboxRow]:
+        """The newest messages of an inbox, newest first, whatever became of them; delivers nothing. At most 100.
+
+        `max_chars`: read no further once the bodies come to so many characters.
+        """
+        return await self._looking.recent(recipient, limit, max_chars)
 
     # --- the operator's inbox, dead letters, held messages ---
 

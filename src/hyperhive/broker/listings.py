@@ -31,11 +31,20 @@ def recent_ids(conn: sqlite3.Connection, recipient: str, limit: int) -> list[int
     return [row[0] for row in conn.execute(query, (recipient, limit))]
 
 
-def inbox_rows(conn: sqlite3.Connection, ids: Sequence[int]) -> list[InboxRow]:
-    """Those messages that still exist, in the order of the ids."""
+def inbox_rows(conn: sqlite3.Connection, ids: Sequence[int], max_chars: int | None = None) -> list[InboxRow]:
+    """Those messages that still exist, in the order of the ids, until their bodies come to `max_chars`."""
     query = "SELECT id, sender, body, sent_at FROM messages WHERE id = ?"
-    rows = [conn.execute(query, (one,)).fetchone() for one in ids]
-    return [InboxRow(id=row[0], sender=row[1], body=row[2], at=row[3]) for row in rows if row is not None]
+    found: list[InboxRow] = []
+    chars = 0
+    for one in ids:
+        row = conn.execute(query, (one,)).fetchone()
+        if row is None:
+            continue
+        found.append(InboxRow(id=row[0], sender=row[1], body=row[2], at=row[3]))
+        chars += len(row[2])
+        if max_chars is not None and chars >= max_chars:
+            break
+    return found
 
 
 def operator_rows(conn: sqlite3.Connection, limit: int, *, include_done: bool) -> list[OperatorInboxRow]:

@@ -22,7 +22,7 @@ class Looking:
         )
         self._sweep_op: Operation[Sweep, Swept] = Operation("sweep", listings.sweep)
 
-    async def recent(self, recipient: str, limit: int) -> list[InboxRow]:
+    async def recent(self, recipient: str, limit: int, max_chars: int | None) -> list[InboxRow]:
         """The newest messages of an inbox; the first look finds their ids on disk, later ones know them."""
         limit = max(0, min(limit, RECENT_MAX))
         store = self._desk.store
@@ -34,7 +34,7 @@ class Looking:
             inbox.recent.extend(merged)
             inbox.recent_complete = True
         ids = list(inbox.recent)[::-1][:limit]
-        return await store.read(lambda conn: listings.inbox_rows(conn, ids))
+        return await store.read(lambda conn: listings.inbox_rows(conn, ids, max_chars))
 
     async def mark_done(self, ids: Iterable[int]) -> int:
         """Sets the operator's done mark."""

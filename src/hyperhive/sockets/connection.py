@@ -2,12 +2,13 @@
 
 A connection is one of four things, by its first line or by a request: commands (default), an MCP session, the frames
 of a stream, the line of an attached harness. Requests without `req` run one after the other and are answered in that
-order; those with `req` run at once. It knows no request but the two that change what the connection is.
+order; those with `req` run at once, but of one kind one at a time where the peer is an agent's: what a peer that reads
+nothing makes us hold is bounded. It knows no request but the two that change what the connection is.
 """
 
 import asyncio
 import logging
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Coroutine
 from typing import Any, Literal, Protocol
 
@@ -70,6 +71,7 @@ class Connection(Wire):
         self.mode: Mode = "new"
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_order: deque[Request | Answer] = deque()
+        self._alone: defaultdict[type[Request], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._serving = False
         self._more: asyncio.Future[None] | None = None
         self._session: SocketToolSession | None = None
@@ -145,7 +147,7 @@ class Connection(Wire):
         if request.req is None:
             self._take_in_order(request)
         else:
-            self._start(self._answer(request), "request")
+            self._start(self._answer_numbered(request), "request")
 
     def _take_in_order(self, item: Request | Answer) -> None:
         self._in_order.append(item)
@@ -167,6 +169,13 @@ class Connection(Wire):
             self._more = self.loop.create_future()
             await self._more
 
+    async def _answer_numbered(self, request: Request) -> None:
+        if self.actor.channel == "host":
+            await self._answer(request)
+            return
+        async with self._alone[type(request)]:
+            await self._answer(request)
+
     async def _answer(self, request: Request) -> None:
         if isinstance(request, Subscribe):
             await self._carry_frames(request)
@@ -178,6 +187,7 @@ class Connection(Wire):
     async def _deliver(self, answer: Answer) -> None:
         """Send a reply, and let its maker know whether it got out."""
         try:
+            await self.drain()  # of the replies that wait, none is encoded before its turn
             line = self._encode(answer.reply)
             if len(line) > REPLY_LINE_MAX_BYTES:
                 raise LimitExceeded(

@@ -79,15 +79,19 @@ class Wire(asyncio.Protocol):
         Raises:
             Closed: the peer is gone or was refused; it got nothing, or only a part, of this line.
         """
-        if self._blocked and not self.ending:
-            await self._flush()
-        if self.ending:
-            raise Closed("the connection is ending")
+        await self.drain()
         self.send_now(line)
         if self.transport.is_closing():
             raise Closed("the peer is gone")
         if flushed and self._blocked:
             await self._flush()
+
+    async def drain(self) -> None:
+        """Returns when the peer has read what was sent. Raises `Closed` if it is gone or was refused."""
+        while self._blocked and not self.ending:
+            await self._flush()
+        if self.ending:
+            raise Closed("the connection is ending")
 
     def send_now(self, line: bytes) -> None:
         """The same without waiting: for the few bytes of an error or a heartbeat. A peer that was refused gets none."""
