@@ -11,7 +11,8 @@ from hyperhive.clock import SYSTEM_CLOCK
 from hyperhive.eventlog import EventLogs
 from hyperhive.harness.display import Display
 from hyperhive.harness.stream_json import parse_frame
-from hyperhive.protocol.live import live_event_of
+from hyperhive.protocol.events import Stream
+from hyperhive.protocol.live import clean_line
 
 LINES, READERS, CHUNK = 30_000, 10, 64
 GOAL = 50_000
@@ -65,7 +66,7 @@ async def _stream(path: Path) -> Sample:
         for _ in range(LINES // CHUNK):
             for _ in range(CHUNK):  # a read from a pipe brings many lines at once
                 parse_frame(LINE)
-                display.emit(live_event_of(LINE))
+                display.emit(Stream(line=clean_line(LINE)))
             await anyio.lowlevel.checkpoint()
         await display.close()
     took = time.perf_counter() - begin

@@ -20,7 +20,7 @@ from hyperhive.protocol.events import (
     TurnStateChanged,
     UnknownEvent,
 )
-from hyperhive.protocol.live import decode_live, encode_live, kind_of, live_event_of
+from hyperhive.protocol.live import clean_line, decode_live, encode_live, fit_live, kind_of, note_of
 from hyperhive.protocol.types import TokenUsage
 
 EVENTS: list[AnyLiveEvent] = [
@@ -75,8 +75,7 @@ def test_an_escaped_key_cannot_forge_a_kind() -> None:
 
 @given(json_objects, st.booleans())
 def test_any_object_keeps_its_fields_and_never_ours(fields: dict[str, object], ascii_only: bool) -> None:
-    event = live_event_of(json.dumps(fields, ensure_ascii=ascii_only).encode(errors="replace"))
-    assert isinstance(event, Stream)
+    event = Stream(line=clean_line(json.dumps(fields, ensure_ascii=ascii_only).encode(errors="replace")))
     wire = encode_live(event, seq=5, turn=6)
     shown = json.loads(wire)
     assert (shown["kind"], shown["seq"], shown["turn"]) == ("stream", 5, 6)
@@ -92,17 +91,21 @@ def test_any_object_keeps_its_fields_and_never_ours(fields: dict[str, object], a
     | json_objects.map(lambda o: json.dumps(o).encode()[:-1])
 )
 def test_whatever_a_box_prints_becomes_valid_json(line: bytes) -> None:
-    wire = encode_live(live_event_of(line), seq=1)
-    assert json.loads(wire)["kind"] in {"stream", "note"}
+    wire = encode_live(note_of(clean_line(line)), seq=1)
+    assert json.loads(wire)["kind"] == "note"
 
 
-@pytest.mark.parametrize(
-    "line", [b"[1]", b'"x"', b"null", b"12", b"{", b"plain", b"[" * 9000 + b"]" * 9000, b""]
-)
-def test_a_line_that_is_no_object_is_a_note(line: bytes) -> None:
-    event = live_event_of(line)
-    assert isinstance(event, Note)
-    assert len(event.text) <= 4097
+def test_a_note_of_a_line_is_cut_where_it_is_long() -> None:
+    assert note_of(b"plain") == Note(text="plain")
+    assert note_of("ä".encode() * 9000) == Note(text="ä" * 4096 + "…")
+
+
+def test_an_event_that_is_too_long_becomes_a_note_with_its_numbers() -> None:
+    long = encode_live(Stream(line=b'{"type":"user","x":"' + b"y" * 1000 + b'"}'), seq=4, eid=5, turn=6)
+    assert fit_live(long, len(long)) == long
+    note = Note(text=f"(an event of {len(long)} bytes)", seq=4, eid=5, turn=6)
+    assert decode_live(fit_live(long, len(long) - 1)) == note
+    assert decode_live(fit_live(b"x" * 100, 99)) == Note(text="(an event of 100 bytes)")
 
 
 def test_an_unknown_kind_is_kept() -> None:

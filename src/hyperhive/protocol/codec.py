@@ -13,7 +13,7 @@ from hyperhive.errors import BadRequest, Closed, Conflict, HiveError
 from hyperhive.protocol.answers import ANSWERS
 from hyperhive.protocol.replies import AnyReply, Err, Reply
 from hyperhive.protocol.requests import BY_TAG, AnyRequest, Request, tag_of
-from hyperhive.protocol.types import REPLY_LINE_MAX_BYTES, REQUEST_LINE_MAX_BYTES
+from hyperhive.protocol.types import REQUEST_LINE_MAX_BYTES
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Request)
@@ -232,8 +232,3 @@ class LineSplitter:
     def _check(self, size: int) -> None:
         if size > self._limit:
             raise LineTooLong(f"a line is longer than {self._limit} bytes")
-
-
-def fits_reply_line(encoded: bytes) -> bool:
-    """Whether a reply keeps to the limit of a reply line."""
-    return len(encoded) <= REPLY_LINE_MAX_BYTES

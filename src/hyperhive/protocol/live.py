@@ -38,16 +38,6 @@ def clean_line(line: bytes) -> bytes:
     return line
 
 
-def live_event_of(line: bytes) -> Stream | Note:
-    """The event of one line of the CLI's output: a `Stream` if it is a JSON object, else a `Note` with its text."""
-    line = clean_line(line)
-    try:
-        _FIELDS.decode(line)
-    except _PARSE_ERRORS:
-        return note_of(line)
-    return Stream(line=line)
-
-
 def note_of(line: bytes) -> Note:
     """A line that is no frame, as a note, cut where it is long."""
     text = line[: NOTE_MAX * 4].decode(errors="replace")
