@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from hyperhive.agent_cli import AgentCli
-from hyperhive.harness.runner import Timing
+from hyperhive.harness.runner import SHOWN_LINE_MAX, Timing
 from hyperhive.harness.turns import TurnResult
-from hyperhive.protocol.events import Note, TurnEnd
+from hyperhive.protocol.events import Note, Stream, TurnEnd
 from hyperhive.protocol.types import ResultKind
 from hyperhive.testing.turns import TurnBench, message
 from turn_tools import Benches, frames, gone, notes, until
@@ -75,6 +75,13 @@ async def test_what_only_looks_wrong_does_no_harm(scripted: Benches, body: str) 
     quick = body.startswith(("[[open-tool", "[[slow"))
     _, result = await one_turn(scripted, body, QUICK if quick else PATIENT)
     assert (result.kind, result.done) == ("ok", (1,))
+
+
+async def test_a_line_too_long_to_show_is_a_note_and_counts_all_the_same(scripted: Benches) -> None:
+    bench, result = await one_turn(scripted, f"[[say {'y' * SHOWN_LINE_MAX}]]", PATIENT)
+    assert (result.kind, result.done) == ("ok", (1,))
+    assert any(text.startswith("(a line of 26") for text in notes(bench))
+    assert max(len(event.line) for event in bench.events if isinstance(event, Stream)) <= SHOWN_LINE_MAX
 
 
 async def test_a_result_of_another_turn_acks_nothing(scripted: Benches) -> None:

@@ -32,6 +32,8 @@ __all__ = ["Timing", "TurnResult", "TurnRunner", "UnaskedTurn"]
 
 log = logging.getLogger(__name__)
 
+SHOWN_LINE_MAX: Final = 256 * 1024
+"""Bytes of a stream-json line that is still an event: an image that a tool read is not for the pages."""
 NOTES_MAX: Final = 200
 """Notes of one turn that come from the CLI's output: what is beyond is counted, not shown."""
 
@@ -388,7 +390,10 @@ class TurnRunner:
     # --- what the engine tells --------------------------------------------------------------------------------------
 
     def on_line(self, line: bytes) -> None:
-        """A line of stream-json."""
+        """A line of stream-json. The machine has it whole; readers and the event log are spared the huge ones."""
+        if len(line) > SHOWN_LINE_MAX:
+            self._emit(Note(text=f"(a line of {len(line)} bytes)"))
+            return
         self._emit_event(Stream(line=line, turn=self._turn))
 
     def on_output(self, line: bytes) -> None:
