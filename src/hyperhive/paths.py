@@ -5,8 +5,7 @@ never looks into a directory that an agent can write, and follows no link where 
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,7 +149,7 @@ class Paths:
             make_private(path)
 
     def make_agent(self, name: AgentName) -> None:
-        """Makes one agent's directories. Idempotent.
+        """Makes one agent's directories, and the hive's above them. Idempotent.
 
         Raises:
             PathTooLong: as `check_sockets`.
@@ -163,8 +162,7 @@ class Paths:
             (self.state_dir / "agents", (name, "harness")),
             (self.run_dir / "harness", (name,)),
         ):
-            with _below(base, names, make=True):
-                pass
+            _walk(base, names, make=True)
 
     def check_agent(self, name: AgentName) -> None:
         """Checks that what an agent's box shows is there, and is the hive's own rather than a link to elsewhere.
@@ -173,18 +171,17 @@ class Paths:
             WorldError: one is not.
         """
         for base, names in self._shown_to(name):
-            with _below(base, names, make=False):
-                pass
+            _walk(base, names, make=False)
 
     def proposed_repos(self) -> list[str]:
         """The names of all agents with a proposed repo, in order; what a link leads to is none. Blocks."""
         found = []
         for name in sorted(os.listdir(self.proposed)):  # noqa: PTH208 - names are wanted, not paths
             try:
-                with _below(self.proposed, (name, "config"), make=False):
-                    found.append(name)
+                _walk(self.proposed, (name, "config"), make=False)
             except WorldError:  # half made or half deleted, or no repo at all
                 continue
+            found.append(name)
         return found
 
     def _shown_to(self, name: AgentName) -> list[tuple[Path, tuple[str, ...]]]:
@@ -224,15 +221,19 @@ def make_private_file(path: Path) -> Path:
     return path
 
 
-@contextmanager
-def _below(base: Path, names: tuple[str, ...], *, make: bool) -> Iterator[int]:
-    """A descriptor of the directory `names[-1]` in ... in `names[0]` in `base`, no link followed below `base`.
+def _walk(base: Path, names: tuple[str, ...], *, make: bool) -> None:
+    """Goes from `base` into `names[0]`, from there into `names[1]` and so on, through directories and no link.
 
-    `make`: those that are not there are made, for their owner alone. The descriptor is closed at the end.
+    `make`: those that are not there are made, for their owner alone.
+
+    Raises:
+        WorldError: one is no directory, or cannot be made or entered.
     """
     place = base
     with ExitStack() as open_ones:
         try:
+            if make:
+                make_private(base)
             here = os.open(base, os.O_PATH | os.O_DIRECTORY)
             open_ones.callback(os.close, here)
             for name in names:
@@ -251,4 +252,3 @@ def _below(base: Path, names: tuple[str, ...], *, make: bool) -> Iterator[int]:
             ) from error
         except OSError as error:
             raise WorldError(f"{place} cannot be {'made' if make else 'opened'}: {error.strerror}") from error
-        yield here
