@@ -19,7 +19,7 @@ from hyperhive.lifecycle.runtimes.base import Marks
 from hyperhive.lifecycle.runtimes.seccomp import filter_program
 from hyperhive.paths import Paths
 from hyperhive.testing.runtime_kit import DoomedHive, RuntimeKit, new_nap, until_sleeping
-from hyperhive.testing.runtime_suite import RUNTIME_CASES
+from hyperhive.testing.runtime_suite import RUNTIME_CASES, no_signal_is_ignored_or_blocked
 
 pytestmark = pytest.mark.may_block(
     "the cases look at files between programs; the runtime itself is watched elsewhere"
@@ -35,6 +35,16 @@ async def kit(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[R
 @pytest.mark.parametrize("case", RUNTIME_CASES, ids=lambda case: case.__name__)
 async def test_conforms(case: Callable[[RuntimeKit], Awaitable[None]], kit: RuntimeKit) -> None:
     await case(kit)
+
+
+async def test_what_is_ignored_round_the_hive_is_not_ignored_in_an_agent(kit: RuntimeKit) -> None:
+    """`nohup hyperhive up &` ignores SIGHUP, and in a script SIGINT: Ctrl-C of an agent's own children still works."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGINT)}
+    try:
+        await no_signal_is_ignored_or_blocked(kit)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 async def test_only_the_sweep_finds_what_loses_hive_and_supervisor_at_once(tmp_path: Path) -> None:

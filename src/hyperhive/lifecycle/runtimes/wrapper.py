@@ -38,7 +38,7 @@ ONE_LAUNCH, ONE_AGENT, ONE_HIVE = 0, LAUNCH_BITS, LAUNCH_BITS + AGENT_BITS
 
 _QUIET_LOOKS = 3
 
-_SIGKILL, _SIGPIPE, _SIGTERM, _SIGXFSZ = 9, 13, 15, 25
+_SIGKILL, _SIGTERM = 9, 15
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _LANDLOCK_CREATE_RULESET = 444
@@ -192,8 +192,10 @@ def _close_abstract_sockets() -> None:
 
 def _exec(spec: dict[str, Any]) -> None:
     libc = _libc()
-    for ignored in (_SIGPIPE, _SIGXFSZ):  # Python ignores both, and an ignored signal survives exec
-        libc.signal(ignored, None)
+    for number in range(
+        1, 65
+    ):  # what Python, or `nohup` round the hive, ignores would be ignored behind exec too
+        libc.signal(number, None)
     os.chdir(spec["cwd"])
     os.execve(spec["argv"][0], spec["argv"], spec["env"])  # noqa: S606 - this is the point
 
