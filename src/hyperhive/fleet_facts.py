@@ -90,6 +90,7 @@ class FleetFacts:
                 f"{mount.source} -> {mount.target} ({mount.mode})" for mount in lifecycle.mounts(name)
             ),
             cli_version=None if snapshot is None else snapshot.cli_version,
+            session=None if snapshot is None else snapshot.session_id,
             warm=snapshot is not None and snapshot.warm,
             last_error=lifecycle.last_error(name),
             warnings=tuple(warnings),

@@ -152,6 +152,9 @@ async def test_turns_events_and_logs_of_an_agent_can_be_read(operator: RemoteHiv
     log = await operator.request(r.Logs(name="alice"))
     assert isinstance(log, LogLines)
     assert any("ended well" in line for line in log.lines)
+    status = await operator.request(r.Status(name="alice"))
+    assert isinstance(status, HiveStatus)
+    assert (status.agents[0].warm, bool(status.agents[0].session)) == (True, True)
 
 
 async def test_the_model_of_an_agent_can_be_changed_and_is_remembered(

@@ -104,6 +104,7 @@ class Commands:
             cost_usage=shown.cost,
             warm=self._runner.warm,
             cli_version=self._runner.cli_version,
+            session_id=self._runner.session_id or None,
         )
 
     async def _history(self, ask: line.History) -> Reply:

@@ -257,6 +257,7 @@ class AgentSnapshot(Reply, frozen=True, kw_only=True, tag="snapshot"):
     cost_usage: TokenUsage | None
     warm: bool = False
     cli_version: str | None = None
+    session_id: str | None = None
 
 
 AnyReply = (
