@@ -290,3 +290,9 @@ def test_a_terminal_that_is_not_utf8_gets_escapes(console: Console, tmp_path: Pa
     done = console.run("list", "--run-dir", str(tmp_path / "größe"))
     assert done.code == 5
     assert "gr\\xf6\\xdfe" in done.err
+
+
+def test_a_harness_for_an_agent_that_the_hive_runs_itself_is_refused(console: Console) -> None:
+    done = console.run("agent", "serve", "alice")
+    assert done.code == 4
+    assert 'put `harness = "own"` under [agents.alice]' in done.err

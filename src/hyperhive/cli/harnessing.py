@@ -24,7 +24,7 @@ from hyperhive.client.core import SocketCore
 from hyperhive.clock import SYSTEM_CLOCK
 from hyperhive.config import HiveConfig, read_file
 from hyperhive.desk import PROTOCOL
-from hyperhive.errors import HiveError
+from hyperhive.errors import Conflict, HiveError
 from hyperhive.eventlog import EventLogs
 from hyperhive.harness import Harness
 from hyperhive.harness.display import Display
@@ -58,9 +58,15 @@ async def run_harness(
     """Serves one agent until it is told to stop, or a newer harness of this agent takes its place.
 
     Raises:
+        Conflict: by its settings the hive runs this agent itself.
         MissingPart: the runtime or the agent CLI is not there.
         Closed: a newer harness of this agent reported for duty.
     """
+    if socket is None and config.agent(agent).harness != "own":
+        raise Conflict(
+            f"the hive runs {agent} itself",
+            hint=f'put `harness = "own"` under [agents.{agent}] in {config.source}, and restart {agent}',
+        )
     paths = Paths.of(config.state_dir, config.run_dir)
     at = socket or paths.harness_socket(agent)
     async with AsyncExitStack() as stack:
