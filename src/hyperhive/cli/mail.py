@@ -78,6 +78,8 @@ def send(
     session.screen.note(f"{to} has worked message {receipt.id} ({time.monotonic() - began:.1f}s)")
     for row in rows:
         session.screen.body(row.body, indent="")
+    if not rows:
+        session.screen.note(f"it wrote nothing to you; `hyperhive events {to}` shows what it did")
     return 0
 
 

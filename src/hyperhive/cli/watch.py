@@ -42,7 +42,7 @@ def events(
 
     Args:
         name: the agent; without one, the hive: mail and changes of agents.
-        follow: go on until Ctrl-C.
+        follow: go on until Ctrl-C. Without a name it always does: the hive keeps no history of its own yet.
         limit: how many events of the history.
         before: only history before this event (`eid`).
         kind: only history of this kind.
@@ -74,7 +74,7 @@ def logs(
 
     Args:
         name: the agent; without one, the hive's own log file, also when the hive is down.
-        follow: go on until Ctrl-C.
+        follow: go on until Ctrl-C. Without a name it always does: the hive keeps no history of its own yet.
         lines: how many of the last lines.
         common: flags of every command.
     """

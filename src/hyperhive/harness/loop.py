@@ -221,7 +221,7 @@ class TurnLoop:
                 if self._called_off:
                     return number, self._not_run(message, "cancelled by the operator", kind="cancelled")
                 if unread is None:
-                    return number, self._not_run(message, "the hive stops", interrupted=True)
+                    return number, self._not_run(message, "the agent was stopped", interrupted=True)
                 self._fresh.discard(message.id)
                 self._pauses.turn_starts()
                 self._events.state_changed("thinking", None, None)
@@ -311,7 +311,7 @@ class TurnLoop:
 
     async def _end_when_hurried(self) -> None:
         await self._hurry.wait()
-        await self._runner.interrupt("the hive stops")
+        await self._runner.interrupt("the agent was stopped")
 
     # --- settling ---------------------------------------------------------------------------------------------------
 
