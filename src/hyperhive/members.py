@@ -116,6 +116,8 @@ class Attached:
             return
         if not isinstance(event, UnknownEvent):
             self._tell(event)
+        elif event.kind == "lagged" and isinstance(missed := event.fields.get("missed"), int) and missed > 0:
+            self._bus.skip(missed)
 
     def _tell(self, event: AnyLiveEvent) -> None:
         if self._see(event):

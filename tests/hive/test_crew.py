@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from hyperhive.background import Background
-from hyperhive.bus import Bus, Frame, Subscription
+from hyperhive.bus import Bus, Frame, Missed, Subscription
 from hyperhive.client import RemoteHive, connect
 from hyperhive.client.attached import AttachedHarness
 from hyperhive.config import HiveConfig, load
@@ -16,10 +16,12 @@ from hyperhive.host import Hive
 from hyperhive.members import CRASH_SECONDS, Attached
 from hyperhive.names import AgentName
 from hyperhive.protocol import requests as r
+from hyperhive.protocol.codec import encode
 from hyperhive.protocol.events import (
     AnyDashboardEvent,
     AnyLiveEvent,
     ContainerStateChanged,
+    Lagged,
     Sent,
     StatusChanged,
     TurnStateChanged,
@@ -127,6 +129,18 @@ async def test_one_that_dials_again_in_time_is_not_lost_and_repeats_no_event(wor
     assert world.bus.current_seq == before
     world.member.event(THINKING)
     assert (world.bus.current_seq, world.shown()[0]) == (before + 1, "thinking")
+
+
+async def test_what_it_could_not_send_is_told_to_every_reader(world: World) -> None:
+    async with world.bus.subscribe() as frames:
+        world.member.event(encode(Lagged(missed=3)))
+        world.member.event(b'{"kind":"lagged","missed":-1}')
+        world.member.event(THINKING)
+        with anyio.fail_after(5):
+            assert await anext(frames) == Missed(3)
+            after = await anext(frames)
+    assert isinstance(after, Frame)
+    assert after.seq == 4
 
 
 async def test_a_page_of_its_history_has_the_number_that_this_cores_readers_know(world: World) -> None:
