@@ -1,0 +1,30 @@
+"""The request table: which part answers what, and how its answer becomes a reply.
+
+Each handler is a few lines: take the request apart, call one part, wrap what it gave. They decide nothing (policy does,
+before them), keep nothing, and never learn a role. What this version does not serve has no row here. One file a part.
+"""
+
+from hyperhive.broker import Broker
+from hyperhive.handlers.itself import itself
+from hyperhive.handlers.lives import lives
+from hyperhive.handlers.mail import harness, mail, operators_mail
+from hyperhive.handlers.ports import Agents, Desk, Harnesses
+from hyperhive.handlers.turns import turns
+from hyperhive.protocol import requests as r
+from hyperhive.protocol.dispatch import Handler
+
+__all__ = ["Agents", "Desk", "Harnesses", "request_table"]
+
+
+def request_table(
+    broker: Broker, agents: Agents, harnesses: Harnesses, desk: Desk
+) -> dict[type[r.Request], Handler]:
+    """A handler for every request that this hive serves."""
+    return {
+        **mail(broker, desk),
+        **harness(broker, desk),
+        **operators_mail(broker),
+        **lives(agents, harnesses),
+        **turns(harnesses),
+        **itself(desk),
+    }

@@ -1,0 +1,61 @@
+"""What the handlers need of the hive's parts."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from hyperhive.names import OPERATOR, AgentName
+from hyperhive.protocol import harness_line as line
+from hyperhive.protocol import replies as p
+from hyperhive.protocol import requests as r
+from hyperhive.protocol.policy import Caller
+from hyperhive.protocol.types import Mount
+
+
+class Agents(Protocol):
+    """What the handlers need of the lifecycle. Actions return when they are done, and raise `HiveError` if not."""
+
+    def names(self) -> Sequence[str]: ...
+
+    async def spawn(
+        self, name: str, mounts: Sequence[Mount] | None = None, *, by: AgentName = OPERATOR
+    ) -> None: ...
+
+    async def start(self, name: str, *, by: AgentName = OPERATOR) -> None: ...
+
+    async def stop(self, name: str, *, now: bool = False, by: AgentName = OPERATOR) -> None: ...
+
+    async def restart(self, name: str, *, now: bool = False, by: AgentName = OPERATOR) -> None: ...
+
+    async def destroy(
+        self, name: str, *, purge: bool = False, now: bool = False, by: AgentName = OPERATOR
+    ) -> None: ...
+
+    async def restore(self, name: str) -> None: ...
+
+
+class Harnesses(Protocol):
+    """The agents' harnesses, wherever they run."""
+
+    async def ask(self, name: AgentName, command: line.AnyHarnessCommand) -> p.Reply:
+        """Raises NotFound: no agent of this name. Conflict: it does not run, and the command needs that."""
+        ...
+
+    def caution(self, name: AgentName) -> str | None:
+        """What must be said to whoever stops this agent now."""
+        ...
+
+
+class Desk(Protocol):
+    """What the hive itself answers."""
+
+    async def status(self, name: AgentName | None) -> p.HiveStatus: ...
+
+    def identity(self, caller: Caller) -> p.Identity: ...
+
+    async def logs(self, name: AgentName | None, lines: int) -> p.LogLines: ...
+
+    async def account(self, request: r.Account) -> p.Accounts: ...
+
+    async def reload(self) -> p.Ok: ...
+
+    def hello(self, caller: Caller, request: r.Hello) -> p.Ok: ...
