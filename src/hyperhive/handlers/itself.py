@@ -9,6 +9,8 @@ from hyperhive.protocol.policy import Caller
 
 
 def itself(desk: Desk) -> dict[type[r.Request], Handler]:
+    """The hive itself."""
+
     async def whoami(caller: Caller, request: r.Whoami) -> p.Reply:
         del request
         return desk.identity(caller)

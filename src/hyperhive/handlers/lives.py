@@ -14,6 +14,8 @@ T = TypeVar("T", bound=r.Request)
 
 
 def lives(agents: Agents, harnesses: Harnesses) -> dict[type[r.Request], Handler]:
+    """Actions on agents. They answer when they are done."""
+
     def action(run: Callable[[Caller, T], Awaitable[None]]) -> Handler:
         async def handler(caller: Caller, request: T) -> p.Reply:
             await run(caller, request)

@@ -13,6 +13,8 @@ from hyperhive.protocol.policy import TOOLS, Caller
 
 
 def mail(broker: Broker, desk: Desk) -> dict[type[r.Request], Handler]:
+    """Sending, taking and looking."""
+
     async def send(caller: Caller, request: r.Send) -> p.Reply:
         receipt = await broker.send(
             caller.name,
@@ -53,6 +55,8 @@ def mail(broker: Broker, desk: Desk) -> dict[type[r.Request], Handler]:
 
 
 def harness(broker: Broker, desk: Desk) -> dict[type[r.Request], Handler]:
+    """What a harness says of the mail that it was handed."""
+
     async def ack_turn(caller: Caller, request: r.AckTurn) -> p.Reply:
         count = await broker.ack_turn(caller.name, request.ids, taken=request.taken, turn=request.turn)
         return p.Ok(count=count)
@@ -82,6 +86,8 @@ def harness(broker: Broker, desk: Desk) -> dict[type[r.Request], Handler]:
 
 
 def operators_mail(broker: Broker) -> dict[type[r.Request], Handler]:
+    """The operator's inbox, and dead letters."""
+
     async def inbox(caller: Caller, request: r.Inbox) -> p.Reply:
         del caller
         rows = await broker.inbox(request.limit, include_done=request.all)

@@ -16,6 +16,8 @@ T = TypeVar("T", bound=r.Request)
 
 
 def turns(harnesses: Harnesses) -> dict[type[r.Request], Handler]:
+    """Commands to an agent's harness, and what it keeps of its turns."""
+
     def forward(command: Callable[[T], line.AnyHarnessCommand]) -> Handler:
         async def handler(caller: Caller, request: T) -> p.Reply:
             del caller
