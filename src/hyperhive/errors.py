@@ -3,7 +3,7 @@
     HiveError                    code, message, hint
     ├── RequestError             your request was wrong: mend it and ask again
     │   ├── BadRequest ├── Forbidden ├── InvalidName ├── PathTooLong
-    │   ├── NotFound   ├── Conflict  ├── LimitExceeded ├── NotAvailable ├── BadConfig
+    │   ├── NotFound   ├── Conflict  ├── LimitReached ├── NotAvailable ├── BadConfig
     ├── WorldError               the request was fine, the world was not
     │   ├── StoreLocked ├── StoreFailed ├── HiveUnreachable ├── MissingPart ├── TimedOut ├── Closed
     └── BugError                 a bug in HyperHive: please report it
@@ -83,8 +83,8 @@ class Conflict(RequestError):
     code = "conflict"
 
 
-class LimitExceeded(RequestError):
-    """A named limit was hit; the message says which one and when it ends."""
+class LimitReached(RequestError):
+    """A named limit was hit: the message says which one and its value, the hint when it ends or what ends it."""
 
     code = "limit"
 

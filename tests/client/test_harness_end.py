@@ -11,7 +11,7 @@ import pytest
 
 from hyperhive.client.attached import AttachedHarness
 from hyperhive.client.core import SocketCore
-from hyperhive.errors import Closed, Conflict, Forbidden, HiveError, LimitExceeded
+from hyperhive.errors import Closed, Conflict, Forbidden, HiveError, LimitReached
 from hyperhive.mcp.remote import RemoteToolServer
 from hyperhive.names import AgentName
 from hyperhive.protocol import harness_line as line
@@ -400,7 +400,7 @@ async def test_a_page_of_history_too_long_for_the_line_keeps_its_newest_rows(roo
         assert 150 < len(page.events) < 200
         assert [row["eid"] for row in page.events] == list(range(201 - len(page.events), 201))
         assert "bytes" in page.events[-1]["text"], "the one that is too long by itself is said to be"
-        with pytest.raises(LimitExceeded):
+        with pytest.raises(LimitReached):
             await attached.ask(line.LineStats(req=0))
         group.cancel_scope.cancel()
 

@@ -1,8 +1,8 @@
 """Durable inboxes: `Broker`. Questions, reminders and limits join it later."""
 
 from hyperhive.broker.broker import Broker as Broker
-from hyperhive.broker.broker import Limits as Limits
 from hyperhive.broker.handout import Lease as Lease
+from hyperhive.broker.limits import Limits as Limits
 from hyperhive.broker.listings import InboxCounts as InboxCounts
 from hyperhive.broker.schema import MIGRATIONS as MIGRATIONS
 

@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-import msgspec
-
 from hyperhive.broker import listings, rows
 from hyperhive.broker.deadletters import SetAside
 from hyperhive.broker.desk import Desk
 from hyperhive.broker.handout import Handout, Lease
+from hyperhive.broker.limits import Limits
 from hyperhive.broker.listings import InboxCounts
 from hyperhive.broker.looking import Looking
 from hyperhive.broker.repeats import Cause
@@ -40,12 +39,6 @@ from hyperhive.protocol.types import (
     Urgency,
 )
 from hyperhive.store import Store
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What the broker counts to. `dead_after`: a message that failed so often by itself is given up."""
-
-    dead_after: int = 5
 
 
 class Broker:

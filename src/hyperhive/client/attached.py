@@ -19,7 +19,7 @@ import msgspec
 from hyperhive.client.core import DIAL_AGAIN_SECONDS
 from hyperhive.client.lines import Lines, dial
 from hyperhive.clock import SYSTEM_CLOCK, Clock
-from hyperhive.errors import BadRequest, Closed, HiveError, HiveUnreachable, LimitExceeded
+from hyperhive.errors import BadRequest, Closed, HiveError, HiveUnreachable, LimitReached
 from hyperhive.protocol.codec import decode, decode_reply, encode, error_from, error_reply, request_id
 from hyperhive.protocol.events import Lagged
 from hyperhive.protocol.harness_line import AnyHarnessCommand, HarnessCommand
@@ -167,7 +167,7 @@ def _fitting(reply: Reply) -> bytes:
     if len(encoded) <= LINE_MAX_BYTES:
         return encoded
     if not isinstance(reply, EventPage):
-        error = LimitExceeded(f"the reply is longer than {LINE_MAX_BYTES} bytes", hint="ask for fewer rows")
+        error = LimitReached(f"the reply is longer than {LINE_MAX_BYTES} bytes", hint="ask for fewer rows")
         return encode(error_reply(error, reply.req))
     room = LINE_MAX_BYTES - len(encode(msgspec.structs.replace(reply, events=[])))
     rows: list[bytes] = []

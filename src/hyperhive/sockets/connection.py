@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from hyperhive.errors import BadRequest, Closed, HiveError, LimitExceeded, NotAvailable
+from hyperhive.errors import BadRequest, Closed, HiveError, LimitReached, NotAvailable
 from hyperhive.protocol import codec
 from hyperhive.protocol.dispatch import Answer, Dispatcher
 from hyperhive.protocol.policy import Actor, authorize
@@ -90,7 +90,7 @@ class Connection(Wire):
         if self.peers.closed:
             self.transport.abort()
         elif full:
-            self.refuse(LimitExceeded("too many connections to this socket", hint="close one first"))
+            self.refuse(LimitReached("too many connections to this socket", hint="close one first"))
 
     def busy(self) -> bool:
         if self.mode in {"frames", "line"}:
@@ -190,14 +190,14 @@ class Connection(Wire):
             await self.drain()  # of the replies that wait, none is encoded before its turn
             line = self._encode(answer.reply)
             if len(line) > REPLY_LINE_MAX_BYTES:
-                raise LimitExceeded(
+                raise LimitReached(
                     f"the reply is longer than {REPLY_LINE_MAX_BYTES} bytes", hint="ask for fewer rows"
                 )
             if self.blocked or self.lost or answer.written is not None:
                 await self.send(line, flushed=answer.written is not None)
             else:
                 self.send_now(line)
-        except LimitExceeded as error:
+        except LimitReached as error:
             if answer.undo is not None:
                 answer.undo()
             await self._deliver(Answer(reply=codec.error_reply(error, answer.reply.req)))
