@@ -1,0 +1,57 @@
+"""The gateway's port to whoever counts what agents use and knows their budgets. It counts nothing itself."""
+
+from typing import Protocol
+
+import anyio
+import msgspec
+
+from hyperhive.names import AgentName
+from hyperhive.protocol.types import TokenUsage
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What one request of an agent used, as the API itself told it."""
+
+    model: str
+    """The model that served it; empty where the reply never came so far."""
+    tokens: TokenUsage
+    complete: bool
+    """False: at least so much. The reply was cut before its final figure."""
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Why an agent may not use the model now. `until`: unix seconds when that is over by itself."""
+
+    message: str
+    until: int | None = None
+
+
+class Meter(Protocol):
+    """Counts usage and knows budgets.
+
+    Contract: `admit` answers from memory, at once, and is asked before every single request; `used` is told after each
+    one that may have cost something, in the order in which they ended, and does not raise; `changed` returns after the
+    next moment at which an answer of `admit` may have become another one.
+    """
+
+    def admit(self, agent: AgentName) -> Refusal | None: ...
+
+    async def used(self, agent: AgentName, usage: Usage) -> None: ...
+
+    async def changed(self) -> None: ...
+
+
+class NoBudgets:
+    """A meter that counts nothing and refuses nothing."""
+
+    def admit(self, agent: AgentName) -> Refusal | None:
+        """Everybody, always."""
+        del agent
+        return None
+
+    async def used(self, agent: AgentName, usage: Usage) -> None:
+        """Forgotten."""
+
+    async def changed(self) -> None:
+        """Never."""
+        await anyio.sleep_forever()
