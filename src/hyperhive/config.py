@@ -68,6 +68,25 @@ class Settings(_Section, frozen=True, kw_only=True):
     """After so many turns that a message may itself have made fail, it becomes a dead letter."""
     buffer: Count = 256
     """Events that a slow reader may be behind before it loses some."""
+    sends_per_minute: Count = 60
+    """Messages and questions of one agent; after a pause as many at once."""
+    bytes_per_hour: Size = "16M"
+    """Their bodies together, likewise."""
+    inbox_cap: Count = 1000
+    """Messages that may wait in one inbox; the hive's own news come all the same."""
+    open_questions: Count = 20
+    """Questions of one agent that are not answered yet."""
+    open_reminders: Count = 20
+    """Reminders of one agent that are still to come."""
+    reminder_gap_seconds: Count = 60
+    """The least time between two of these."""
+    hop_limit: Count = 64
+    """Messages that follow one from the other; beyond that they are held and the operator is asked. A release grants as
+    many again."""
+    pair_rate: Count = 20
+    """Messages of one such chain between the same two agents within `pair_seconds`, likewise."""
+    pair_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 600
+    """See `pair_rate`."""
 
 
 class Budget(_Section, frozen=True, kw_only=True):
@@ -75,7 +94,17 @@ class Budget(_Section, frozen=True, kw_only=True):
 
     tokens_per_hour: Count | None = None
     tokens_per_day: Count | None = None
+    cost_per_hour: Positive | None = None
     cost_per_day: Positive | None = None
+
+
+class Price(_Section, frozen=True, kw_only=True):
+    """What a model's tokens cost, in US dollars a million."""
+
+    input: Annotated[float, Meta(ge=0)]
+    output: Annotated[float, Meta(ge=0)]
+    cache_write: Annotated[float, Meta(ge=0)]
+    cache_read: Annotated[float, Meta(ge=0)]
 
 
 class Limits(_Section, frozen=True, kw_only=True):
@@ -88,6 +117,10 @@ class Limits(_Section, frozen=True, kw_only=True):
     cpu: Positive = 2.0
     disk: Size = "10G"
     send_to: tuple[str, ...] | None = None
+    """The agents that it may write to or ask; all where it is not set. The operator can always be written to."""
+    sends_per_minute: Count | None = None
+    """As the setting of the same name, where this is the smaller one; so `bytes_per_hour`."""
+    bytes_per_hour: Size | None = None
 
 
 class McpServer(_Section, frozen=True, kw_only=True):
@@ -129,6 +162,8 @@ class AgentConfig(_Section, frozen=True, kw_only=True):
     mcp: dict[str, McpServer] = {}
     tools: Tools = Tools()
     mounts: tuple[MountSetting, ...] = ()
+    budget: Budget = Budget()
+    """The agent's own, within what `limits` leaves it."""
     limits: Limits = Limits()
 
 
@@ -139,6 +174,10 @@ class HiveFile(Settings, frozen=True, kw_only=True):
     allowed_hosts: tuple[str, ...] = ()
     runtime: RuntimeName = "auto"
     pronouns: str = "they/them"
+    budget: Budget = Budget()
+    """Of all agents together."""
+    prices: dict[str, Price] = {}
+    """By the beginning of the model's name; they go before the list that the hive has."""
     agents: dict[str, AgentConfig] = {}
 
 

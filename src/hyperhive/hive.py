@@ -126,7 +126,7 @@ class BareHive:
         self.broker = Broker(
             store=self._store,
             clock=self._clock,
-            limits=Limits(dead_after=self.config.file.dead_after),
+            limits=Limits.of(lambda: self.config),
             directory=lambda name: self.lifecycle.exists(name),
             bus=self.bus,
         )
@@ -225,8 +225,8 @@ class BareHive:
     def _told_of_reload(self) -> str:
         said = (
             "the configuration is in force: an agent's own settings from its next turn on, its mounts and limits "
-            "from its CLI's next process on; what all agents share (runtime, turns at once, limits of mail) when "
-            "the hive starts next"
+            "from its CLI's next process on (whom it may write to, and how much, at once); what all agents share "
+            "(runtime, turns at once, limits of mail) when the hive starts next"
         )
         own = [name for name in self.lifecycle.names() if isinstance(self._crew.find(name), Attached)]
         if own:

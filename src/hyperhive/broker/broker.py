@@ -4,7 +4,7 @@
     end       turns.py                    set aside  deadletters.py
     look      looking.py, listings.py     SQL        rows.py, listings.py
 
-It decides nothing about who may write to whom, and knows nothing of agents but their names.
+Who may write to whom, and how much, is in `Limits`; it knows nothing of agents but their names.
 """
 
 import os
@@ -16,7 +16,7 @@ from hyperhive.broker import listings, rows
 from hyperhive.broker.deadletters import SetAside
 from hyperhive.broker.desk import Desk
 from hyperhive.broker.handout import Handout, Lease
-from hyperhive.broker.limits import Limits
+from hyperhive.broker.limits import Gate, Limits
 from hyperhive.broker.listings import InboxCounts
 from hyperhive.broker.looking import Looking
 from hyperhive.broker.repeats import Cause
@@ -76,11 +76,13 @@ class Broker:
         self.bus: Bus[AnyDashboardEvent] = bus if bus is not None else Bus()
         self._store = store
         self._owns_store = False
+        limits = limits or Limits()
         self._desk = Desk(store, clock, self.bus)
         self._handout = Handout(self._desk)
-        self._turns = Turns(self._desk, self._handout, (limits or Limits()).dead_after)
+        self._turns = Turns(self._desk, self._handout, limits.dead_after)
         self._set_aside = SetAside(self._desk)
-        self._sending = Sending(self._desk, directory)
+        self.gate = Gate(limits, clock, self.pending_now)
+        self._sending = Sending(self._desk, directory, self.gate)
         self._looking = Looking(self._desk)
         self._closed = False
 
@@ -165,6 +167,7 @@ class Broker:
         Raises:
             BadRequest: the body cannot be stored. InvalidName: a name is none.
             NotFound: nobody of this name ever existed (only with a directory).
+            LimitReached: one of the broker's `Limits`; says which one and when it ends.
             StoreFailed: the disk refused; nothing was stored.
         """
         new = self._sending.message(sender, recipient, body, urgency)

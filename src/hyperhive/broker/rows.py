@@ -136,6 +136,14 @@ def send_once(conn: sqlite3.Connection, batch: Sequence[GuardedMessage]) -> list
     return results
 
 
+def find_sent(conn: sqlite3.Connection, batch: Sequence[Effect]) -> list[Stored | None]:
+    """What was stored before, of messages that are not to be stored now."""
+    found = [repeats.earlier(conn, effect) for effect in batch]
+    return [
+        None if one is None else Stored(one.result_id, new=False, duplicate=one.duplicate) for one in found
+    ]
+
+
 def next_id(conn: sqlite3.Connection) -> int:
     """The id after the newest: never one that was used before, as the newest row is never removed."""
     (number,) = conn.execute(_NEXT_ID).fetchone()

@@ -1,6 +1,6 @@
-"""Sending: what a message must be, which chain it belongs to, and whether it has been sent before.
+"""Sending: what a message must be, which chain it belongs to, whether it has been sent before, and may be sent at all.
 
-Who may write to whom is not asked here, but for whether the name exists.
+The limits themselves are in limits.py; what has been sent before is not refused, whatever they say.
 """
 
 from collections.abc import Callable
@@ -10,9 +10,10 @@ from hyperhive.broker import repeats, rows
 from hyperhive.broker.bodies import check_body
 from hyperhive.broker.desk import Desk
 from hyperhive.broker.inbox import URGENCIES, Entry, Inbox
+from hyperhive.broker.limits import Gate
 from hyperhive.broker.repeats import Cause, Effect
 from hyperhive.broker.rows import GuardedMessage, NewMessage, Stored
-from hyperhive.errors import BadRequest, InvalidName, NotFound
+from hyperhive.errors import BadRequest, InvalidName, LimitReached, NotFound
 from hyperhive.names import OPERATOR, SYSTEM, parse_principal
 from hyperhive.protocol.types import Receipt, Urgency
 from hyperhive.store import Operation
@@ -35,15 +36,17 @@ def level_of(urgency: Urgency) -> int:
 class Sending:
     """The way into all inboxes."""
 
-    def __init__(self, desk: Desk, directory: Callable[[str], bool] | None) -> None:
+    def __init__(self, desk: Desk, directory: Callable[[str], bool] | None, gate: Gate) -> None:
         self._desk = desk
         self._directory = directory
+        self._gate = gate
         self._send_op: Operation[NewMessage, int] = Operation(
             "send", rows.send, applied=self._sent, commutes=True
         )
         self._send_once_op: Operation[GuardedMessage, Stored] = Operation(
             "send once", rows.send_once, applied=self._sent_once
         )
+        self._find_op: Operation[Effect, Stored | None] = Operation("find sent", rows.find_sent)
 
     async def send(
         self, new: NewMessage, dedupe_key: str | None, call_id: str | None, *, repeatable: bool
@@ -51,19 +54,40 @@ class Sending:
         """Stores the message, unless it was stored before; see `Broker.send`."""
         inbox = self._desk.inboxes.get(new.sender)
         oldest = self._follow(new, inbox) if inbox is not None and inbox.flight else None
-        if oldest is None and dedupe_key is None and call_id is None:
+        effect = None
+        if oldest is not None or dedupe_key is not None or call_id is not None:
+            effect = Effect(
+                sender=new.sender,
+                request="send",
+                digest=repeats.digest_of(
+                    "send", [new.recipient, new.body, dedupe_key, URGENCIES[new.urgency]]
+                ),
+                cause=None if repeatable else oldest,
+                call_id=call_id,
+                dedupe_key=dedupe_key,
+                now=self._desk.steady(),
+            )
+        size = len(new.body.encode()) if self._gate.counts_bytes else 0
+        try:
+            self._gate.check_send(new.sender, new.recipient, size)
+        except LimitReached:
+            # A turn that runs again is told of what it sent the first time, not refused it.
+            found = None if effect is None else await self._desk.store.submit(self._find_op, effect)
+            if found is None:
+                raise
+            return Receipt(id=found.id, duplicate=found.duplicate)
+        self._gate.coming(new.recipient, 1)
+        try:
+            return await self._store(new, effect, size)
+        finally:
+            self._gate.coming(new.recipient, -1)
+
+    async def _store(self, new: NewMessage, effect: Effect | None, size: int) -> Receipt:
+        if effect is None:
             return Receipt(id=await self._desk.store.submit(self._send_op, new))
-        fields = [new.recipient, new.body, dedupe_key, URGENCIES[new.urgency]]
-        effect = Effect(
-            sender=new.sender,
-            request="send",
-            digest=repeats.digest_of("send", fields),
-            cause=None if repeatable else oldest,
-            call_id=call_id,
-            dedupe_key=dedupe_key,
-            now=self._desk.steady(),
-        )
         stored = await self._desk.store.submit(self._send_once_op, GuardedMessage(new, effect))
+        if not stored.new:
+            self._gate.give_back(new.sender, size)
         return Receipt(id=stored.id, duplicate=stored.duplicate)
 
     def message(self, sender: str, recipient: str, body: str, urgency: Urgency) -> NewMessage:
