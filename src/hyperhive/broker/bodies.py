@@ -5,17 +5,17 @@ from hyperhive.protocol.events import EVENT_BODY_MAX_BYTES
 from hyperhive.protocol.types import BODY_MAX_BYTES
 
 
-def check_body(body: str) -> str:
-    """The same body, if it can be stored.
+def check_body(body: str, what: str = "message") -> str:
+    """The same body, if it can be stored. `what`: what errors call it.
 
     Raises:
         BadRequest: blank, longer than 256 KiB in UTF-8, holding a NUL, or no valid Unicode text.
     """
     if not body or body.isspace():
-        raise BadRequest("the message is blank", hint="a body needs at least one visible character")
+        raise BadRequest(f"the {what} is blank", hint="it needs at least one visible character")
     if "\0" in body:
         raise BadRequest(
-            f"the message holds a NUL character at position {body.index(chr(0))}", hint="remove it"
+            f"the {what} holds a NUL character at position {body.index(chr(0))}", hint="remove it"
         )
     if body.isascii():
         size = len(body)
@@ -24,12 +24,12 @@ def check_body(body: str) -> str:
             size = len(body.encode())
         except UnicodeEncodeError as error:
             raise BadRequest(
-                f"the message is no valid Unicode text: a lone surrogate at position {error.start}",
+                f"the {what} is no valid Unicode text: a lone surrogate at position {error.start}",
                 hint="send text that can be written as UTF-8",
             ) from None
     if size > BODY_MAX_BYTES:
         raise BadRequest(
-            f"the message is {size} bytes long; at most {BODY_MAX_BYTES} are taken",
+            f"the {what} is {size} bytes long; at most {BODY_MAX_BYTES} are taken",
             hint="write it to a file and send the path",
         )
     return body

@@ -3,6 +3,7 @@
     send      sending.py, repeats.py      hand out   handout.py, inbox.py
     end       turns.py                    set aside  deadletters.py
     look      looking.py, listings.py     SQL        rows.py, listings.py
+    ask       questions.py
 
 Who may write to whom, and how much, is in `Limits`; it knows nothing of agents but their names.
 """
@@ -18,7 +19,10 @@ from hyperhive.broker.desk import Desk
 from hyperhive.broker.handout import Handout, Lease
 from hyperhive.broker.limits import Gate, Limits
 from hyperhive.broker.listings import InboxCounts
-from hyperhive.broker.looking import Looking
+from hyperhive.broker.looking import DAY, Looking
+from hyperhive.broker.questions import Questions
+from hyperhive.broker.reminder_timer import StateFiles
+from hyperhive.broker.reminders import Reminders
 from hyperhive.broker.repeats import Cause
 from hyperhive.broker.schema import MIGRATIONS
 from hyperhive.broker.sending import Sending, checked_principal, level_of
@@ -68,6 +72,7 @@ class Broker:
         limits: Limits | None = None,
         directory: Callable[[str], bool] | None = None,
         bus: Bus[AnyDashboardEvent] | None = None,
+        files: StateFiles | None = None,
     ) -> None:
         """A broker on a shared store, which must have been opened with `hyperhive.broker.MIGRATIONS`.
 
@@ -84,6 +89,8 @@ class Broker:
         self.gate = Gate(limits, clock, self.pending_now)
         self._sending = Sending(self._desk, directory, self.gate)
         self._looking = Looking(self._desk)
+        self.questions = Questions(self._desk, self.gate, directory)
+        self.reminders = Reminders(self._desk, limits, directory, files, self.cause_of)
         self._closed = False
 
     @classmethod
@@ -130,6 +137,8 @@ class Broker:
             self._desk.inbox(recipient).tail[urgency] = count
         for recipient, entries in flight.items():
             self._desk.inbox(recipient).flight = {entry.id: entry for entry in entries}
+        await self.questions.start()
+        await self.reminders.start()
         return self
 
     @property
@@ -395,9 +404,11 @@ class Broker:
     async def vacuum(self, older_than_days: float = 30) -> int:
         """Removes messages acked longer ago than this, and what is remembered of requests that are long over.
 
-        Dropped dead letters stay for 90 days. Senders are hardly held up: it goes in small steps. Returns how many
+        Dropped dead letters and resolved questions stay for 90 days. Senders are hardly held up: it goes in small steps. Returns how many
         messages were removed.
         """
+        await self.questions.sweep()
+        await self.reminders.sweep(self._desk.now() - int(older_than_days * DAY))
         return await self._looking.vacuum(older_than_days)
 
     async def aclose(self) -> None:
@@ -405,6 +416,8 @@ class Broker:
         if self._closed:
             return
         self._closed = True
+        await self.questions.aclose()
+        await self.reminders.aclose()
         await self._handout.aclose()
         if self._owns_store:
             await self._store.aclose()

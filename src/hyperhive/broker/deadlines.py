@@ -1,33 +1,43 @@
-"""When waiting readers give up: one timer for all of them, on the broker's clock.
+"""When those who wait give up, and what is due runs out: one timer for all of a kind, on the broker's clock.
 
-Knows waiters and their deadlines; what happens to one whose time is up is the caller's function.
+Knows things with a deadline; what happens to one whose time is up is the caller's function.
 """
 
 import asyncio
 import math
 from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
 import anyio
 
-from hyperhive.broker.inbox import Waiter
 from hyperhive.clock import Clock
 
 
-class Deadlines:
+class Timed(Protocol):
+    """Something that waits until `deadline` (monotonic seconds, infinite for ever). Compared by identity."""
+
+    @property
+    def deadline(self) -> float: ...
+
+
+T = TypeVar("T", bound=Timed)
+
+
+class Deadlines(Generic[T]):
     """Calls `expire(waiter)` on the loop's thread once the monotonic clock has reached the waiter's deadline.
 
     A waiter that is done earlier is taken out by `discard`. While nobody waits, nothing runs.
     """
 
-    def __init__(self, clock: Clock, expire: Callable[[Waiter], None]) -> None:
+    def __init__(self, clock: Clock, expire: Callable[[T], None]) -> None:
         self._clock = clock
         self._expire = expire
-        self._waiting: dict[Waiter, None] = {}
+        self._waiting: dict[T, None] = {}
         self._armed_for = math.inf
         self._nap: anyio.CancelScope | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, waiter: Waiter) -> None:
+    def add(self, waiter: T) -> None:
         """From now on this waiter's time runs."""
         if waiter.deadline == math.inf:
             return
@@ -39,7 +49,7 @@ class Deadlines:
             if self._task is None or self._task.done():
                 self._task = asyncio.get_running_loop().create_task(self._run(), name="broker deadlines")
 
-    def discard(self, waiter: Waiter) -> None:
+    def discard(self, waiter: T) -> None:
         """This waiter is done. The timer is not wound back: it finds nothing to do."""
         self._waiting.pop(waiter, None)
 

@@ -67,3 +67,58 @@ def m0002_repeats(db: Database) -> None:
         " n INTEGER NOT NULL, attempt INTEGER NOT NULL, result_id INTEGER NOT NULL,"
         " PRIMARY KEY (cause, sender, digest, n)) WITHOUT ROWID"
     )
+
+
+@MIGRATIONS()
+def m0003_questions(db: Database) -> None:
+    """One row a question; it is open while `answered_at` is no number. See questions_sql.py.
+
+    Ids are never used twice: an answer that comes late must not meet another question.
+    """
+    db.execute(
+        "CREATE TABLE IF NOT EXISTS questions (id INTEGER PRIMARY KEY AUTOINCREMENT, asker TEXT NOT NULL,"
+        " target TEXT NOT NULL, question TEXT NOT NULL, options TEXT NOT NULL DEFAULT '[]',"
+        " multi INTEGER NOT NULL DEFAULT 0, tool TEXT, kind TEXT NOT NULL DEFAULT '', about TEXT NOT NULL DEFAULT '',"
+        " asked_at INTEGER NOT NULL, expires_at INTEGER, answered_at INTEGER, answer TEXT, answerer TEXT,"
+        " cause INTEGER, hops INTEGER NOT NULL DEFAULT 0, chain INTEGER)"
+    )
+    still = "WHERE typeof(answered_at) <> 'integer'"
+    db.execute(f"CREATE INDEX IF NOT EXISTS open_asker ON questions(asker) {still}")
+    db.execute(f"CREATE INDEX IF NOT EXISTS open_target ON questions(target) {still}")
+    db.execute(
+        "CREATE INDEX IF NOT EXISTS resolved ON questions(answered_at) WHERE typeof(answered_at) = 'integer'"
+    )
+    _take_over_questions(db)
+
+
+def _take_over_questions(db: Database) -> None:
+    """The original's `operator_questions`, as far as its columns go; its table stays as it is."""
+    old = db.table("operator_questions")
+    if not old.exists() or db.table("questions").count:
+        return
+    columns = {
+        "id": "id", "asker": "asker", "target": "target", "question": "question", "options_json": "options",
+        "multi": "multi", "asked_at": "asked_at", "deadline_at": "expires_at", "answered_at": "answered_at",
+        "answer": "answer", "answerer": "answerer",
+    }  # fmt: skip
+    there = [name for name in columns if name in old.columns_dict]
+    into = ", ".join(columns[name] for name in there)
+    values = ", ".join("coalesce(target, 'operator')" if name == "target" else name for name in there)
+    if "target" not in there:
+        into, values = f"{into}, target", f"{values}, 'operator'"
+    source = "FROM operator_questions"
+    db.execute(f"INSERT INTO questions ({into}) SELECT {values} {source}")
+
+
+@MIGRATIONS()
+def m0004_reminders(db: Database) -> None:
+    """One row a reminder; see reminder_rows.py. Ids are never used again: they are told to agents.
+
+    open: no `delivered_at`; `failure` says why it could not be delivered so far. A cancelled one is deleted.
+    """
+    db.execute(
+        "CREATE TABLE IF NOT EXISTS reminders (id INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL,"
+        " set_by TEXT NOT NULL, message TEXT NOT NULL, set_at INTEGER NOT NULL, due_at INTEGER NOT NULL,"
+        " delay INTEGER, file_path TEXT, failure TEXT, delivered_at INTEGER)"
+    )
+    db.execute("CREATE INDEX IF NOT EXISTS reminders_of ON reminders(owner, delivered_at)")
