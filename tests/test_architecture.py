@@ -48,6 +48,7 @@ SUPERVISORS: set[tuple[str, str]] = {
     ("store/writer.py", "Writer._alone"),  # the error is that one caller's
     ("crew.py", "Embedded.run"),  # one agent's loop must not end the others'
     ("testing/runtime_suite.py", "_passes"),  # a case that fails is counted; the other cases run all the same
+    ("broker/reminder_timer.py", "ReminderTimer._write"),  # one file must not stop the other reminders
     ("store/store.py", "Store._settle"),  # a callback that fails must not keep others from their answers
 }
 
