@@ -18,8 +18,8 @@ from hyperhive.names import AgentName
 from hyperhive.protocol.dispatch import Dispatcher
 from hyperhive.protocol.line import HarnessLine, LineListener
 from hyperhive.protocol.policy import Actor
+from hyperhive.socket_files import BACKLOG, BoundSocket, bind
 from hyperhive.sockets.connection import Connection, Peers
-from hyperhive.sockets.files import BACKLOG, BoundSocket, bind
 from hyperhive.sockets.limits import Limits
 from hyperhive.sockets.line import AttachedLine
 from hyperhive.sockets.tools import SessionOpener
