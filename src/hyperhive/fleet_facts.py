@@ -9,7 +9,7 @@ from hyperhive.crew import Crew
 from hyperhive.errors import HiveError
 from hyperhive.lifecycle import Facts, Lifecycle
 from hyperhive.members import Attached
-from hyperhive.names import AgentName
+from hyperhive.names import OPERATOR, AgentName
 from hyperhive.protocol import replies as p
 from hyperhive.protocol.harness_line import History, Snapshot
 
@@ -37,6 +37,8 @@ class FleetFacts:
         if member is None:
             return Facts(
                 unread=self._broker.pending_now(name),
+                pending_reminders=self._broker.reminders.pending_now(name),
+                asks_operator=self._asks(name),
                 model=self._crew.model(name) or model,
                 account=account.name,
                 needs_login=account.state.needs_login,
@@ -46,6 +48,8 @@ class FleetFacts:
             turn_state=gist.state,
             turn_state_since=gist.since,
             unread=self._broker.pending_now(name),
+            pending_reminders=self._broker.reminders.pending_now(name),
+            asks_operator=self._asks(name),
             model=gist.model or model,
             account=account.name,
             waiting_reason=gist.reason,
@@ -53,6 +57,9 @@ class FleetFacts:
             needs_login=gist.needs_login or account.state.needs_login,
             ctx_tokens=None if gist.ctx is None else gist.ctx.context_tokens,
         )
+
+    def _asks(self, name: AgentName) -> bool:
+        return bool(self._broker.questions.open_now(OPERATOR, asker=name))
 
     def users(self, account: str, names: Sequence[AgentName]) -> list[AgentName]:
         """Which of these agents run under an account."""

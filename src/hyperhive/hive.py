@@ -22,6 +22,7 @@ import hyperhive
 from hyperhive import config as configuration
 from hyperhive.accounts import Accounts
 from hyperhive.agent_cli import AgentClis
+from hyperhive.agent_files import AgentFiles
 from hyperhive.at_rest import AtRest
 from hyperhive.background import Background
 from hyperhive.broker import MIGRATIONS as MAIL_TABLES
@@ -47,7 +48,7 @@ from hyperhive.protocol.dispatch import Dispatcher
 from hyperhive.protocol.events import AnyDashboardEvent, ContainerRemoved
 from hyperhive.protocol.line import LineListener
 from hyperhive.protocol.policy import Actor
-from hyperhive.reactions import AccountWatch, Herald, purge_mail, watch_mail
+from hyperhive.reactions import AccountWatch, Herald, leave_behind, watch_mail
 from hyperhive.store import Store
 from hyperhive.streams import HIVE, AnySource, Source, Streams
 
@@ -129,6 +130,7 @@ class BareHive:
             limits=Limits.of(lambda: self.config),
             directory=lambda name: self.lifecycle.exists(name),
             bus=self.bus,
+            files=AgentFiles(self.paths, isolated=runtime.isolation != "none"),
         )
         await self.broker.start()
         outfitter = Outfitter(
@@ -167,10 +169,11 @@ class BareHive:
             config_of=lambda name: self.config.agent(name),
             facts_of=self._facts.of,
             tell=herald.tell,
-            forget=lambda name: purge_mail(self.broker, name),
+            forget=lambda name, purged: leave_behind(self.broker, name, purged=purged),
             log_tail=lambda name: self._facts.log(name, CRASH_LOG_LINES),
             drain_seconds=self.config.file.drain_seconds,
         )
+        self.broker.questions.changed.append(self.lifecycle.touch)
         AccountWatch(
             self.accounts, herald, self._background, self._users, self.lifecycle.touch, self.started_at
         )

@@ -4,8 +4,9 @@
 | --- | --- |
 | a helper event of the lifecycle | mail from `system` to the manager; to the operator, where it is about the manager |
 | an account needs a login, or has one again | the same, once for the account |
-| an agent is purged | its mail becomes dead letters |
-| a message was sent or delivered; a harness's state or login changed | that agent's fleet row is looked at again |
+| an agent is destroyed | the questions that it asked or was asked are withdrawn |
+| an agent is purged | beside that, its mail becomes dead letters, its reminders go |
+| mail came or went, a question or reminder changed, a state or login changed | the agents' rows are looked at again |
 
 A reaction that fails is logged and stops nothing. Nothing here keeps state beyond what is under way.
 """
@@ -29,6 +30,7 @@ from hyperhive.protocol.events import (
     NeedsLogin,
     QuestionAnswered,
     QuestionAsked,
+    RemindersChanged,
     Sent,
 )
 
@@ -103,15 +105,19 @@ class AccountWatch:
             log.warning("account_change_not_told account=%s error=%s", state.name, error)
 
 
-async def purge_mail(broker: Broker, name: AgentName) -> None:
-    """An agent is purged: nobody will ever read its mail."""
-    await broker.purge(name)
+async def leave_behind(broker: Broker, name: AgentName, *, purged: bool) -> None:
+    """An agent is destroyed: nobody answers it or for it any more. Purged: nobody will ever read its mail."""
+    reason = f"{name} was {'purged' if purged else 'destroyed'}"
+    await broker.questions.close_of(name, reason, told=lambda asker: not purged or asker != name)
+    if purged:
+        await broker.purge(name)
+        await broker.reminders.purge(name)
 
 
 async def watch_mail(
     bus: Bus[AnyDashboardEvent], touch: Callable[[str], None], everyone: Callable[[], Iterable[str]]
 ) -> None:
-    """Mail that comes and goes changes its reader's fleet row. Runs for ever."""
+    """Mail that comes and goes, and reminders, change an agent's fleet row. Runs for ever."""
     async with bus.subscribe() as events:
         async for item in events:
             if isinstance(item, Missed):
@@ -119,3 +125,5 @@ async def watch_mail(
                     touch(name)
             elif isinstance(item.event, Sent | Delivered) and item.event.recipient != OPERATOR:
                 touch(item.event.recipient)
+            elif isinstance(item.event, RemindersChanged) and item.event.owner != OPERATOR:
+                touch(item.event.owner)

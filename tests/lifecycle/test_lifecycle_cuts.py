@@ -78,8 +78,8 @@ STEPS = {
     "stop by the manager": 5,
     "start": 2,  # row, loop
     "restart": 3,  # loop, groups, loop
-    "destroy": 6,  # row, loop, groups, groups once more, told, row
-    "purge": 7,  # the same, and the mail
+    "destroy": 7,  # row, loop, groups, groups once more, questions, told, row
+    "purge": 7,  # the same, with the mail
     "spawn a tombstone": 4,
 }
 

@@ -113,7 +113,7 @@ class World:
                 clock=self.clock,
                 config_of=self.config,
                 tell=lambda event, key: self.tell(event, key),  # looked up late: a test may cut it
-                forget=lambda name: self.forget(name),
+                forget=lambda name, _: self.forget(name),
                 log_tail=lambda name: self.log_tail(name),
             )
             try:

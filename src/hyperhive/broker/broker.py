@@ -13,19 +13,21 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from hyperhive.broker import listings, rows
+from hyperhive.broker import listings, rows, storms
 from hyperhive.broker.deadletters import SetAside
 from hyperhive.broker.desk import Desk
 from hyperhive.broker.handout import Handout, Lease
 from hyperhive.broker.limits import Gate, Limits
 from hyperhive.broker.listings import InboxCounts
 from hyperhive.broker.looking import DAY, Looking
+from hyperhive.broker.loose_ends import LooseEnds
 from hyperhive.broker.questions import Questions
 from hyperhive.broker.reminder_timer import StateFiles
 from hyperhive.broker.reminders import Reminders
 from hyperhive.broker.repeats import Cause
 from hyperhive.broker.schema import MIGRATIONS
 from hyperhive.broker.sending import Sending, checked_principal, level_of
+from hyperhive.broker.storms import STORM, StormErrand, Storms
 from hyperhive.broker.turns import Turns
 from hyperhive.bus import Bus
 from hyperhive.clock import SYSTEM_CLOCK, Clock
@@ -86,11 +88,17 @@ class Broker:
         self._handout = Handout(self._desk)
         self._turns = Turns(self._desk, self._handout, limits.dead_after)
         self._set_aside = SetAside(self._desk)
-        self.gate = Gate(limits, clock, self.pending_now)
-        self._sending = Sending(self._desk, directory, self.gate)
+        self.gate = Gate(limits, clock, self._waiting)
         self._looking = Looking(self._desk)
         self.questions = Questions(self._desk, self.gate, directory)
+        self._sending = Sending(
+            self._desk, directory, self.gate, Storms(limits), self._set_aside, self.questions.announce
+        )
+        self.questions.on_answer(STORM, StormErrand(self._desk, limits, self._set_aside.no_longer_held))
         self.reminders = Reminders(self._desk, limits, directory, files, self.cause_of)
+        self.loose_ends = LooseEnds()
+        self.loose_ends.add("question", self.questions)
+        self.loose_ends.add("reminder", self.reminders)
         self._closed = False
 
     @classmethod
@@ -137,6 +145,7 @@ class Broker:
             self._desk.inbox(recipient).tail[urgency] = count
         for recipient, entries in flight.items():
             self._desk.inbox(recipient).flight = {entry.id: entry for entry in entries}
+        self._set_aside.held.update(await self._store.read(storms.held_counts))
         await self.questions.start()
         await self.reminders.start()
         return self
@@ -333,6 +342,13 @@ class Broker:
         inbox = self._desk.inboxes.get(recipient)
         return inbox.pending if inbox is not None else 0
 
+    def held_now(self, recipient: str) -> int:
+        """How many messages to this recipient wait for the operator's word."""
+        return self._set_aside.held[recipient]
+
+    def _waiting(self, recipient: str) -> int:
+        return self.pending_now(recipient) + self.held_now(recipient)
+
     def in_flight_now(self, recipient: str) -> list[int]:
         """Ids that are handed out and neither acked nor requeued."""
         inbox = self._desk.inboxes.get(recipient)
@@ -404,8 +420,8 @@ class Broker:
     async def vacuum(self, older_than_days: float = 30) -> int:
         """Removes messages acked longer ago than this, and what is remembered of requests that are long over.
 
-        Dropped dead letters and resolved questions stay for 90 days. Senders are hardly held up: it goes in small steps. Returns how many
-        messages were removed.
+        Dropped dead letters and resolved questions stay for 90 days. Senders are hardly held up: it goes in small
+        steps. Returns how many messages were removed.
         """
         await self.questions.sweep()
         await self.reminders.sweep(self._desk.now() - int(older_than_days * DAY))

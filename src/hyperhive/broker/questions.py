@@ -497,7 +497,7 @@ class Questions:
             if target in (None, row.target) or (target == OPERATOR and row.fault is not None)
         ]
 
-    async def open_ends(self, owner: str | None) -> Sequence[LooseEnd]:
+    async def loose_ends(self, owner: str | None) -> Sequence[LooseEnd]:
         """The open questions as loose ends: those that `owner` asked or is asked, or the whole hive's (None)."""
         rows = await self._desk.store.read(partial(sql.open_rows, of=owner))
         self._report(rows)
@@ -512,10 +512,6 @@ class Questions:
             )
             for row in rows
         ]
-
-    async def cancel_end(self, id: int, *, by: str, any: bool) -> None:  # noqa: A002
-        """Cancels one as a loose end; see `cancel`."""
-        await self.cancel(id, by=by, any=any)
 
     async def sweep(self) -> int:
         """Removes questions that were resolved more than 90 days ago, in small steps; how many."""

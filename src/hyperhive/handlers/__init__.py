@@ -9,6 +9,8 @@ from hyperhive.handlers.itself import itself
 from hyperhive.handlers.lives import lives
 from hyperhive.handlers.mail import harness, mail, operators_mail
 from hyperhive.handlers.ports import Agents, Desk, Harnesses
+from hyperhive.handlers.questions import questions
+from hyperhive.handlers.reminders import reminders
 from hyperhive.handlers.turns import turns
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.dispatch import Handler
@@ -24,6 +26,8 @@ def request_table(
         **mail(broker, desk),
         **harness(broker, desk),
         **operators_mail(broker),
+        **questions(broker),
+        **reminders(broker),
         **lives(agents, harnesses),
         **turns(harnesses),
         **itself(desk),

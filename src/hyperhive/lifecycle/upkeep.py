@@ -59,7 +59,7 @@ class Upkeep(Fleet):
         facts_of: FactsOf = lambda _: Facts(),
         tell: Tell = tell_nobody,
         log_tail: LogTail = no_log,
-        forget: Callable[[AgentName], Awaitable[None]] | None = None,
+        forget: Callable[[AgentName, bool], Awaitable[None]] | None = None,
         drain_seconds: float = 900.0,
     ) -> None:
         """A lifecycle on a shared store, opened with `hyperhive.lifecycle.MIGRATIONS`; await `start_up` before use.
@@ -71,7 +71,8 @@ class Upkeep(Fleet):
             facts_of: what others know of an agent, for its view; must not wait.
             tell: hears what has happened (`HelperEvent`s), each under a key that says the same event again.
             log_tail: the last lines of an agent's log, oldest first, for the news of its crash.
-            forget: called when an agent is purged, before its row goes: mail and whatever else bears its name.
+            forget: called when an agent was destroyed, before its row says so, and whether it was purged: for
+                questions, mail and whatever else bears its name. Called again after a crash.
                 Idempotent.
             drain_seconds: how long a running turn may go on when an agent is stopped.
         """
@@ -170,9 +171,9 @@ class Upkeep(Fleet):
         """The second half of `destroy`, also after a crash in it. Idempotent."""
         name = row.name
         await self.runtime.release(name)
+        if self._forget is not None:
+            await self._forget(name, row.phase == "purging")
         if row.phase == "purging":
-            if self._forget is not None:
-                await self._forget(name)
             await anyio.to_thread.run_sync(purge_files, self.paths, name)
         await self._tell(Destroyed(agent=name), _key(row))
         if row.phase == "purging":

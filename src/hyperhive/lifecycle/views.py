@@ -51,6 +51,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     waiting_reason: WaitingReason | None = None
     waiting_until: int | None = None
     needs_login: bool = False
+    asks_operator: bool = False
     needs_update: bool = False
     pending_reminders: int = 0
     ctx_tokens: int | None = None
@@ -93,7 +94,7 @@ def assemble(life: Life, facts: Facts) -> ContainerView:
 def _state(life: Life, facts: Facts) -> ContainerStateName:
     if not life.running:
         return "failed" if life.failed else "stopped"
-    if facts.needs_login or facts.waiting_reason in _NEEDS_YOU:
+    if facts.needs_login or facts.asks_operator or facts.waiting_reason in _NEEDS_YOU:
         return "needs_you"
     # One that waits out a limit or a pause has work in hand, and goes on with it by itself.
     return "idle" if facts.turn_state == "idle" else "working"

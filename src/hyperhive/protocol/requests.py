@@ -173,7 +173,9 @@ class Answer(Request, frozen=True, kw_only=True, tag="answer"):
 
 
 class Questions(Request, frozen=True, kw_only=True, tag="questions"):
-    """The questions that wait for the operator."""
+    """The questions that wait for the operator; with `all`, also those that wait for agents."""
+
+    all: bool = False
 
 
 class CancelQuestion(Request, frozen=True, kw_only=True, tag="cancel_question"):
@@ -194,12 +196,17 @@ class CancelLooseEnd(Request, frozen=True, kw_only=True, tag="cancel_loose_end")
 
 
 class Remind(Request, frozen=True, kw_only=True, tag="remind"):
-    """Have a message come back later, after `delay_seconds` or at `due_at` (unix seconds)."""
+    """Have a message come back later, after `delay_seconds` or at `due_at` (unix seconds).
+
+    With `file_path` it is written to that file in the owner's state, and the mail says where. `to`: whose it is, which
+    the operator alone says.
+    """
 
     message: LongText
     delay_seconds: Annotated[int, Meta(ge=0)] | None = None
     due_at: Annotated[int, Meta(ge=0)] | None = None
     file_path: ShortText | None = None
+    to: Name | None = None
 
 
 class CountPendingReminders(Request, frozen=True, kw_only=True, tag="count_pending_reminders"):

@@ -1,0 +1,70 @@
+"""Questions and loose ends."""
+
+from hyperhive.broker import Broker, QuestionRow
+from hyperhive.handlers.fitting import fitting
+from hyperhive.names import OPERATOR
+from hyperhive.protocol import replies as p
+from hyperhive.protocol import requests as r
+from hyperhive.protocol.dispatch import CALL_ID, Handler
+from hyperhive.protocol.policy import Caller
+
+
+def questions(broker: Broker) -> dict[type[r.Request], Handler]:
+    """Asking, answering, and what is still open."""
+
+    async def ask(caller: Caller, request: r.Ask) -> p.Reply:
+        number = await broker.questions.ask(
+            caller.name,
+            request.question,
+            target=OPERATOR if request.to is None else request.to,
+            options=request.options,
+            multi=request.multi,
+            ttl_seconds=request.ttl_seconds,
+            call_id=CALL_ID.get(),
+        )
+        return p.QuestionQueued(id=number)
+
+    async def answer(caller: Caller, request: r.Answer) -> p.Reply:
+        row = await broker.questions.answer(request.id, request.answer, by=caller.name, override=caller.any)
+        return p.Ok(id=row.id)
+
+    async def waiting(caller: Caller, request: r.Questions) -> p.Reply:
+        del caller
+        rows = [_shown(row) for row in await broker.questions.open(None if request.all else OPERATOR)]
+        return p.QuestionRows(questions=rows[: fitting(rows)])
+
+    async def cancel(caller: Caller, request: r.CancelQuestion) -> p.Reply:
+        row = await broker.questions.cancel(request.id, by=caller.name, any=caller.any)
+        return p.Ok(id=row.id)
+
+    async def loose_ends(caller: Caller, request: r.GetLooseEnds) -> p.Reply:
+        del request
+        ends = await broker.loose_ends.open(None if caller.any else caller.name)
+        return p.LooseEnds(loose_ends=ends[: fitting(ends)])
+
+    async def cancel_loose_end(caller: Caller, request: r.CancelLooseEnd) -> p.Reply:
+        await broker.loose_ends.cancel(request.kind, request.id, by=caller.name, any=caller.any)
+        return p.Ok(id=request.id)
+
+    return {
+        r.Ask: ask,
+        r.Answer: answer,
+        r.Questions: waiting,
+        r.CancelQuestion: cancel,
+        r.GetLooseEnds: loose_ends,
+        r.CancelLooseEnd: cancel_loose_end,
+    }
+
+
+def _shown(row: QuestionRow) -> p.Question:
+    return p.Question(
+        id=row.id,
+        asker=row.asker,
+        target=row.target,
+        question=row.question,
+        options=row.options,
+        multi=row.multi,
+        tool=row.tool,
+        asked_at=row.asked_at,
+        expires_at=row.expires_at,
+    )
