@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, get_args, get_origin
+from zoneinfo import available_timezones
 
 import msgspec
 from msgspec import Meta
@@ -18,6 +19,7 @@ from hyperhive.names import parse_resident
 
 RuntimeName = Literal["auto", "process", "bwrap", "nspawn", "nixos-container"]
 Network = Literal["none", "out", "host"]
+MatterKind = Literal["question", "tool", "approval", "login", "failed", "dead", "deploy", "limit"]
 
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
@@ -29,6 +31,7 @@ _FORBIDDEN_ENV = re.compile(
     r"LD_.*|NODE_OPTIONS|BASH_ENV|GIT_.*|ANTHROPIC_.*|CLAUDE_.*|.*_PROXY|PATH|HOME|TMPDIR|TERM|DISABLE_.*|MCP_.*",
     re.IGNORECASE,
 )
+_QUIET = r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]-(?:[01][0-9]|2[0-3]):[0-5][0-9]\Z"
 _LISTEN = re.compile(r"(?:[^\s:]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -167,6 +170,38 @@ class AgentConfig(_Section, frozen=True, kw_only=True):
     limits: Limits = Limits()
 
 
+class NotifyChannel(_Section, frozen=True, kw_only=True):
+    """One way to reach the operator away from the screens."""
+
+    kind: Literal["ntfy", "webhook"]
+    url: Annotated[str, Meta(pattern=r"^https?://[^/@\s]+(/\S*)?\Z")]
+    """ntfy: the topic's address. webhook: where to POST to. Without user or password."""
+    token_file: str | None = None
+    """A file whose first line is sent as bearer token."""
+    template: str | None = None
+    """webhook: the JSON to send, with {title} {text} {agent} {kind} {state} {key} inside its strings."""
+    matters: tuple[MatterKind, ...] = get_args(MatterKind)
+    """What to tell of."""
+    mute: tuple[str, ...] = ()
+    """Agents not to tell of."""
+    after_seconds: Annotated[float, Meta(ge=0)] = 120.0
+    """How long to wait whether it is settled at a screen. Failures are told at once."""
+    resolved: bool = True
+    """Say so when what was told of was settled elsewhere."""
+
+
+class Notify(_Section, frozen=True, kw_only=True):
+    """How the operator is told of what waits."""
+
+    quiet_hours: Annotated[str, Meta(pattern=_QUIET)] | None = None
+    """`22:00-07:00`: what comes up meanwhile is told at their end."""
+    time_zone: str | None = None
+    """Of the quiet hours, as `Europe/Berlin`; the host's without it."""
+    also_quiet: tuple[MatterKind, ...] = get_args(MatterKind)
+    """What the quiet hours hold for; the rest is told at any hour."""
+    channels: dict[str, NotifyChannel] = {}
+
+
 class HiveFile(Settings, frozen=True, kw_only=True):
     """`hive.toml` as written: the settings at the top, then one table an agent."""
 
@@ -178,6 +213,7 @@ class HiveFile(Settings, frozen=True, kw_only=True):
     """Of all agents together."""
     prices: dict[str, Price] = {}
     """By the beginning of the model's name; they go before the list that the hive has."""
+    notify: Notify = Notify()
     agents: dict[str, AgentConfig] = {}
 
 
@@ -350,6 +386,7 @@ def _semantic_faults(data: Mapping[str, object]) -> list[Fault]:
     listen = data.get("listen", "")
     if listen and isinstance(listen, str) and not _LISTEN.fullmatch(listen):
         faults.append((("listen",), "expected HOST:PORT"))
+    faults += _notify_faults(data.get("notify", {}))
     agents = data.get("agents", {})
     for name, agent in agents.items() if isinstance(agents, dict) else ():
         try:
@@ -363,6 +400,28 @@ def _semantic_faults(data: Mapping[str, object]) -> list[Fault]:
             else {}
         )
         faults += [(("agents", name, "env", key), reason) for key, reason in env_faults(texts)]
+    return faults
+
+
+def _notify_faults(notify: object) -> list[Fault]:
+    if not isinstance(notify, dict):
+        return []
+    faults: list[Fault] = []
+    zone = notify.get("time_zone")
+    if isinstance(zone, str) and zone not in available_timezones():
+        faults.append((("notify", "time_zone"), f"{zone!r} is no time zone"))
+    hours = notify.get("quiet_hours")
+    if isinstance(hours, str) and len(set(hours.split("-"))) == 1:
+        faults.append((("notify", "quiet_hours"), "begin and end are the same"))
+    channels = notify.get("channels", {})
+    for name, channel in channels.items() if isinstance(channels, dict) else ():
+        template = channel.get("template") if isinstance(channel, dict) else None
+        if not isinstance(template, str):
+            continue
+        try:
+            msgspec.json.decode(template)
+        except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+            faults.append((("notify", "channels", name, "template"), f"is no JSON: {error}"))
     return faults
 
 
