@@ -119,9 +119,9 @@ class ReminderTimer:
 
     # --- delivering -------------------------------------------------------------------------------------------------
 
-    def changed(self) -> None:
+    def changed(self, owner: str) -> None:
         """Says so, and looks again at what is next."""
-        self._desk.bus.publish(RemindersChanged())
+        self._desk.bus.publish(RemindersChanged(owner=owner))
         self.look_again()
 
     def look_again(self) -> None:
@@ -205,7 +205,7 @@ class ReminderTimer:
         self._open.pop(job.id, None)
         if mail is not None:
             self._desk.mailed([mail])
-        self.changed()
+            self.changed(mail.recipient)
 
     async def _failed(self, one: _Open, error: HiveError) -> None:
         """It stays, with the reason, and is tried again later and later, and when the broker is opened next."""
@@ -222,7 +222,7 @@ class ReminderTimer:
             raise
         except HiveError:
             log.warning("reminder_failure_not_stored reminder=%s", one.id)
-        self._desk.bus.publish(RemindersChanged())
+        self._desk.bus.publish(RemindersChanged(owner=one.owner))
 
     async def aclose(self) -> None:
         """Nothing is delivered any more; what is due is delivered after the next start."""

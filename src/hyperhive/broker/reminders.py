@@ -53,12 +53,12 @@ class Reminders:
             "set reminder", reminder_rows.set_all, applied=self._was_set
         )
         self._cancel_op: Operation[Cancel, str] = Operation(
-            "cancel reminder", reminder_rows.cancel, applied=lambda job, _: self._gone([job.id])
+            "cancel reminder", reminder_rows.cancel, applied=lambda job, owner: self._gone(owner, [job.id])
         )
         self._purge_op: Operation[str, None] = Operation(
             "purge reminders",
             reminder_rows.purge,
-            applied=lambda owner, _: self._gone(self._timer.ids_of(owner)),
+            applied=lambda owner, _: self._gone(owner, self._timer.ids_of(owner)),
         )
         self._sweep_op: Operation[int, None] = Operation("sweep reminders", reminder_rows.sweep)
 
@@ -160,7 +160,7 @@ class Reminders:
     def _was_set(self, job: Setting, result: WasSet) -> None:
         if result.new:
             self._timer.remember(msgspec.structs.replace(job.reminder, id=result.id))
-            self._timer.changed()
+            self._timer.changed(job.reminder.owner)
 
     # --- taking back ------------------------------------------------------------------------------------------------
 
@@ -180,9 +180,9 @@ class Reminders:
         """Forgets what was delivered before this time (unix seconds)."""
         await self._desk.store.submit(self._sweep_op, before)
 
-    def _gone(self, ids: Sequence[int]) -> None:
+    def _gone(self, owner: str, ids: Sequence[int]) -> None:
         self._timer.forget(ids)
-        self._timer.changed()
+        self._timer.changed(owner)
 
     # --- looking ----------------------------------------------------------------------------------------------------
 

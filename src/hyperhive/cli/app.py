@@ -64,7 +64,7 @@ COMMANDS: Final[dict[str, tuple[Command, ...]]] = {
         Command("ask", "later:ask", "Ask an agent a question."),
         Command("questions", "later:questions", "List the questions that wait for you."),
         Command("answer", "later:answer", "Answer a question."),
-        Command("remind", "later:remind", "Have a message come back later."),
+        Command("remind", "reminders:remind", "Have a message come back later."),
     ),
     "Approvals": (
         Command("pending", "later:pending", "List what waits for your approval.", alias="approvals"),

@@ -3,19 +3,17 @@
 So a newer hive answers them, and this one says `not_available`. `open` needs more than a request, and says it itself.
 """
 
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
 
 from hyperhive.cli.common import DEFAULTS, Common, Session
 from hyperhive.errors import BadRequest, NotAvailable
-from hyperhive.names import OPERATOR
 from hyperhive.protocol import requests as r
 from hyperhive.terminal import visible
 
 Flag = Annotated[bool, Parameter(negative="")]
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 Words = Annotated[list[str] | None, Parameter(negative="")]
 
 
@@ -66,50 +64,6 @@ def answer(id: int, answer: str, /, *, common: Common = DEFAULTS) -> int:  # noq
         common: flags of every command.
     """
     return _forward(common, r.Answer(id=id, answer=answer))
-
-
-def remind(
-    name: str,
-    message: str | None = None,
-    /,
-    *,
-    within: Annotated[str | None, Parameter(name="--in")] = None,
-    delay_seconds: int | None = None,
-    due_at: int | None = None,
-    file_path: str | None = None,
-    common: Common = DEFAULTS,
-) -> int:
-    """Have a message come back to you later.
-
-    Args:
-        name: whose reminder it is: operator, you (or, without a second word, the message).
-        message: what to say then.
-        within: after how long, as 90, 90s, 10m, 2h or 1d.
-        delay_seconds: the same in seconds.
-        due_at: at which unix time.
-        file_path: write it to this file, and mail a pointer to it.
-        common: flags of every command.
-    """
-    if message is None:
-        name, message = OPERATOR, name
-    if [within, delay_seconds, due_at].count(None) != 2:
-        raise BadRequest("a reminder takes one of --in, --delay-seconds and --due-at")
-    if within is not None:
-        delay_seconds = _seconds(within)
-    if name != OPERATOR:
-        raise NotAvailable(
-            "a reminder for an agent is not available in this version",
-            hint="without a name the reminder is your own; to write to an agent now: `hyperhive send NAME TEXT`",
-        )
-    request = r.Remind(message=message, delay_seconds=delay_seconds, due_at=due_at, file_path=file_path)
-    return _forward(common, request)
-
-
-def _seconds(text: str) -> int:
-    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
-    if not (number.isascii() and number.isdecimal() and len(number) < 10):
-        raise BadRequest(f"{text[:80]!r} is no time span: a number with s, m, h or d behind it")
-    return int(number) * _UNITS[unit]
 
 
 def pending(*, common: Common = DEFAULTS) -> int:

@@ -353,7 +353,9 @@ class MetaInputsChanged(DashboardEvent, frozen=True, kw_only=True, tag="meta_inp
 
 
 class RemindersChanged(DashboardEvent, frozen=True, kw_only=True, tag="reminders_changed"):
-    """Reminders were added, delivered or removed."""
+    """Reminders were added, delivered, removed, or could not be delivered; `owner`: whose."""
+
+    owner: str
 
 
 AnyDashboardEvent = (

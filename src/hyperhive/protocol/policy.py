@@ -53,6 +53,7 @@ POLICY: Final[dict[type[r.Request], Grants]] = {
     # who and how
     r.Whoami: {**_OPERATOR, **_AGENT},
     r.Hello: _HARNESS,
+    r.ModelAccess: _HARNESS,
     r.Attach: _HARNESS,
     r.Subscribe: _OPERATOR,
     # lifecycle
@@ -144,6 +145,8 @@ def check_fields(caller: Caller, request: r.Request) -> None:
         )
     if isinstance(request, r.Status) and request.name is not None and not caller.any:
         raise Forbidden("status of another is the operator's to ask")
+    if isinstance(request, r.Remind) and request.to is not None and not caller.any:
+        raise Forbidden("only the operator sets reminders for others", hint="leave `to` out")
 
 
 @lru_cache(maxsize=8192)

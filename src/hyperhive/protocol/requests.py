@@ -233,6 +233,15 @@ class Hello(Request, frozen=True, kw_only=True, tag="hello"):
     holding: list[Id] | None = None
 
 
+class ModelAccess(Request, frozen=True, kw_only=True, tag="model_access"):
+    """Whether this harness's agent may use the model now, and why its last request was refused, if it was.
+
+    `wait_seconds`: while it may not, the reply may take so long, and comes the moment that it may.
+    """
+
+    wait_seconds: Annotated[float, Meta(ge=0, le=MODEL_WAIT_MAX_SECONDS)] = 0.0
+
+
 class Attach(Request, frozen=True, kw_only=True, tag="attach"):
     """The connection becomes the harness's line to the core: live events go up, harness commands come down."""
 
@@ -500,6 +509,7 @@ AnyRequest = (
     | CountPendingReminders
     | Whoami
     | Hello
+    | ModelAccess
     | Attach
     | Subscribe
     | Spawn
