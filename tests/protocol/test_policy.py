@@ -38,6 +38,7 @@ remind                    any       own      own    own              own
 count_pending_reminders   -         own      own    own              own
 whoami                    any       own      own    own              own
 hello                     -         -        -      own              own
+model_access              -         -        -      own              own
 attach                    -         -        -      own              own
 subscribe                 any       -        -      -                -
 spawn                     any       -        -      -                -

@@ -36,6 +36,7 @@ ANSWERS: Final[dict[type[r.Request], type[a.Reply]]] = {
     # who and how
     r.Whoami: a.Identity,
     r.Hello: a.Ok,
+    r.ModelAccess: a.ModelStanding,
     r.Attach: a.Ok,
     r.Subscribe: a.Ok,  # never sent: the frames follow at once
     # lifecycle

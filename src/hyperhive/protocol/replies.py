@@ -16,6 +16,7 @@ from hyperhive.protocol.types import (
     InboxRow,
     LoginStatus,
     LooseEnd,
+    ModelRefusal,
     OperatorInboxRow,
     Role,
     TokenUsage,
@@ -260,6 +261,20 @@ class AgentSnapshot(Reply, frozen=True, kw_only=True, tag="snapshot"):
     session_id: str | None = None
 
 
+class ModelStanding(Reply, frozen=True, kw_only=True, tag="model_standing"):
+    """How an agent stands with the model.
+
+    `served`: the hive's gateway answers its CLI, which needs no key then. `refused`: it may not use the model now, for
+    this reason, until then (unix seconds) where that is known. `last`: why its last request was refused or failed.
+    """
+
+    served: bool = False
+    refused: ModelRefusal | None = None
+    message: str | None = None
+    until: int | None = None
+    last: ModelRefusal | None = None
+
+
 AnyReply = (
     Err
     | Ok
@@ -285,6 +300,7 @@ AnyReply = (
     | StatsPage
     | Login
     | AgentSnapshot
+    | ModelStanding
 )
 
 REPLIES: tuple[type[Reply], ...] = AnyReply.__args__

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from hyperhive.protocol.types import (
+    MODEL_WAIT_MAX_SECONDS,
     RECENT_MAX,
     RECV_MAX,
     RECV_WAIT_DEFAULT_SECONDS,

@@ -16,6 +16,8 @@ WaitingReason = Literal["limited", "login", "budget", "backoff", "operator"]
 LoginStatus = Literal["online", "needs_login_idle", "needs_login_in_progress"]
 ContainerStateName = Literal["needs_you", "working", "idle", "stopped", "failed"]
 TransientName = Literal["starting", "stopping", "restarting", "rebuilding", "destroying", "spawning"]
+ModelRefusal = Literal["budget", "limited", "login"]
+"""Why the hive's gateway refuses requests for the model: over budget; the account is at its limit, or needs a login."""
 ResultKind = Literal[
     "ok", "failed", "prompt_too_long", "needs_login", "limited", "stuck", "cancelled", "crashed"
 ]
@@ -30,6 +32,7 @@ REPLY_LINE_MAX_BYTES = 2 * 1024 * 1024
 RECV_WAIT_DEFAULT_SECONDS = 30.0
 RECV_WAIT_MAX_SECONDS = 180.0
 RECV_MAX = 32
+MODEL_WAIT_MAX_SECONDS = 15.0
 RECENT_MAX = 100
 
 
