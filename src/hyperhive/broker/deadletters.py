@@ -1,15 +1,16 @@
 """Messages that are set aside: dead letters and held ones.
 
-Gives up, lists, releases and drops them. When a message is to be given up is decided elsewhere (the requeue that
-counted to `dead_after`, the harness that was cancelled, the operator who purges).
+Gives up, lists, releases and drops them. When a message is to be given up or held is decided elsewhere (the requeue
+that counted to `dead_after`, the harness that was cancelled, the operator who purges; storms.py).
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Literal
 
 from hyperhive.broker import listings
 from hyperhive.broker.desk import Desk
-from hyperhive.broker.inbox import Claim
+from hyperhive.broker.inbox import Claim, Entry
 from hyperhive.broker.listings import Buried, Bury, Unpark, Unparked
 from hyperhive.errors import HiveError
 from hyperhive.protocol.types import DeadLetter
@@ -22,6 +23,8 @@ class SetAside:
     """The parked messages of all inboxes."""
 
     def __init__(self, desk: Desk) -> None:
+        self.held: Counter[str] = Counter()
+        """How many messages are held in each inbox."""
         self._desk = desk
         self._bury_op: Operation[Bury, Buried] = Operation(
             "bury", listings.bury_all, applied=self._buried, failed=self._bury_failed
@@ -49,6 +52,7 @@ class SetAside:
         inbox = self._desk.inbox(job.recipient)
         if job.ids is None:
             inbox.clear()
+            self.held.pop(job.recipient, None)
         for number in job.ids or ():
             inbox.flight.pop(number, None)
             inbox.taken.discard(number)
@@ -75,7 +79,22 @@ class SetAside:
             self._unpark_op, Unpark(message_id, parked, drop=True, at=self._desk.now())
         )
 
+    def was_held(self, recipient: str, entry: Entry) -> None:
+        """A message is durable, and held."""
+        self.held[recipient] += 1
+        self._desk.inbox(recipient).recent.append(entry.id)
+        self._desk.say_sent(recipient, entry)
+        self._desk.say_state(entry.id, "held")
+
+    def no_longer_held(self, recipient: str, count: int = 1) -> None:
+        """So many held messages of an inbox were released, dropped or given up."""
+        self.held[recipient] -= count
+        if not self.held[recipient]:
+            del self.held[recipient]
+
     def _unparked(self, job: Unpark, result: Unparked) -> None:
+        if job.parked == "held":
+            self.no_longer_held(result.recipient)
         if job.drop:
             self._desk.say_state(job.id, "acked", note="dropped")
             return

@@ -52,15 +52,13 @@ class Desk:
         inbox = self.inbox(recipient)
         if inbox.arrived(entry):
             self._woken[recipient] = inbox
-        body, cut = cut_body(entry.body)
-        self.bus.publish(
-            Sent(id=entry.id, sender=entry.sender, recipient=recipient, body=body, at=entry.at, cut=cut)
-        )
+        self.say_sent(recipient, entry)
 
     def mailed(self, mail: Iterable[Mail]) -> None:
         """The system's own messages are durable."""
         for one in mail:
-            self.arrived(one.recipient, Entry(one.id, SYSTEM, one.body, one.at))
+            entry = Entry(one.id, SYSTEM, one.body, one.at, hops=one.hops, chain=one.chain)
+            self.arrived(one.recipient, entry)
 
     def put_back(self, inbox: Inbox, entries: Iterable[Entry]) -> None:
         """Messages wait again; whoever waits for them is woken after this batch."""
@@ -80,6 +78,13 @@ class Desk:
                 self.serve(inbox)
 
     # --- events ---
+
+    def say_sent(self, recipient: str, entry: Entry) -> None:
+        """A message is durable."""
+        body, cut = cut_body(entry.body)
+        self.bus.publish(
+            Sent(id=entry.id, sender=entry.sender, recipient=recipient, body=body, at=entry.at, cut=cut)
+        )
 
     def say_delivered(self, recipient: str, entry: Entry, turn: int | None) -> None:
         """A message was handed out."""

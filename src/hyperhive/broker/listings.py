@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from hyperhive.broker import repeats
+from hyperhive.broker import repeats, storms
 from hyperhive.broker.inbox import Entry
 from hyperhive.broker.rows import ENTRY, Mail, bury
 from hyperhive.errors import HiveError, NotFound
@@ -240,5 +240,6 @@ def _sweep_one(conn: sqlite3.Connection, job: Sweep) -> Swept:
     conn.executemany("DELETE FROM messages WHERE id = ?", old)
     if len(rows) < SWEEP_ROWS or rows[-1][1] >= job.acked_before:
         repeats.prune(conn, job.now)
+        storms.prune(conn, job.now)
         return Swept(len(old), None)
     return Swept(len(old), rows[-1][0])

@@ -29,21 +29,6 @@ class NewMessage(msgspec.Struct, gc=False):
     chain: int = 0
 
 
-class GuardedMessage(msgspec.Struct, gc=False):
-    """A message that may have been stored before."""
-
-    message: NewMessage
-    effect: Effect
-
-
-class Stored(msgspec.Struct, frozen=True, gc=False):
-    """The id of a message. `new`: it was stored by this very job; `duplicate`: the receipt says that it was not."""
-
-    id: int
-    new: bool
-    duplicate: bool
-
-
 class Ack(msgspec.Struct, frozen=True):
     """Ids to ack. `sure`: memory says that each is in flight; `maybe`: only if it has been handed out before."""
 
@@ -70,12 +55,14 @@ class Requeue(msgspec.Struct, frozen=True):
 
 
 class Mail(msgspec.Struct, frozen=True):
-    """A message that the system wrote in the same transaction."""
+    """A message that the system wrote in the same transaction, and its place in a chain."""
 
     id: int
     recipient: str
     body: str
     at: int
+    hops: int
+    chain: int
 
 
 class Requeued(msgspec.Struct, frozen=True):
@@ -120,28 +107,6 @@ def send(conn: sqlite3.Connection, batch: Sequence[NewMessage]) -> list[int]:
         ],
     )
     return list(range(first, first + len(batch)))
-
-
-def send_once(conn: sqlite3.Connection, batch: Sequence[GuardedMessage]) -> list[Stored]:
-    """Stores those messages that have not been stored before."""
-    results = []
-    for guarded in batch:
-        found = repeats.earlier(conn, guarded.effect)
-        if found is not None:
-            results.append(Stored(found.result_id, new=False, duplicate=found.duplicate))
-            continue
-        number = insert(conn, guarded.message)
-        repeats.remember(conn, guarded.effect, number)
-        results.append(Stored(number, new=True, duplicate=False))
-    return results
-
-
-def find_sent(conn: sqlite3.Connection, batch: Sequence[Effect]) -> list[Stored | None]:
-    """What was stored before, of messages that are not to be stored now."""
-    found = [repeats.earlier(conn, effect) for effect in batch]
-    return [
-        None if one is None else Stored(one.result_id, new=False, duplicate=one.duplicate) for one in found
-    ]
 
 
 def next_id(conn: sqlite3.Connection) -> int:
@@ -254,7 +219,7 @@ def bury(
         text = obituary(recipient, [(row[0], row[3]) for row in rows], reason)
         worst = max(rows, key=lambda row: row[4])
         new = NewMessage(SYSTEM, sender, text, at, 0, worst[0], worst[4] + 1, worst[5])
-        mail.append(Mail(insert(conn, new), sender, text, at))
+        mail.append(Mail(insert(conn, new), sender, text, at, new.hops, new.chain))
     return [row[0] for row in dead], mail
 
 

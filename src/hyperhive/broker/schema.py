@@ -122,3 +122,20 @@ def m0004_reminders(db: Database) -> None:
         " delay INTEGER, file_path TEXT, failure TEXT, delivered_at INTEGER)"
     )
     db.execute("CREATE INDEX IF NOT EXISTS reminders_of ON reminders(owner, delivered_at)")
+
+
+@MIGRATIONS()
+def m0005_storms(db: Database) -> None:
+    """Chains of messages that have gone on too long once, and lately sent messages of chains; see storms.py.
+
+    `state`: `held` (the operator is asked), `open` (was released; may have `granted` hops more) or `ended` (dropped).
+    """
+    db.execute(
+        "CREATE TABLE IF NOT EXISTS chains (chain INTEGER PRIMARY KEY, state TEXT NOT NULL,"
+        " granted INTEGER NOT NULL DEFAULT 0, at INTEGER NOT NULL)"
+    )
+    db.execute(
+        "CREATE TABLE IF NOT EXISTS pair_sends (chain INTEGER NOT NULL, low TEXT NOT NULL, high TEXT NOT NULL,"
+        " at INTEGER NOT NULL)"
+    )
+    db.execute("CREATE INDEX IF NOT EXISTS pair_sends_of ON pair_sends(chain, low, high)")

@@ -4,15 +4,19 @@ The limits themselves are in limits.py; what has been sent before is not refused
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
-from hyperhive.broker import repeats, rows
+from hyperhive.broker import guarded, repeats, rows
 from hyperhive.broker.bodies import check_body
+from hyperhive.broker.deadletters import SetAside
 from hyperhive.broker.desk import Desk
+from hyperhive.broker.guarded import GuardedMessage, Stored
 from hyperhive.broker.inbox import URGENCIES, Entry, Inbox
 from hyperhive.broker.limits import Gate
+from hyperhive.broker.questions_sql import QuestionRow
 from hyperhive.broker.repeats import Cause, Effect
-from hyperhive.broker.rows import GuardedMessage, NewMessage, Stored
+from hyperhive.broker.rows import NewMessage
+from hyperhive.broker.storms import Storms
 from hyperhive.errors import BadRequest, InvalidName, LimitReached, NotFound
 from hyperhive.names import OPERATOR, SYSTEM, parse_principal
 from hyperhive.protocol.types import Receipt, Urgency
@@ -36,17 +40,28 @@ def level_of(urgency: Urgency) -> int:
 class Sending:
     """The way into all inboxes."""
 
-    def __init__(self, desk: Desk, directory: Callable[[str], bool] | None, gate: Gate) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        directory: Callable[[str], bool] | None,
+        gate: Gate,
+        storms: Storms,
+        set_aside: SetAside,
+        announce: Callable[[list[QuestionRow]], None],
+    ) -> None:
+        """`announce`: told of the questions that held messages raise."""
         self._desk = desk
         self._directory = directory
         self._gate = gate
+        self._set_aside = set_aside
+        self._announce = announce
         self._send_op: Operation[NewMessage, int] = Operation(
             "send", rows.send, applied=self._sent, commutes=True
         )
         self._send_once_op: Operation[GuardedMessage, Stored] = Operation(
-            "send once", rows.send_once, applied=self._sent_once
+            "send once", partial(guarded.send_once, storms=storms), applied=self._sent_once
         )
-        self._find_op: Operation[Effect, Stored | None] = Operation("find sent", rows.find_sent)
+        self._find_op: Operation[Effect, Stored | None] = Operation("find sent", guarded.find_sent)
 
     async def send(
         self, new: NewMessage, dedupe_key: str | None, call_id: str | None, *, repeatable: bool
@@ -75,7 +90,7 @@ class Sending:
             found = None if effect is None else await self._desk.store.submit(self._find_op, effect)
             if found is None:
                 raise
-            return Receipt(id=found.id, duplicate=found.duplicate)
+            return Receipt(id=found.id, duplicate=found.duplicate, held=found.held)
         self._gate.coming(new.recipient, 1)
         try:
             return await self._store(new, effect, size)
@@ -88,7 +103,7 @@ class Sending:
         stored = await self._desk.store.submit(self._send_once_op, GuardedMessage(new, effect))
         if not stored.new:
             self._gate.give_back(new.sender, size)
-        return Receipt(id=stored.id, duplicate=stored.duplicate)
+        return Receipt(id=stored.id, duplicate=stored.duplicate, held=stored.held)
 
     def message(self, sender: str, recipient: str, body: str, urgency: Urgency) -> NewMessage:
         """A message that can be stored.
@@ -122,9 +137,18 @@ class Sending:
         return Cause(entries[0].id, entries[0].attempt)
 
     def _sent(self, new: NewMessage, number: int) -> None:
-        entry = Entry(number, new.sender, new.body, new.at, new.urgency, 0, 0, new.hops, new.chain or number)
-        self._desk.arrived(new.recipient, entry)
+        self._desk.arrived(new.recipient, _entry(new, number))
 
-    def _sent_once(self, guarded: GuardedMessage, stored: Stored) -> None:
-        if stored.new:
-            self._sent(guarded.message, stored.id)
+    def _sent_once(self, job: GuardedMessage, stored: Stored) -> None:
+        if not stored.new:
+            return
+        if not stored.held:
+            self._sent(job.message, stored.id)
+            return
+        self._set_aside.was_held(job.message.recipient, _entry(job.message, stored.id))
+        if stored.asked is not None:
+            self._announce([stored.asked])
+
+
+def _entry(new: NewMessage, number: int) -> Entry:
+    return Entry(number, new.sender, new.body, new.at, new.urgency, 0, 0, new.hops, new.chain or number)
