@@ -37,6 +37,8 @@ ANSWERS: Final[dict[type[r.Request], type[a.Reply]]] = {
     r.Whoami: a.Identity,
     r.Hello: a.Ok,
     r.ModelAccess: a.ModelStanding,
+    r.MayTurn: a.Admission,
+    r.Charge: a.Charged,
     r.Attach: a.Ok,
     r.Subscribe: a.Ok,  # never sent: the frames follow at once
     # lifecycle
@@ -73,7 +75,7 @@ ANSWERS: Final[dict[type[r.Request], type[a.Reply]]] = {
     r.LoginCancel: a.Ok,
     # the hive's own settings
     r.Account: a.Accounts,
-    r.Budget: a.StatsPage,
+    r.Budget: a.BudgetPage,
     r.ToolRules: a.StatsPage,
     r.Reload: a.Ok,
 }

@@ -275,6 +275,78 @@ class ModelStanding(Reply, frozen=True, kw_only=True, tag="model_standing"):
     last: ModelRefusal | None = None
 
 
+class Admission(Reply, frozen=True, kw_only=True, tag="admission"):
+    """Whether a turn may start. `refused`: why not; `until`: unix seconds when it may by itself."""
+
+    refused: str | None = None
+    until: int | None = None
+    question: int | None = None
+
+
+class Charged(Reply, frozen=True, kw_only=True, tag="charged"):
+    """What caused a turn: a message, and the first one of its chain. `refused`: the budget that cut it short."""
+
+    message: int | None = None
+    chain: int | None = None
+    refused: str | None = None
+
+
+class BudgetLimit(Wire, frozen=True, kw_only=True):
+    """One limit in force: tokens, or US dollars. `raises`: how often the operator granted as much again."""
+
+    setting: str
+    limit: float
+    spent: float
+    until: int
+    raises: int = 0
+
+
+class Spent(Wire, frozen=True, kw_only=True):
+    """What an agent, or the `hive`, spent in this hour and on this day (UTC): tokens and US dollars."""
+
+    name: str
+    hour_tokens: int = always(0)
+    hour_cost: float = always(0.0)
+    day_tokens: int = always(0)
+    day_cost: float = always(0.0)
+    limits: tuple[BudgetLimit, ...] = always(())
+    refused: str | None = None
+    question: int | None = None
+
+
+class DaySpent(Wire, frozen=True, kw_only=True):
+    """What one agent spent on one day; `day`: when it began."""
+
+    day: int
+    agent: str
+    tokens: int
+    cost: float
+    requests: int
+
+
+class ChainSpent(Wire, frozen=True, kw_only=True):
+    """What one chain of messages cost, and the message that it began with, as far as that is known."""
+
+    chain: int
+    tokens: int
+    cost: float
+    requests: int
+    agents: tuple[str, ...]
+    first_at: int
+    last_at: int
+    root_from: str | None = None
+    root_to: str | None = None
+    root_text: str | None = None
+
+
+class BudgetPage(Reply, frozen=True, kw_only=True, tag="budget"):
+    """What was spent. `chains`: the dearest of the last 30 days, dearest first; `days`: newest first."""
+
+    spent: list[Spent]
+    days: list[DaySpent] = []
+    chains: list[ChainSpent] = []
+
+
 AnyReply = (
     Err
     | Ok
@@ -301,6 +373,9 @@ AnyReply = (
     | Login
     | AgentSnapshot
     | ModelStanding
+    | Admission
+    | Charged
+    | BudgetPage
 )
 
 REPLIES: tuple[type[Reply], ...] = AnyReply.__args__

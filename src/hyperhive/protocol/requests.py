@@ -17,6 +17,7 @@ from hyperhive.protocol.types import (
     RECV_WAIT_DEFAULT_SECONDS,
     RECV_WAIT_MAX_SECONDS,
     Mount,
+    TokenUsage,
     Urgency,
 )
 
@@ -241,6 +242,35 @@ class ModelAccess(Request, frozen=True, kw_only=True, tag="model_access"):
     """
 
     wait_seconds: Annotated[float, Meta(ge=0, le=MODEL_WAIT_MAX_SECONDS)] = 0.0
+
+
+class MayTurn(Request, frozen=True, kw_only=True, tag="may_turn"):
+    """Whether a turn of this harness's agent may start now, as far as budgets go. More than the cap is cut to it.
+
+    `wait_seconds`: while it may not, the reply may take so long, and comes when that, or the reason, has changed.
+    """
+
+    wait_seconds: Annotated[float, _capped(0, RECV_WAIT_MAX_SECONDS)] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.wait_seconds > RECV_WAIT_MAX_SECONDS:
+            msgspec.structs.force_setattr(self, "wait_seconds", RECV_WAIT_MAX_SECONDS)
+
+
+class Charge(Request, frozen=True, kw_only=True, tag="charge"):
+    """A turn has ended, and its messages are not settled yet: what its CLI says it used, and for which messages.
+
+    `key` names the charge: asked again, it counts once. `turn` is unset for one that nobody asked for. Of an agent
+    whose requests the gateway meters the numbers are ignored.
+    """
+
+    key: Annotated[str, Meta(min_length=1, max_length=128)]
+    started_at: int
+    turn: int | None = None
+    model: ShortText = ""
+    usage: TokenUsage = TokenUsage()
+    cost: float = 0.0
+    messages: list[Id] = []
 
 
 class Attach(Request, frozen=True, kw_only=True, tag="attach"):
@@ -470,9 +500,14 @@ class Account(Request, frozen=True, kw_only=True, tag="account"):
 
 
 class Budget(Request, frozen=True, kw_only=True, tag="budget"):
-    """What was spent, of the hive or of one agent; with `tokens_per_day`, raise the limit."""
+    """What was spent, of the hive or of one agent; with `tokens_per_day`, set that limit for today.
+
+    `chains`: also by chain of messages; `days`: also by agent and day, over so many days.
+    """
 
     name: Name | None = None
+    chains: bool = False
+    days: Annotated[int, Meta(ge=0, le=3660)] = 0
     tokens_per_day: Annotated[int, Meta(ge=0)] | None = None
 
 
@@ -511,6 +546,8 @@ AnyRequest = (
     | Whoami
     | Hello
     | ModelAccess
+    | MayTurn
+    | Charge
     | Attach
     | Subscribe
     | Spawn

@@ -263,3 +263,8 @@ class TurnRow(Wire, frozen=True, kw_only=True):
     open_threads_count: int = 0
     open_reminders_count: int = 0
     cost: float = 0.0
+    turn: int | None = None
+    message: int | None = None
+    """The message that caused it, and the first one of that one's chain; `root`: who wrote that."""
+    chain: int | None = None
+    root: str | None = None
