@@ -61,8 +61,8 @@ class Mail(msgspec.Struct, frozen=True):
     recipient: str
     body: str
     at: int
-    hops: int
-    chain: int
+    hops: int = 0
+    chain: int = 0
 
 
 class Requeued(msgspec.Struct, frozen=True):
