@@ -159,9 +159,9 @@ def _smallest(kind: type[r.Request]) -> r.Request:
     values: dict[str, object] = {}
     for field in msgspec.structs.fields(kind):
         if field.required:
-            values[field.name] = {"id": 1, "to": 1, "protocol": 1, "ids": [1], "inputs": ["x"]}.get(
-                field.name, "a"
-            )
+            values[field.name] = {
+                "id": 1, "to": 1, "protocol": 1, "ids": [1], "inputs": ["x"], "started_at": 1,
+            }.get(field.name, "a")  # fmt: skip
     if kind is r.RequestApplyCommit:
         values["commit_ref"] = "0123abc"
     if kind is r.CancelLooseEnd:
