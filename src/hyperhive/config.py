@@ -5,17 +5,18 @@ nothing guesses: a value is what was written or the default, or the file is refu
 """
 
 import re
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, get_args, get_origin
+from typing import Annotated, Literal, get_args
 from zoneinfo import available_timezones
 
 import msgspec
 from msgspec import Meta
 
+from hyperhive import toml_check
 from hyperhive.errors import BadConfig, InvalidName
 from hyperhive.names import parse_resident
+from hyperhive.toml_check import Fault
 
 RuntimeName = Literal["auto", "process", "bwrap", "nspawn", "nixos-container"]
 Network = Literal["none", "out", "host"]
@@ -34,9 +35,6 @@ _FORBIDDEN_ENV = re.compile(
 _QUIET = r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]-(?:[01][0-9]|2[0-3]):[0-5][0-9]\Z"
 _LISTEN = re.compile(r"(?:[^\s:]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-Fault = tuple[tuple[str, ...], str]
-"""Where in the file, and what is wrong there."""
 
 
 def parse_size(text: str) -> int:
@@ -90,6 +88,8 @@ class Settings(_Section, frozen=True, kw_only=True):
     """Messages of one such chain between the same two agents within `pair_seconds`, likewise."""
     pair_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 600
     """See `pair_rate`."""
+    tool_ttl_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 86_400
+    """A tool call that waits so long for your permission is denied."""
 
 
 class Budget(_Section, frozen=True, kw_only=True):
@@ -110,6 +110,14 @@ class Price(_Section, frozen=True, kw_only=True):
     cache_read: Annotated[float, Meta(ge=0)]
 
 
+class Tools(_Section, frozen=True, kw_only=True):
+    """Tools that an agent may use, may not use, or must ask the operator for."""
+
+    allow: tuple[str, ...] | None = None
+    deny: tuple[str, ...] = ()
+    ask: tuple[str, ...] = ()
+
+
 class Limits(_Section, frozen=True, kw_only=True):
     """What no proposal can lift."""
 
@@ -124,6 +132,10 @@ class Limits(_Section, frozen=True, kw_only=True):
     sends_per_minute: Count | None = None
     """As the setting of the same name, where this is the smaller one; so `bytes_per_hour`."""
     bytes_per_hour: Size | None = None
+    packages: tuple[str, ...] | None = None
+    """The packages that it may have; all where it is not set."""
+    tools: Tools = Tools()
+    """`allow`: no other tool is ever allowed; `deny` and `ask` come on top of what the agent has."""
 
 
 class McpServer(_Section, frozen=True, kw_only=True):
@@ -133,14 +145,6 @@ class McpServer(_Section, frozen=True, kw_only=True):
     args: tuple[str, ...] = ()
     env: dict[str, str] = {}
     allowedTools: tuple[str, ...] = ()  # noqa: N815 (the name in the file)
-
-
-class Tools(_Section, frozen=True, kw_only=True):
-    """Tools that an agent may use, may not use, or must ask the operator for."""
-
-    allow: tuple[str, ...] | None = None
-    deny: tuple[str, ...] = ()
-    ask: tuple[str, ...] = ()
 
 
 class MountSetting(_Section, frozen=True, kw_only=True):
@@ -229,8 +233,14 @@ class HiveConfig(msgspec.Struct, frozen=True, kw_only=True):
     claude: str | None = None
     port: int = 7000
     pronouns: str = "they/them"
+    overlay: Callable[[str, AgentConfig], AgentConfig] | None = None
+    """Gives what an agent runs with: the operator's settings and what was deployed for it."""
 
     def agent(self, name: str) -> AgentConfig:
+        """What is in force for one agent."""
+        return self.operators(name) if self.overlay is None else self.overlay(name, self.operators(name))
+
+    def operators(self, name: str) -> AgentConfig:
         """The operator's settings of one agent; the defaults where there are none."""
         return self.file.agents.get(name) or AgentConfig()
 
@@ -244,17 +254,7 @@ def parse_hive_file(text: str, source: str = "hive.toml") -> HiveFile:
     Raises:
         BadConfig: with every fault, each as `FILE:LINE: KEY: reason`.
     """
-    try:
-        data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise BadConfig([f"{source}: {str(error) or 'nested too deeply'}"]) from error
-    faults: list[Fault] = []
-    values = _check(data, HiveFile, (), faults)
-    faults += _semantic_faults(data)
-    if not faults:
-        return msgspec.convert(values, HiveFile)
-    lines = _key_lines(text)
-    raise BadConfig([_at(source, lines, path, reason) for path, reason in faults])
+    return toml_check.parse(text, HiveFile, source, semantic=_semantic_faults)
 
 
 def load(
@@ -346,40 +346,6 @@ def _xdg(environ: Mapping[str, str], variable: str, below_home: str) -> Path:
 # --- checking ---------------------------------------------------------------------------------------------------------
 
 
-def _check(value: object, kind: object, path: tuple[str, ...], faults: list[Fault]) -> object:
-    """`value` as plain data of the shape `kind`, adding a fault for every place where it is not."""
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return _check_table(value, kind, path, faults)
-    if get_origin(kind) is dict and isinstance(value, dict):
-        inner = get_args(kind)[1]
-        return {key: _check(item, inner, (*path, key), faults) for key, item in value.items()}
-    try:
-        msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        faults.append((path, str(error).replace(" - at `$`", "")))
-    return value
-
-
-def _check_table(
-    value: object, kind: type[msgspec.Struct], path: tuple[str, ...], faults: list[Fault]
-) -> object:
-    if not isinstance(value, dict):
-        faults.append((path, "expected a table"))
-        return value
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-    for key in value:
-        if key not in fields:
-            faults.append(((*path, key), f"unknown key; known here: {', '.join(sorted(fields))}"))
-    for key, field in fields.items():
-        if key not in value and field.required:
-            faults.append(((*path, key), "missing"))
-    return {
-        key: _check(item, fields[key].type, (*path, key), faults)
-        for key, item in value.items()
-        if key in fields
-    }
-
-
 def _semantic_faults(data: Mapping[str, object]) -> list[Fault]:
     """What a value's type does not say. Looks only at what has the right type; the rest is a fault already."""
     faults: list[Fault] = []
@@ -436,22 +402,3 @@ def env_faults(env: Mapping[str, str]) -> list[tuple[str, str]]:
         elif "\0" in value:
             faults.append((key, "has a NUL character"))
     return faults
-
-
-def _key_lines(text: str) -> dict[tuple[str, ...], int]:
-    """The line of every plainly written key and table header: good enough to point at, never to decide by."""
-    lines: dict[tuple[str, ...], int] = {}
-    table: tuple[str, ...] = ()
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?", line):
-            table = tuple(part.strip().strip("\"'") for part in header[1].split("."))
-            lines.setdefault(table, number)
-        elif key := re.match(r"\s*([A-Za-z0-9_.\"'-]+)\s*=", line):
-            lines.setdefault((*table, *(part.strip("\"'") for part in key[1].split("."))), number)
-    return lines
-
-
-def _at(source: str, lines: dict[tuple[str, ...], int], path: tuple[str, ...], reason: str) -> str:
-    known = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
-    place = f"{source}:{known}" if known else source
-    return f"{place}: {'.'.join(path)}: {reason}" if path else f"{place}: {reason}"
