@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from hyperhive.broker import listings, rows, storms
+from hyperhive.broker import causes, listings, rows, storms
 from hyperhive.broker.deadletters import SetAside
 from hyperhive.broker.desk import Desk
 from hyperhive.broker.handout import Handout, Lease
@@ -28,6 +28,7 @@ from hyperhive.broker.repeats import Cause
 from hyperhive.broker.schema import MIGRATIONS
 from hyperhive.broker.sending import Sending, checked_principal, level_of
 from hyperhive.broker.storms import STORM, StormErrand, Storms
+from hyperhive.broker.tool_asks import ToolAsks
 from hyperhive.broker.turns import Turns
 from hyperhive.bus import Bus
 from hyperhive.clock import SYSTEM_CLOCK, Clock
@@ -95,6 +96,7 @@ class Broker:
             self._desk, directory, self.gate, Storms(limits), self._set_aside, self.questions.announce
         )
         self.questions.on_answer(STORM, StormErrand(self._desk, limits, self._set_aside.no_longer_held))
+        self.tools = ToolAsks(self._desk, self.questions, limits)
         self.reminders = Reminders(self._desk, limits, directory, files, self.cause_of)
         self.loose_ends = LooseEnds()
         self.loose_ends.add("question", self.questions)
@@ -194,6 +196,14 @@ class Broker:
     def cause_of(self, sender: str) -> Cause | None:
         """The oldest message that this sender has in flight: half of the repeat key of its requests."""
         return self._sending.cause_of(sender)
+
+    def at_work_on(self, agent: str, among: Iterable[int] | None = None) -> causes.Cause | None:
+        """The message that this agent is at work for now, and its chain; of `among`, where one of them is in flight."""
+        return causes.cause_of(self._desk.inboxes.get(agent), None if among is None else set(among))
+
+    def order_of(self, agent: str) -> tuple[int, int]:
+        """What is smaller goes first among agents that were parked: urgent mail, then old mail."""
+        return causes.order_of(self._desk.inboxes.get(agent))
 
     # --- receiving ---
 
