@@ -3,7 +3,7 @@
     HiveError                    code, message, hint
     ├── RequestError             your request was wrong: mend it and ask again
     │   ├── BadRequest ├── Forbidden ├── InvalidName ├── PathTooLong
-    │   ├── NotFound   ├── Conflict  ├── LimitReached ├── NotAvailable ├── BadConfig
+    │   ├── NotFound   ├── Conflict (StaleBase) ├── LimitReached ├── NotAvailable ├── BadConfig
     ├── WorldError               the request was fine, the world was not
     │   ├── StoreLocked ├── StoreFailed ├── HiveUnreachable ├── MissingPart ├── TimedOut ├── Closed
     └── BugError                 a bug in HyperHive: please report it
@@ -81,6 +81,12 @@ class Conflict(RequestError):
     """The request does not fit the present state (already exists, already resolved, something is going on)."""
 
     code = "conflict"
+
+
+class StaleBase(Conflict):
+    """A proposed commit does not descend from what is deployed now: rebase it and propose the new commit."""
+
+    code = "stale_base"
 
 
 class LimitReached(RequestError):

@@ -16,6 +16,7 @@ from hyperhive.ports import Box
 BOX_STATE = "/state"
 BOX_CLAUDE = "/claude"
 BOX_RUN = "/run/hive"
+MODEL_SOCKET = "model.sock"
 BOX_HARNESS_RUN = "/run/hive-harness"
 BOX_AGENTS = "/agents"
 BOX_APPLIED = "/applied"
@@ -61,6 +62,11 @@ class Paths:
     def meta(self) -> Path:
         """`lock.json`, and the flake where Nix is."""
         return self.state_dir / "meta"
+
+    @property
+    def staging(self) -> Path:
+        """Repos half made and objects half fetched; emptied when the hive starts."""
+        return self.state_dir / "staging"
 
     # --- one agent's ------------------------------------------------------------------------------------------------
 
@@ -113,6 +119,10 @@ class Paths:
         """The tools socket of an agent or of the manager."""
         return self.tools_dir(name) / "mcp.sock"
 
+    def model_socket(self, name: AgentName) -> Path:
+        """The agent's way to the model, beside its tools socket; `model.sock` in its box."""
+        return self.tools_dir(name) / MODEL_SOCKET
+
     def harness_dir(self, name: AgentName) -> Path:
         """The directory of the agent's harness socket; no box of a CLI ever sees it."""
         return self.run_dir / "harness" / name
@@ -132,7 +142,7 @@ class Paths:
         if name is None:
             check_socket_path(self.host_socket)
         else:
-            check_socket_path(self.tools_socket(name))
+            check_socket_path(self.model_socket(name))
             check_socket_path(self.harness_socket(name))
 
     def make_hive(self) -> None:
@@ -143,7 +153,7 @@ class Paths:
         """
         self.check_sockets()
         for path in (
-            self.state_dir, self.accounts, self.log, self.cli, self.meta, self.proposed, self.applied,
+            self.state_dir, self.accounts, self.log, self.cli, self.meta, self.staging, self.proposed, self.applied,
             self.state_dir / "agents", self.run_dir, self.run_dir / "agents", self.run_dir / "harness",
         ):  # fmt: skip
             make_private(path)

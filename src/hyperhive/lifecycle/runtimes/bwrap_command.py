@@ -14,6 +14,8 @@ from hyperhive.names import MANAGER, AgentName
 from hyperhive.paths import BOX_AGENTS, BOX_APPLIED, BOX_CLAUDE, BOX_RUN, BOX_STATE, BOX_WORKSPACE, Paths
 
 BOX_UID: Final = 1000
+BOX_REPO: Final = "/repo"
+"""Where the box that reads a repo shows it."""
 
 PASSWD: Final = (
     f"agent:x:{BOX_UID}:{BOX_UID}:agent:{BOX_STATE}:/bin/bash\nnobody:x:65534:65534:nobody:/:/bin/false\n"
@@ -82,6 +84,29 @@ def box_arguments(plan: BoxPlan, fds: BoxFds, root: Path = Path("/")) -> list[st
         "--remount-ro", "/",
         "--chdir", plan.cwd,
         *(() if fds.seccomp is None else ("--seccomp", str(fds.seccomp))),
+    ]  # fmt: skip
+
+
+def reading_box_arguments(
+    repo: Path, *, disable_userns: bool, seccomp: int | None, root: Path = Path("/")
+) -> list[str]:
+    """The same for a box that holds one repo and the machine, all of it read-only, and has no network.
+
+    For a program that reads what an agent wrote on the core's behalf: nothing of any agent's is in it, no /proc, and no
+    place to write to.
+    """
+    return [
+        "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--unshare-net",
+        "--uid", str(BOX_UID), "--gid", str(BOX_UID), "--hostname", "reader",
+        "--cap-drop", "ALL", "--die-with-parent", "--new-session",
+        *(("--disable-userns",) if disable_userns else ()),
+        "--dev", "/dev",
+        *_machine(root),
+        "--ro-bind", str(repo), BOX_REPO,
+        "--remount-ro", "/dev",
+        "--remount-ro", "/",
+        "--chdir", "/",
+        *(() if seccomp is None else ("--seccomp", str(seccomp))),
     ]  # fmt: skip
 
 
