@@ -78,6 +78,7 @@ class HiveDesk:
             run_dir=info.run_dir,
             operator_unread=self._broker.pending_now(OPERATOR),
             dead=dead,
+            held=sum(inbox.held for inbox in counts.values()),
             warnings=info.warnings,
         )
         return p.HiveStatus(hive=hive, agents=details)

@@ -248,6 +248,8 @@ def _print_hive(session: Session, hive: HiveInfo) -> None:
     screen.line(f"{unread}: hyperhive inbox" if hive.operator_unread else unread)
     if hive.dead:
         screen.line(screen.paint(f"{plural(hive.dead, 'dead letter')}: hyperhive dead", "amber"))
+    if hive.held:
+        screen.line(screen.paint(f"{plural(hive.held, 'held message')}: hyperhive questions", "amber"))
     for warning in hive.warnings:
         screen.line(screen.paint(f"! {visible(warning)}", "amber"))
 

@@ -193,6 +193,7 @@ class HiveInfo(Wire, frozen=True, kw_only=True):
     run_dir: str
     operator_unread: int = 0
     dead: int = 0
+    held: int = 0
     warnings: tuple[str, ...] = ()
 
 
