@@ -112,6 +112,7 @@ async def leave_behind(broker: Broker, name: AgentName, *, purged: bool) -> None
     if purged:
         await broker.purge(name)
         await broker.reminders.purge(name)
+        await broker.tools.purge(name)
 
 
 async def watch_mail(

@@ -39,6 +39,8 @@ count_pending_reminders   -         own      own    own              own
 whoami                    any       own      own    own              own
 hello                     -         -        -      own              own
 model_access              -         -        -      own              own
+ask_tool                  -         -        -      own              own
+withdraw_tools            -         -        -      own              own
 may_turn                  -         -        -      own              own
 charge                    -         -        -      own              own
 attach                    -         -        -      own              own

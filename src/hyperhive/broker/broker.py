@@ -45,6 +45,7 @@ from hyperhive.protocol.types import (
     Receipt,
     Urgency,
 )
+from hyperhive.spending import Cause as AtWork
 from hyperhive.store import Store
 
 
@@ -197,7 +198,7 @@ class Broker:
         """The oldest message that this sender has in flight: half of the repeat key of its requests."""
         return self._sending.cause_of(sender)
 
-    def at_work_on(self, agent: str, among: Iterable[int] | None = None) -> causes.Cause | None:
+    def at_work_on(self, agent: str, among: Iterable[int] | None = None) -> AtWork | None:
         """The message that this agent is at work for now, and its chain; of `among`, where one of them is in flight."""
         return causes.cause_of(self._desk.inboxes.get(agent), None if among is None else set(among))
 

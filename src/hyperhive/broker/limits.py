@@ -46,6 +46,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         hop_limit: a chain of messages is held beyond so many hops; releasing it grants as many again.
         pair_rate: so many messages of one chain may go between the same two agents within `pair_seconds`.
         pair_seconds: see there; at most a day.
+        tool_ttl_seconds: a tool call that waits so long for the operator is denied.
     """
 
     dead_after: int = 5
@@ -59,6 +60,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     hop_limit: int | None = None
     pair_rate: int | None = None
     pair_seconds: int = 600
+    tool_ttl_seconds: int = 86_400
 
     @classmethod
     def of(cls, config: Callable[[], HiveConfig]) -> "Limits":
@@ -82,6 +84,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             hop_limit=file.hop_limit,
             pair_rate=file.pair_rate,
             pair_seconds=file.pair_seconds,
+            tool_ttl_seconds=file.tool_ttl_seconds,
         )
 
 

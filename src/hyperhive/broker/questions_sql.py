@@ -359,8 +359,10 @@ def _check_authority(job: Resolve, row: QuestionRow) -> None:
 
 def _errand(job: Resolve, row: QuestionRow, errands: Mapping[str, Errand]) -> Errand | None:
     """What the answer is to carry out. The hive's own questions take one of their options, and nothing else."""
-    if row.asker != SYSTEM or job.how in ("expire", "withdraw"):
+    if job.how in ("expire", "withdraw"):
         return None
+    if row.asker != SYSTEM:  # an agent's tool call: the hive has something to do with the answer, too
+        return errands.get(row.kind) if row.kind and job.how == "answer" else None
     if job.how == "cancel":
         raise Conflict(f"question {row.id} is the hive's own", hint=f"answer it: {', '.join(row.options)}")
     if row.options and job.answer not in row.options:

@@ -139,3 +139,17 @@ def m0005_storms(db: Database) -> None:
         " at INTEGER NOT NULL)"
     )
     db.execute("CREATE INDEX IF NOT EXISTS pair_sends_of ON pair_sends(chain, low, high)")
+
+
+@MIGRATIONS()
+def m0006_tool_rules(db: Database) -> None:
+    """One row for each tool that the operator always allows an agent; see tool_rules.py.
+
+    `digest`, `input`: of the one input that the rule is for; empty where it is for the tool as such.
+    """
+    db.execute(
+        "CREATE TABLE IF NOT EXISTS tool_rules (id INTEGER PRIMARY KEY AUTOINCREMENT, agent TEXT NOT NULL,"
+        " tool TEXT NOT NULL, digest TEXT NOT NULL, input TEXT, allowed_at INTEGER NOT NULL,"
+        " allowed_by TEXT NOT NULL, question INTEGER NOT NULL, UNIQUE (agent, tool, digest))"
+    )
+    db.execute("CREATE INDEX IF NOT EXISTS tool_calls ON questions(asker, about) WHERE kind = 'tool'")

@@ -11,6 +11,7 @@ from hyperhive.handlers.mail import harness, mail, operators_mail
 from hyperhive.handlers.ports import Agents, Desk, Harnesses
 from hyperhive.handlers.questions import questions
 from hyperhive.handlers.reminders import reminders
+from hyperhive.handlers.tools import tools
 from hyperhive.handlers.turns import turns
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.dispatch import Handler
@@ -28,6 +29,7 @@ def request_table(
         **operators_mail(broker),
         **questions(broker),
         **reminders(broker),
+        **tools(broker),
         **lives(agents, harnesses),
         **turns(harnesses),
         **itself(desk),

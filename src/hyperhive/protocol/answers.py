@@ -37,6 +37,8 @@ ANSWERS: Final[dict[type[r.Request], type[a.Reply]]] = {
     r.Whoami: a.Identity,
     r.Hello: a.Ok,
     r.ModelAccess: a.ModelStanding,
+    r.AskTool: a.ToolVerdict,
+    r.WithdrawTools: a.Ok,
     r.MayTurn: a.Admission,
     r.Charge: a.Charged,
     r.Attach: a.Ok,
@@ -76,6 +78,6 @@ ANSWERS: Final[dict[type[r.Request], type[a.Reply]]] = {
     # the hive's own settings
     r.Account: a.Accounts,
     r.Budget: a.BudgetPage,
-    r.ToolRules: a.StatsPage,
+    r.ToolRules: a.ToolRuleRows,
     r.Reload: a.Ok,
 }

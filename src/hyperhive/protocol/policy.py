@@ -54,6 +54,8 @@ POLICY: Final[dict[type[r.Request], Grants]] = {
     r.Whoami: {**_OPERATOR, **_AGENT},
     r.Hello: _HARNESS,
     r.ModelAccess: _HARNESS,
+    r.AskTool: _HARNESS,
+    r.WithdrawTools: _HARNESS,
     r.MayTurn: _HARNESS,
     r.Charge: _HARNESS,
     r.Attach: _HARNESS,

@@ -21,6 +21,7 @@ from hyperhive.protocol.types import (
     Role,
     TokenUsage,
     ToolCall,
+    ToolRule,
     TurnRow,
     TurnStateName,
     Wire,
@@ -152,6 +153,23 @@ class QuestionRows(Reply, frozen=True, kw_only=True, tag="questions"):
     """The questions that wait for the operator."""
 
     questions: list[Question]
+
+
+class ToolVerdict(Reply, frozen=True, kw_only=True, tag="tool_verdict"):
+    """Whether a call may run; `waiting`: the operator has not answered yet. `id`: the question.
+
+    `message`: by what it may; or why it may not, in words for the model.
+    """
+
+    verdict: Literal["allow", "deny", "waiting"]
+    id: int | None = None
+    message: str | None = None
+
+
+class ToolRuleRows(Reply, frozen=True, kw_only=True, tag="tool_rules"):
+    """What the operator allowed once and for all, oldest first."""
+
+    rules: list[ToolRule]
 
 
 class AccountView(Wire, frozen=True, kw_only=True):
@@ -365,6 +383,8 @@ AnyReply = (
     | InboxRows
     | DeadLetters
     | QuestionRows
+    | ToolVerdict
+    | ToolRuleRows
     | Accounts
     | HiveStatus
     | LogLines

@@ -5,7 +5,7 @@ Who may send which stands in `policy`, who answers in the hive's handler table; 
 row there, one handler.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -25,6 +25,8 @@ Id = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 Name = Annotated[str, Meta(min_length=1, max_length=63)]
 ShortText = Annotated[str, Meta(max_length=4096)]
 LongText = Annotated[str, Meta(max_length=262_144)]
+CallName = Annotated[str, Meta(min_length=1, max_length=64)]
+ToolName = Annotated[str, Meta(min_length=1, max_length=256)]
 Limit = Annotated[int, Meta(ge=1, le=2000)]
 Window = Literal["24h", "7d", "30d"]
 
@@ -242,6 +244,29 @@ class ModelAccess(Request, frozen=True, kw_only=True, tag="model_access"):
     """
 
     wait_seconds: Annotated[float, Meta(ge=0, le=MODEL_WAIT_MAX_SECONDS)] = 0.0
+
+
+class AskTool(Request, frozen=True, kw_only=True, tag="ask_tool"):
+    """Whether a call of a tool that the config of this harness's agent marks `ask` may run.
+
+    `call_id` names the call: asked again, also by way of another core, it stands for the same question. The reply may
+    take `wait_seconds` (more than the cap is cut to it), and comes the moment that the operator has answered.
+    """
+
+    call_id: CallName
+    tool: ToolName
+    input: dict[str, Any]
+    wait_seconds: Annotated[float, _capped(0, RECV_WAIT_MAX_SECONDS)] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.wait_seconds > RECV_WAIT_MAX_SECONDS:
+            msgspec.structs.force_setattr(self, "wait_seconds", RECV_WAIT_MAX_SECONDS)
+
+
+class WithdrawTools(Request, frozen=True, kw_only=True, tag="withdraw_tools"):
+    """Nobody waits for these calls any more: their questions are withdrawn. Without `calls`: for any of this agent's."""
+
+    calls: list[CallName] | None = None
 
 
 class MayTurn(Request, frozen=True, kw_only=True, tag="may_turn"):
@@ -546,6 +571,8 @@ AnyRequest = (
     | Whoami
     | Hello
     | ModelAccess
+    | AskTool
+    | WithdrawTools
     | MayTurn
     | Charge
     | Attach

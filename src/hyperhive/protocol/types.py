@@ -180,6 +180,18 @@ class ToolCall(Wire, frozen=True, kw_only=True):
     input: dict[str, Any]
 
 
+class ToolRule(Wire, frozen=True, kw_only=True):
+    """What the operator allowed once and for all. `input`: only calls with exactly this one (its labels apart)."""
+
+    id: int
+    agent: str
+    tool: str
+    input: dict[str, Any] | None = None
+    allowed_at: int
+    allowed_by: str
+    question: int
+
+
 class ApprovalEnd(Wire, frozen=True, kw_only=True, tag_field="kind", tag="approval"):
     """Loose end: an approval that nobody has resolved."""
 
