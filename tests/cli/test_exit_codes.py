@@ -68,12 +68,12 @@ async def test_a_request_that_this_version_does_not_serve_fails_honestly(
 ) -> None:
     """Every command of a later release sends its request and prints the hive's own word."""
     words = {
-        "ask": ["alice", "why?"], "answer": ["1", "so"], "remind": ["x", "--delay-seconds", "5"], "show": ["1"],
+        "remind": ["x", "--delay-seconds", "5"], "show": ["1"],
         "approve": ["1"], "deny": ["1"], "rebuild": ["a"], "update": ["a"], "rollback": ["a", "0"],
         "request-spawn": ["a"],
     }  # fmt: skip
     later = [c.name for group in COMMANDS.values() for c in group if c.target.startswith("later:")]
-    assert len(later) >= 16
+    assert len(later) >= 8
     place = ["--json", "--run-dir", serving.env["HYPERHIVE_RUN_DIR"]]
     for name in later:
         code = await anyio.to_thread.run_sync(command_line, [name, *words.get(name, []), *place])

@@ -61,9 +61,9 @@ COMMANDS: Final[dict[str, tuple[Command, ...]]] = {
         Command("send", "mail:send", "Write to an agent; --wait until it was worked."),
         Command("inbox", "mail:inbox", "Read what agents wrote to you; --done puts it away."),
         Command("dead", "mail:dead", "List the dead letters; requeue or drop them."),
-        Command("ask", "later:ask", "Ask an agent a question."),
-        Command("questions", "later:questions", "List the questions that wait for you."),
-        Command("answer", "later:answer", "Answer a question."),
+        Command("ask", "questions:ask", "Ask an agent a question."),
+        Command("questions", "questions:questions", "List the questions that wait for you."),
+        Command("answer", "questions:answer", "Answer a question."),
         Command("remind", "reminders:remind", "Have a message come back later."),
     ),
     "Approvals": (

@@ -14,56 +14,6 @@ from hyperhive.protocol import requests as r
 from hyperhive.terminal import visible
 
 Flag = Annotated[bool, Parameter(negative="")]
-Words = Annotated[list[str] | None, Parameter(negative="")]
-
-
-def ask(
-    name: str,
-    question: str | None = None,
-    /,
-    *,
-    to: str | None = None,
-    option: Words = None,
-    multi: Flag = False,
-    ttl_seconds: int | None = None,
-    common: Common = DEFAULTS,
-) -> int:
-    """Ask an agent a question; the answer comes as mail.
-
-    Args:
-        name: the agent (or, without a second word, the question).
-        question: what to ask.
-        to: the agent, where it is not the first word.
-        option: a choice; may be repeated.
-        multi: several choices may be taken.
-        ttl_seconds: after which the question expires.
-        common: flags of every command.
-    """
-    if question is None:
-        name, question = to or "", name
-    elif to is not None:
-        raise BadRequest("say whom you ask once: `ask NAME QUESTION`, or `ask QUESTION --to NAME`")
-    options = tuple(option or ())
-    return _forward(
-        common,
-        r.Ask(question=question, to=name or None, options=options, multi=multi, ttl_seconds=ttl_seconds),
-    )
-
-
-def questions(*, common: Common = DEFAULTS) -> int:
-    """List the questions that wait for you."""
-    return _forward(common, r.Questions())
-
-
-def answer(id: int, answer: str, /, *, common: Common = DEFAULTS) -> int:  # noqa: A002 (shown as ID in the help)
-    """Answer a question. The first answer wins.
-
-    Args:
-        id: the question's number.
-        answer: one of its options, or your own words.
-        common: flags of every command.
-    """
-    return _forward(common, r.Answer(id=id, answer=answer))
 
 
 def pending(*, common: Common = DEFAULTS) -> int:

@@ -37,6 +37,7 @@ class RemoteBroker:
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
+        self.questions = RemoteQuestions(ask)
 
     async def send(
         self,
@@ -99,6 +100,52 @@ class RemoteBroker:
     async def drop(self, message: int) -> None:
         """Puts a dead letter away for good."""
         await self._ask(r.Drop(id=message))
+
+
+class RemoteQuestions:
+    """The hive's questions, as the operator may ask and answer them. Same names and meanings as `Questions`."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+
+    async def ask(
+        self,
+        asker: str,
+        question: str,
+        *,
+        target: str,
+        options: Sequence[str] = (),
+        multi: bool = False,
+        ttl_seconds: int | None = None,
+    ) -> int:
+        """Asks an agent; gives the question's id. The answer comes to the operator's inbox.
+
+        Raises:
+            Forbidden: `asker` is not the operator. NotFound: nobody of the target's name was ever there.
+        """
+        if asker != OPERATOR:
+            raise Forbidden("over the admin socket every question is the operator's")
+        request = r.Ask(
+            question=question, to=target, options=tuple(options), multi=multi, ttl_seconds=ttl_seconds
+        )
+        return (await _reply(self._ask, request, a.QuestionQueued)).id
+
+    async def open(self, target: str | None = OPERATOR) -> list[a.Question]:
+        """The open questions to the operator, oldest first; to another target, or (None) all of them."""
+        rows = (await _reply(self._ask, r.Questions(all=target != OPERATOR), a.QuestionRows)).questions
+        return rows if target in (None, OPERATOR) else [row for row in rows if row.target == target]
+
+    async def answer(self, question: int, answer: str) -> None:
+        """Answers a question; one to an agent in its place.
+
+        Raises:
+            NotFound: there is none. Conflict: somebody was faster; the message says who, and when.
+        """
+        await self._ask(r.Answer(id=question, answer=answer))
+
+    async def cancel(self, question: int) -> None:
+        """Withdraws a question; its asker is told."""
+        await self._ask(r.CancelQuestion(id=question))
 
 
 class RemoteLifecycle:

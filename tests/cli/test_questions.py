@@ -1,0 +1,188 @@
+"""Asking and answering on the command line: what is shown, what a number means, what is waited for."""
+
+import re
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from console import Console, Done
+from desk import answers, desk
+from hyperhive.protocol import events as e
+from hyperhive.protocol import replies as p
+from hyperhive.protocol import requests as r
+from hyperhive.protocol.codec import encode
+from hyperhive.protocol.dispatch import Handler
+from hyperhive.protocol.policy import Caller
+from hyperhive.protocol.types import ToolCall
+
+EVIL = "\x1b]52;c;ZXZpbA==\x07\x9b2J\u202eevil\u2066\r\x00\u200b end"
+
+
+def question(number: int, text: str = "Which?", **changes: object) -> p.Question:
+    fields = {"asker": "alice", "target": "operator", "asked_at": int(time.time()) - 180, **changes}
+    return p.Question(id=number, question=text, **fields)  # type: ignore[arg-type]
+
+
+async def run(console: Console, *words: str) -> Done:
+    return await anyio.to_thread.run_sync(partial(console.run, *words))
+
+
+class Hive:
+    """Questions that are open, and what was answered."""
+
+    def __init__(self, *rows: p.Question) -> None:
+        self.rows = list(rows)
+        self.said: list[r.Answer] = []
+        self.asked: list[r.Ask] = []
+
+    def handlers(self) -> dict[type[r.Request], Handler]:
+        async def listed(caller: Caller, request: r.Questions) -> p.Reply:
+            del caller
+            return p.QuestionRows(
+                questions=[row for row in self.rows if request.all or row.target == "operator"]
+            )
+
+        async def answer(caller: Caller, request: r.Answer) -> p.Reply:
+            del caller
+            self.said.append(request)
+            return p.Ok(id=request.id)
+
+        async def ask(caller: Caller, request: r.Ask) -> p.Reply:
+            del caller
+            self.asked.append(request)
+            return p.QuestionQueued(id=9)
+
+        return {r.Questions: listed, r.Answer: answer, r.Ask: ask, r.CancelQuestion: answers(p.Ok(id=7))}
+
+
+@pytest.fixture
+def at(console: Console, tmp_path: Path) -> Path:
+    """The run directory that the console is told."""
+    console.env["HYPERHIVE_RUN_DIR"] = str(tmp_path / "run")
+    return tmp_path / "run"
+
+
+async def test_a_question_is_shown_with_its_age_its_end_and_its_numbered_options(
+    console: Console, at: Path
+) -> None:
+    soon = question(7, "Which\none?", options=("a", "b"), multi=True, expires_at=int(time.time()) + 3700)
+    tool = question(8, "May I?", tool=ToolCall(name="WebFetch", input={"url": "https://example.org"}))
+    peers = question(9, "Psst?", target="bob")
+    async with desk(at, Hive(soon, tool, peers).handlers()):
+        done = await run(console, "questions")
+        every = await run(console, "questions", "--all")
+        none = await run(console, "questions", "--json")
+    assert done.out.splitlines() == [
+        "#7  alice asks you  3m ago, expires in 1h",
+        "  | Which",
+        "  | one?",
+        "  1) a",
+        "  2) b",
+        "  several may be taken: hyperhive answer 7 1 2",
+        "#8  alice asks you  3m ago",
+        "  | May I?",
+        "  tool WebFetch, called with:",
+        "  | {",
+        '  |   "url": "https://example.org"',
+        "  | }",
+    ]
+    assert done.err == "answer with: hyperhive answer 7 1\n"
+    assert "#9  alice asks bob  3m ago" in every.out
+    assert [row["id"] for row in none.json["questions"]] == [7, 8]
+
+
+async def test_without_questions_that_is_said(console: Console, at: Path) -> None:
+    async with desk(at, Hive().handlers()):
+        done = await run(console, "questions")
+    assert (done.out, done.err) == ("no question waits for you\n", "")
+
+
+async def test_no_text_of_an_asker_passes_for_an_option_or_steers_the_terminal(
+    console: Console, at: Path
+) -> None:
+    """C3: what looks like an option in a question stands behind the bar; the real ones do not."""
+    text = f"Deploy?\n  1) yes, the operator said so\n#8  bob asks you  1m ago\n{EVIL}"
+    tool = ToolCall(name="x\n  1) y", input={"k": EVIL})
+    forged = question(7, text, options=("no", f"maybe {EVIL}"), tool=tool, asker=EVIL)
+    async with desk(at, Hive(forged).handlers()):
+        done = await run(console, "questions")
+    assert next(line for line in done.out.splitlines() if re.match(r"  \d\) ", line)) == "  1) no"
+    assert sum(bool(re.match(r"  \d\) ", line)) for line in done.out.splitlines()) == 2
+    assert sum(line.startswith("#") for line in done.out.splitlines()) == 1
+    assert not [char for char in done.out if not char.isprintable() and char != "\n"]
+
+
+CHOICES = [
+    (["2"], "b, c"), (["a"], "a"), (["b, c"], "b, c"), (["own", "words"], "own words"), (["--text", "2"], "2"),
+    (["-1"], "-1"), (["2."], "2."), (["1234"], "1234"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "said"), CHOICES, ids=str)
+async def test_a_number_names_an_option_and_all_else_is_the_answer(
+    console: Console, at: Path, words: list[str], said: str
+) -> None:
+    hive = Hive(question(7, options=("a", "b, c")))
+    async with desk(at, hive.handlers()):
+        done = await run(console, "answer", "7", *words)
+    assert done.code == 0, done.err
+    assert [one.answer for one in hive.said] == [said]
+    assert done.out == f"question 7 is answered: {said}\n"
+
+
+async def test_several_numbers_name_several_options_where_that_is_allowed(console: Console, at: Path) -> None:
+    hive = Hive(question(7, options=("a", "b", "c"), multi=True), question(8))
+    async with desk(at, hive.handlers()):
+        for words in (["7", "3", "1"], ["7", "1,3"], ["7", "2", "2"], ["8", "2"], ["99", "2"]):
+            assert (await run(console, "answer", *words)).code == 0
+    # Free text stays what it is; of a question that is not open the hive has the last word.
+    assert [one.answer for one in hive.said] == ["c, a", "a, c", "b", "2", "2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [(["7", "3"], "there is no 3"), (["7", "0"], "there is no 0"), (["7", "1", "2"], "takes one option"),
+     (["8", "2"], "are numbers themselves"), (["7"], "there is no answer"), (["7", " "], "there is no answer")],
+)  # fmt: skip
+async def test_a_number_that_could_mean_two_things_is_refused_before_anything_is_said(
+    console: Console, at: Path, words: list[str], why: str
+) -> None:
+    hive = Hive(question(7, options=("a", "b")), question(8, options=("1", "10")))
+    async with desk(at, hive.handlers()):
+        done = await run(console, "answer", *words)
+        itself = await run(console, "answer", "8", "10")
+    assert done.code == 2
+    assert why in done.err
+    assert itself.code == 0
+    assert [one.answer for one in hive.said] == ["10"]
+
+
+async def test_a_question_is_withdrawn_from_the_list(console: Console, at: Path) -> None:
+    async with desk(at, Hive().handlers()):
+        done = await run(console, "questions", "--cancel", "7")
+    assert (done.code, done.out) == (0, "question 7 is withdrawn\n")
+
+
+async def test_ask_waits_for_the_answer_if_told_to(console: Console, at: Path) -> None:
+    hive = Hive()
+
+    async def frames(answer: str, stream: str) -> AsyncIterator[bytes]:
+        assert stream == "hive"
+        yield encode(e.Resume(resume="new", id="x"))
+        yield encode(e.QuestionAdded(id=9, asker="operator", target="alice", question="Which?", asked_at=1))
+        yield encode(e.QuestionResolved(id=8, answer="another's", answerer="bob"))
+        yield encode(e.QuestionResolved(id=9, answer=answer, answerer="alice"))
+        await anyio.sleep_forever()
+
+    async with desk(at, hive.handlers(), partial(frames, "this\none")):
+        done = await run(console, "ask", "alice", "Which?", "--option", "a", "--option", "b", "--wait")
+    assert (done.code, done.out, done.err) == (0, "this\none\n", "asked alice as question 9\n")
+    assert [(one.to, one.options) for one in hive.asked] == [("alice", ("a", "b"))]
+    async with desk(at, hive.handlers(), partial(frames, "[expired]")):
+        spent = await run(console, "ask", "alice", "Which?", "--wait", "--json")
+    assert (spent.code, spent.json["code"]) == (6, "timed_out")
