@@ -162,7 +162,7 @@ def _smallest(kind: type[r.Request]) -> r.Request:
     for field in msgspec.structs.fields(kind):
         if field.required:
             values[field.name] = {
-                "id": 1, "to": 1, "protocol": 1, "ids": [1], "inputs": ["x"], "started_at": 1,
+                "id": 1, "to": 1, "protocol": 1, "ids": [1], "inputs": ["x"], "started_at": 1, "input": {},
             }.get(field.name, "a")  # fmt: skip
     if kind is r.RequestApplyCommit:
         values["commit_ref"] = "0123abc"
