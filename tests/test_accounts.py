@@ -8,7 +8,6 @@ import msgspec
 import pytest
 
 from hyperhive.accounts import (
-    STAGGER_SECONDS,
     Account,
     Accounts,
     AccountState,
@@ -173,12 +172,17 @@ def test_a_limit_ends_at_its_reset_time_or_with_a_new_login() -> None:
     assert state.blocked_until(150) is None
 
 
-def test_agents_parked_together_come_back_one_after_the_other() -> None:
-    state = AccountState("default")
-    state.limit(100)
-    assert [state.release_delay() for _ in range(3)] == [0, STAGGER_SECONDS, 2 * STAGGER_SECONDS]
-    state.limit(200)
-    assert state.release_delay() == 0
+def test_agents_parked_together_come_back_one_after_the_other_the_most_urgent_first() -> None:
+    accounts = Accounts(None, {})
+    urgency = {"alice": (0, 7), "bob": (-2, 9), "carol": (0, 3)}
+    accounts.order = urgency.__getitem__
+    line = accounts.state("default").line
+    for agent in urgency:
+        line.park(agent)
+    assert [line.wait(agent, 100.0) for agent in ("bob", "carol", "alice", "dave")] == [0, 2, 4, 0]
+    assert line.wait("carol", 102.0) == 0
+    line.park("alice")  # the limit is hit again: its time is void
+    assert line.wait("alice", 102.0) == 4  # after those who were given theirs before
 
 
 async def test_every_change_is_told_once_to_waiters_and_listeners(tmp_path: Path) -> None:

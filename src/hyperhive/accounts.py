@@ -22,6 +22,7 @@ import msgspec
 
 from hyperhive.errors import BadRequest, NotFound, StoreFailed
 from hyperhive.paths import make_private
+from hyperhive.releasing import STAGGER_SECONDS, OrderOf, ReleaseLine
 
 AccountKind = Literal["key", "token"]
 
@@ -29,8 +30,6 @@ DEFAULT = "default"
 ENV: Final = "env"
 OWN_LOGIN: Final = " (own login)"
 """Ends the name of an account that is an agent's own; no stored account can be named so."""
-STAGGER_SECONDS = 2.0
-"""Agents that were parked by one account come back this far apart."""
 
 SECRET_MAX = 4096
 _NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -72,14 +71,16 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 class AccountState:
     """What is known of one account's health, in memory: its agents park and resume together by it.
 
-    `generation` counts logins and new secrets: a turn that started under an older one cannot refuse the newer.
+    `generation` counts logins and new secrets: a turn that started under an older one cannot refuse the newer. `line`
+    lets its agents go on one after the other when they may again. `account_states` keeps it over restarts.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, order: OrderOf = lambda _: (0, 0)) -> None:
         self.name = name
         self.needs_login = False
         self.limited_until: float | None = None
         self.generation = 0
+        self.line = ReleaseLine(order)
         self._released = 0
         self._changed = anyio.Event()
         self._listeners: list[Callable[[AccountState], None]] = []
@@ -112,7 +113,7 @@ class AccountState:
         return None
 
     def release_delay(self) -> float:
-        """How many seconds the caller, parked until now, waits so that its fellows do not all start at once."""
+        """How many seconds the next request that was held back waits, so that not all go at once."""
         delay = self._released * STAGGER_SECONDS
         self._released += 1
         return delay
@@ -142,8 +143,9 @@ class AccountState:
 class BoundAccount:
     """One agent's view of the account it runs under. `account` is None where the agent logs in by itself."""
 
-    def __init__(self, name: str, account: Account | None, state: AccountState) -> None:
+    def __init__(self, name: str, account: Account | None, state: AccountState, agent: str = "") -> None:
         self.name = name
+        self.agent = agent
         self.account = account
         self.state = state
 
@@ -172,6 +174,8 @@ class Accounts:
         self._accounts = dict(accounts)
         self._states: dict[str, AccountState] = {}
         self._listeners: list[Callable[[AccountState], None]] = []
+        self.order: OrderOf = lambda _: (0, 0)
+        """Which of the agents that an account parked goes first; set by who knows what waits for them."""
 
     @classmethod
     async def open(cls, directory: Path | None, environ: Mapping[str, str]) -> "Accounts":
@@ -242,17 +246,23 @@ class Accounts:
             state = self.state(account)
             if account not in self._accounts:
                 state.login_refused(state.generation)
-            return BoundAccount(account, self._accounts.get(account), state)
+            return BoundAccount(account, self._accounts.get(account), state, agent)
         for name in (DEFAULT, ENV):
             if name in self._accounts:
-                return BoundAccount(name, self._accounts[name], self.state(name))
+                return BoundAccount(name, self._accounts[name], self.state(name), agent)
         own = f"{agent}{OWN_LOGIN}"
-        return BoundAccount(own, None, self.state(own))
+        return BoundAccount(own, None, self.state(own), agent)
+
+    async def stored_at(self, name: str) -> float | None:
+        """When an account's secret was written last (unix seconds); None where no file holds it."""
+        if self._directory is None or name not in self._accounts or name == ENV:
+            return None
+        return await anyio.to_thread.run_sync(_written_at, self._directory / name)
 
     def state(self, name: str) -> AccountState:
         """The health of an account, whether it exists or not."""
         if name not in self._states:
-            state = self._states[name] = AccountState(name)
+            state = self._states[name] = AccountState(name, lambda agent: self.order(agent))
             state.subscribe(self._tell)
         return self._states[name]
 
@@ -332,6 +342,13 @@ def _load(path: Path) -> Account:
         raise StoreFailed(
             f"the account file {path} cannot be read", hint="remove it and run `hyperhive login` again"
         ) from None
+
+
+def _written_at(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
 
 
 def _write(directory: Path, account: Account) -> None:

@@ -12,6 +12,8 @@ STAGGER_SECONDS: Final = 2.0
 
 Order = tuple[int, int]
 """What is smaller goes first: the negative urgency of what waits for an agent, then its oldest message's number."""
+NOTHING_WAITS: Final[Order] = (1, 0)
+"""The place of an agent that has no mail: it may go at any time, as it starts nothing."""
 OrderOf = Callable[[str], Order]
 
 
@@ -35,14 +37,19 @@ class ReleaseLine:
         self._due.pop(agent, None)
         self._parked.setdefault(agent)
 
+    def leave(self, agent: str) -> None:
+        """This agent does not wait any more: it was stopped."""
+        self._parked.pop(agent, None)
+        self._due.pop(agent, None)
+
     def release(self, agents: Iterable[str], now: float) -> None:
         """What parked these is over: each gets its time, one after the other."""
-        free = [agent for agent in agents if agent in self._parked]
-        first = max(now, self._next)
-        for place, agent in enumerate(sorted(free, key=self.order)):
+        free = [(self.order(agent), agent) for agent in agents if agent in self._parked]
+        for order, agent in sorted(free, key=lambda one: one[0]):
             del self._parked[agent]
-            self._due[agent] = first + place * self._gap
-            self._next = first + (place + 1) * self._gap
+            if order != NOTHING_WAITS:
+                self._due[agent] = max(now, self._next)
+                self._next = self._due[agent] + self._gap
 
     def wait(self, agent: str, now: float) -> float:
         """How many seconds this agent has to wait from now on; 0 for one that was not parked, or whose time has come.

@@ -12,12 +12,12 @@ from anyio.lowlevel import checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperhive.accounts import STAGGER_SECONDS
 from hyperhive.errors import Closed, HiveError, MissingPart, StoreFailed, TimedOut
 from hyperhive.harness.turns import UnaskedTurn
 from hyperhive.protocol.replies import Reply
 from hyperhive.protocol.requests import AckTurn, Request, Status
 from hyperhive.protocol.types import Delivery
+from hyperhive.releasing import STAGGER_SECONDS
 from loops import LIMIT, Rig, Turn, rig, rigs
 from quick import examples
 

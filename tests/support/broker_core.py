@@ -1,14 +1,25 @@
 """The core as one agent's harness sees it, on a real Broker: what a hive does, without a hive round it."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from hyperhive.broker import Broker
 from hyperhive.errors import HiveError
-from hyperhive.protocol.replies import LooseEnds, Messages, Ok, RemindersPending, Reply, Unread
+from hyperhive.protocol.replies import (
+    Admission,
+    Charged,
+    LooseEnds,
+    Messages,
+    Ok,
+    RemindersPending,
+    Reply,
+    Unread,
+)
 from hyperhive.protocol.requests import (
     AckTurn,
+    Charge,
     CountPendingReminders,
     GetLooseEnds,
+    MayTurn,
     Recv,
     Request,
     RequeueInflight,
@@ -17,13 +28,18 @@ from hyperhive.protocol.requests import (
 
 
 class BrokerCore:
-    """`Core` of one agent. `asked` keeps every request but the looking ones; `fault` is raised while it is set."""
+    """`Core` of one agent, without budgets but for what `admit` and `charge` are set to.
+
+    `asked` keeps what becomes of messages; `fault` is raised while it is set.
+    """
 
     def __init__(self, broker: Broker, agent: str) -> None:
         self.broker = broker
         self.agent = agent
         self.asked: list[Request] = []
         self.fault: Callable[[Request], HiveError | None] = lambda _: None
+        self.admit: Callable[[MayTurn], Awaitable[Admission]] = _everybody
+        self.charge: Callable[[Charge], Charged] = lambda _: Charged()
 
     async def ask(self, request: Request) -> Reply:
         if (error := self.fault(request)) is not None:
@@ -45,6 +61,10 @@ class BrokerCore:
                 return Ok(count=await self.broker.requeue_inflight(self.agent, ids, blame=blame))
             case Status():
                 return Unread(unread=self.broker.pending_now(self.agent))
+            case MayTurn():
+                return await self.admit(request)
+            case Charge():
+                return self.charge(request)
             case GetLooseEnds():
                 return LooseEnds(loose_ends=[])
             case CountPendingReminders():
@@ -58,3 +78,7 @@ class BrokerCore:
         ids = [one.id for one in lease.deliveries]
         self.broker.mark_taken(self.agent, ids)
         return ids
+
+
+async def _everybody(_: MayTurn) -> Admission:
+    return Admission()

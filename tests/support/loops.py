@@ -171,7 +171,7 @@ class Rig:
             runner=self.runner,
             slots=slots,
             numbers=TurnNumbers(tmp_path / f"{agent}-turn"),
-            account=lambda: BoundAccount("default", None, self.account),
+            account=lambda: BoundAccount("default", None, self.account, agent),
             events=self.seen,
             settings=PauseSettings(),
             clock=clock,

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import Final
 
 from hyperhive.broker.inbox import Entry, Inbox
+from hyperhive.releasing import NOTHING_WAITS
 from hyperhive.spending import Cause, Root
 
 TEXT_MAX: Final = 120
@@ -25,13 +26,17 @@ def cause_of(inbox: Inbox | None, among: Collection[int] | None = None) -> Cause
 
 
 def order_of(inbox: Inbox | None) -> tuple[int, int]:
-    """The place among parked agents: the most urgent mail first, then the oldest. Mail in hand counts, too."""
+    """The place among parked agents: the most urgent mail first, then the oldest. Mail in hand counts, too.
+
+    `NOTHING_WAITS` for an agent without any.
+    """
     if inbox is None:
-        return (0, 0)
+        return NOTHING_WAITS
     known = [*inbox.head, *inbox.ahead.values(), *inbox.flight.values()]
     levels = [entry.urgency for entry in known] + [level for level, count in enumerate(inbox.tail) if count]
-    ids = [entry.id for entry in known] or [inbox.loaded_through + 1]
-    return (-max(levels, default=0), min(ids))
+    if not levels:
+        return NOTHING_WAITS
+    return (-max(levels), min((entry.id for entry in known), default=inbox.loaded_through + 1))
 
 
 def root_in(conn: sqlite3.Connection, chain: int) -> Root | None:

@@ -46,6 +46,9 @@ _COLUMNS = {
     "open_threads_count": "INTEGER NOT NULL DEFAULT 0",
     "open_reminders_count": "INTEGER NOT NULL DEFAULT 0",
     "cost": "REAL NOT NULL DEFAULT 0",
+    "turn": "INTEGER",
+    "message": "INTEGER",
+    "chain": "INTEGER",
 }
 _NAMES = ", ".join(_COLUMNS)
 _INSERT = f"INSERT INTO turn_stats ({_NAMES}) VALUES ({', '.join(':' + name for name in _COLUMNS)})"  # noqa: S608

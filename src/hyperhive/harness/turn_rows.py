@@ -10,7 +10,13 @@ BACKGROUND = "background"
 
 
 def row_of(
-    result: TurnResult, *, wake_from: str, model: str, open_threads: int, open_reminders: int
+    result: TurnResult,
+    *,
+    turn: int | None = None,
+    wake_from: str,
+    model: str,
+    open_threads: int,
+    open_reminders: int,
 ) -> TurnRow:
     """The row of a turn that mail from `wake_from` started. `model`: what was asked for, where the CLI named none."""
     return _row(
@@ -24,13 +30,23 @@ def row_of(
             cost=result.cost,
             open_threads_count=open_threads,
             open_reminders_count=open_reminders,
+            turn=turn,
+            message=result.message,
+            chain=result.chain,
         ),
         result,
     )
 
 
 def row_of_unasked(
-    turn: UnaskedTurn, *, now: int, model: str, open_threads: int, open_reminders: int
+    turn: UnaskedTurn,
+    *,
+    now: int,
+    model: str,
+    message: int | None = None,
+    chain: int | None = None,
+    open_threads: int,
+    open_reminders: int,
 ) -> TurnRow:
     """The row of a turn that nobody asked for; how long it took is not known."""
     return _row(
@@ -44,6 +60,8 @@ def row_of_unasked(
             cost=turn.cost,
             open_threads_count=open_threads,
             open_reminders_count=open_reminders,
+            message=message,
+            chain=chain,
         ),
         turn,
     )

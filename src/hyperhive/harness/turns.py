@@ -47,6 +47,11 @@ class TurnResult(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: float = 0.0
     """Unix seconds, UTC."""
     duration_ms: int = 0
+    message: int | None = None
+    """The message that caused the turn, and the first one of that one's chain, as the core told."""
+    chain: int | None = None
+    cut_by_budget: bool = False
+    """A request of it was refused because a budget is used up: nobody's fault."""
 
     @property
     def ok(self) -> bool:
