@@ -6,17 +6,7 @@ import anyio
 import msgspec
 
 from hyperhive.names import AgentName
-from hyperhive.protocol.types import TokenUsage
-
-
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """What one request of an agent used, as the API itself told it."""
-
-    model: str
-    """The model that served it; empty where the reply never came so far."""
-    tokens: TokenUsage
-    complete: bool
-    """False: at least so much. The reply was cut before its final figure."""
+from hyperhive.spending.usage import Usage
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):

@@ -45,6 +45,12 @@ class Harnesses(Protocol):
         ...
 
 
+class Models(Protocol):
+    """The model gateway."""
+
+    async def wait_for_standing(self, agent: AgentName, seconds: float) -> p.ModelStanding: ...
+
+
 class Desk(Protocol):
     """What the hive itself answers."""
 

@@ -248,7 +248,7 @@ class Engine:
         session, model = await self._session_flags(), self._model
         tools = await self._tools.open_session()
         try:
-            argv = [*command.argv, *session, "--model", model]
+            argv = [*command.prefix, *command.argv, *session, "--model", model]
             child = await self._launcher.launch(argv, command.env, readable=command.readable)
         except BaseException:
             with anyio.CancelScope(shield=True):

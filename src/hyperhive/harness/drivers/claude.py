@@ -69,10 +69,20 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     pronouns: str = "they/them"
 
 
+class ModelRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """How the CLI reaches the model: variables that win over all others, and what must run before it."""
+
+    env: dict[str, str] = {}
+    prefix: tuple[str, ...] = ()
+    """Put before the CLI's own words: a program that ends by becoming the CLI."""
+    readable: tuple[Path, ...] = ()
+
+
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """Everything to start a process with, but its session. Equal commands need no new process."""
 
     argv: tuple[str, ...]
+    prefix: tuple[str, ...] = ()
     env: dict[str, str]
     readable: tuple[Path, ...]
     append_prompt: str
@@ -98,6 +108,7 @@ class ClaudeDriver:
         find_cli: the CLI that serves; see `hyperhive.agent_cli.AgentClis.find`.
         directory: the harness's own directory for this agent, in no box.
         account_env: the variables of the agent's account, read anew for every turn.
+        route: how this CLI reaches the model, asked anew for every turn; by default with `account_env` alone.
         environ: the operator's environment; only what is named in this file is passed through.
     """
 
@@ -108,12 +119,14 @@ class ClaudeDriver:
         directory: Path,
         *,
         account_env: Callable[[], Mapping[str, str]] = dict,
+        route: Callable[[AgentCli, Box], Awaitable[ModelRoute]] | None = None,
         environ: Mapping[str, str],
     ) -> None:
         self._profile = profile
         self._find_cli = find_cli
         self._directory = directory
         self._account_env = account_env
+        self._route = route
         self._environ = environ
 
     async def prepare(self, box: Box, isolation: str, in_force: str = "") -> Command:
@@ -129,6 +142,9 @@ class ClaudeDriver:
         mcp, readable, digest = await anyio.to_thread.run_sync(self._mcp_config, profile.config)
         certificates = await anyio.to_thread.run_sync(self._certificates)
         isolated = isolation != NO_ISOLATION
+        route = ModelRoute(env=dict(self._account_env()))
+        if self._route is not None:
+            route = await self._route(cli, box)
         flags = ["-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose"]
         flags += ["--setting-sources", "", "--strict-mcp-config", "--mcp-config", *mcp]
         flags += ["--system-prompt-snapshot", "off", "--permission-prompts", "none"] if new else []
@@ -136,8 +152,9 @@ class ClaudeDriver:
         flags += _authority(profile.config, isolated=isolated, cwd=box.state)
         return Command(
             argv=(str(cli.path), *flags),
-            env=self._environment(profile, box) | _no_mentions(new=new),
-            readable=(cli.path, *readable, *certificates),
+            prefix=route.prefix,
+            env=self._environment(profile, box) | _no_mentions(new=new) | route.env,
+            readable=(cli.path, *readable, *certificates, *route.readable),
             append_prompt=await anyio.to_thread.run_sync(_append_prompt, profile, box),
             echoes=not new,
             version=cli.version,
@@ -194,7 +211,6 @@ class ClaudeDriver:
             "GIT_AUTHOR_EMAIL": mail,
             "GIT_COMMITTER_NAME": profile.name,
             "GIT_COMMITTER_EMAIL": mail,
-            **self._account_env(),
         }
 
 

@@ -1,0 +1,122 @@
+"""What a reply of the API used, read while it passes by. Nothing that the agent or its model wrote can be taken for it.
+
+A stream tells it in `message_start` and, finally, in `message_delta`; a plain reply in its `usage`. Whether an event is
+one of these is decided by its decoded `type`, never by its text.
+"""
+
+from typing import Final
+
+import msgspec
+
+from hyperhive.protocol.types import TokenUsage
+from hyperhive.spending.usage import Usage
+
+LINE_MAX: Final = 4 * 2**20
+"""Longer lines of a stream are looked past: no event that tells usage is so long."""
+REPLY_MAX: Final = 32 * 2**20
+"""The longest plain reply that is kept to be read."""
+
+
+class _Tokens(msgspec.Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+
+
+class _Message(msgspec.Struct):
+    model: str = ""
+    usage: _Tokens | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+    message: _Message | None = None
+    usage: _Tokens | None = None
+
+
+_EVENT: Final = msgspec.json.Decoder(_Event)
+_MESSAGE: Final = msgspec.json.Decoder(_Message)
+
+
+class UsageReader:
+    """Reads one reply to `POST /v1/messages`.
+
+    Args:
+        content_type: of the reply.
+    """
+
+    def __init__(self, content_type: bytes) -> None:
+        self._streamed = content_type.startswith(b"text/event-stream")
+        self._rest = bytearray()
+        self._skipping = False
+        self._model = ""
+        self._tokens = TokenUsage()
+        self._started = False
+        self.final = False
+        """The figure is known, and nothing that is still to come changes it."""
+
+    def feed(self, data: bytes) -> None:
+        """The next piece of the body, cut anywhere."""
+        if self._streamed:
+            self._feed_lines(data)
+        elif len(self._rest) + len(data) <= REPLY_MAX:
+            self._rest += data
+
+    def end(self) -> None:
+        """The body is complete."""
+        if not self._streamed and self._rest:
+            self._take_message(_MESSAGE, bytes(self._rest))
+            self._rest.clear()
+
+    def usage(self) -> Usage | None:
+        """What is known by now. None: the reply is no message, so that nothing was used."""
+        if not self._started and not self._streamed:
+            return None
+        return Usage(model=self._model, tokens=self._tokens, complete=self.final)
+
+    def _feed_lines(self, data: bytes) -> None:
+        *lines, rest = data.split(b"\n")
+        for line in lines:
+            whole = bytes(self._rest) + line if self._rest else line
+            self._rest.clear()
+            if not self._skipping:
+                self._take_line(whole)
+            self._skipping = False
+        self._rest += rest
+        if len(self._rest) > LINE_MAX:
+            self._rest.clear()
+            self._skipping = True
+
+    def _take_line(self, line: bytes) -> None:
+        if not line.startswith(b"data:") or not (b"message_start" in line or b"message_delta" in line):
+            return
+        try:
+            event = _EVENT.decode(line[5:])
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            return
+        if event.type == "message_start" and event.message is not None:
+            self._take(event.message.model, event.message.usage)
+        elif event.type == "message_delta" and event.usage is not None:
+            self._take(self._model, event.usage)
+            self.final = True
+
+    def _take_message(self, decoder: msgspec.json.Decoder[_Message], body: bytes) -> None:
+        try:
+            message = decoder.decode(body)
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            return
+        if message.usage is not None:
+            self._take(message.model, message.usage)
+            self.final = True
+
+    def _take(self, model: str, told: _Tokens | None) -> None:
+        """A later figure replaces an earlier one: the API's counts are running totals."""
+        self._started = True
+        self._model = model
+        if told is None:
+            return
+        known = {
+            name: count for name in TokenUsage.__struct_fields__ if (count := getattr(told, name)) is not None
+        }
+        self._tokens = msgspec.structs.replace(self._tokens, **known)

@@ -1,0 +1,164 @@
+"""One request of an agent, through the gateway: let in, sent on with the account's key, its reply metered on the way.
+
+What may pass is `rules`' affair, who may pass `standing`'s. A reply is passed on as it is: errors, `retry-after` and
+streams that break off included.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from hyperhive.accounts import AccountState, BoundAccount, Secret
+from hyperhive.clock import Clock
+from hyperhive.gateway import rules
+from hyperhive.gateway.connection import Connection, Request
+from hyperhive.gateway.health import limited_until
+from hyperhive.gateway.meter import Meter
+from hyperhive.gateway.metering import UsageReader
+from hyperhive.gateway.standing import Standings
+from hyperhive.gateway.upstream import Cut, Reply, Unreachable, Upstream
+from hyperhive.names import AgentName
+from hyperhive.protocol.types import TokenUsage
+from hyperhive.spending.usage import Usage
+
+log = logging.getLogger(__name__)
+
+
+class Passage:
+    """Handles the requests of one agent's door.
+
+    Args:
+        account: the account that the agent runs under now.
+    """
+
+    def __init__(
+        self,
+        agent: AgentName,
+        *,
+        account: Callable[[], BoundAccount],
+        standings: Standings,
+        upstream: Upstream,
+        meter: Meter,
+        clock: Clock,
+    ) -> None:
+        self._agent = agent
+        self._account = account
+        self._standings = standings
+        self._upstream = upstream
+        self._meter = meter
+        self._clock = clock
+
+    async def handle(self, client: Connection, request: Request) -> None:
+        """See `connection.Handler`."""
+        what = (request.method, rules.path_of(request.target))
+        if what in rules.GREETINGS:
+            await client.answer(200, {"message": "hello"})
+        elif what not in rules.FORWARDED:
+            await client.refuse(404, "not_found_error", "the hive's gateway does not serve this")
+        else:
+            await client.while_there(lambda: self._let_in(client, request))
+
+    async def _let_in(self, client: Connection, request: Request) -> None:
+        refused = await self._standings.admitted(self._agent)
+        bound = self._account()
+        if refused is None and (bound.account is None or bound.account.kind != "key"):
+            refused = self._standings.without_key(self._agent)
+        if refused is not None or bound.account is None:
+            message = "not now" if refused is None else refused.message or "not now"
+            # The one status that ends the CLI's turn at once. It reads it as a failed login; the harness asks us.
+            await client.refuse(403, "permission_error", message)
+            return
+        await _Exchange(self, client, request, bound.state, bound.account.secret).run()
+
+    # --- for the exchange -------------------------------------------------------------------------------------------
+
+    async def send(self, request: Request, key: Secret, take: Callable[[Reply], Awaitable[None]]) -> None:
+        """Sends it on with the account's key, and hands the reply to `take`."""
+        headers = rules.to_upstream(
+            request.headers, host=self._upstream.host, key=key.reveal(), length=len(request.body)
+        )
+        async with self._upstream.send(request.method, request.target, headers, request.body) as reply:
+            await take(reply)
+
+    def observe(self, reply: Reply, state: AccountState, generation: int) -> None:
+        """What the head of a reply says of the account: that holds for all its agents."""
+        if reply.status == 401:
+            state.login_refused(generation)
+            self._standings.failed(self._agent, "login")
+        elif reply.status == 429:
+            until = limited_until(reply.headers, self._clock.time())
+            if until is not None:
+                state.limit(until)
+            self._standings.failed(self._agent, "limited")
+        else:
+            self._standings.passed(self._agent)
+
+    async def used(self, usage: Usage | None) -> None:
+        """One request has cost so much."""
+        if usage is not None:
+            await self._meter.used(self._agent, usage)
+
+    def unreachable(self, error: Unreachable) -> str:
+        """What the agent and the log are told of an API that gives no reply."""
+        self._standings.passed(self._agent)
+        log.warning("model_api_unreachable agent=%s error=%s", self._agent, error)
+        return f"the hive's gateway cannot reach {self._upstream.base}: {error}"
+
+
+class _Exchange:
+    """One request that is sent on, and its reply."""
+
+    def __init__(
+        self, passage: Passage, client: Connection, request: Request, state: AccountState, key: Secret
+    ) -> None:
+        self._passage = passage
+        self._client = client
+        self._request = request
+        self._state = state
+        self._generation = state.generation
+        self._key = key
+        self._metered = rules.path_of(request.target) == rules.MESSAGES
+        self._reader: UsageReader | None = None
+        self._sent = False
+        self._told = False
+
+    async def run(self) -> None:
+        try:
+            self._sent = True
+            await self._passage.send(self._request, self._key, self._pass_on)
+        except Unreachable as error:
+            self._told = True  # no reply: nothing that could be known was used
+            await self._client.refuse(502, "api_error", self._passage.unreachable(error))
+        except Cut:
+            pass  # the reply is not ended: the client sees it break off, as we did
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._tell_usage()
+
+    async def _pass_on(self, reply: Reply) -> None:
+        self._passage.observe(reply, self._state, self._generation)
+        if self._metered and reply.status == 200:
+            self._reader = UsageReader(dict(reply.headers).get(b"content-type", b""))
+        else:
+            self._told = True
+        await self._client.head(reply.status, rules.to_client(reply.headers))
+        async for piece in reply.body():
+            if self._reader is not None:
+                self._reader.feed(piece)
+                if self._reader.final:
+                    # Before the client has the end of it: its next request is admitted by what this one used.
+                    await self._tell_usage()
+            await self._client.piece(piece)
+        if self._reader is not None:
+            self._reader.end()
+        await self._tell_usage()
+        await self._client.end()
+
+    async def _tell_usage(self) -> None:
+        """Once. What was sent and never answered, because the client hung up, has cost something all the same."""
+        if self._told or not self._metered:
+            return
+        self._told = True
+        unknown = Usage(model="", tokens=TokenUsage(), complete=False)
+        await self._passage.used(self._reader.usage() if self._reader is not None else unknown)

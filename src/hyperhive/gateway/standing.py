@@ -1,0 +1,125 @@
+"""How each agent stands with the model now: admitted, or refused and why. The one place that decides it.
+
+Before a request, for the harness before a turn, and for the harness after a turn that failed: all ask here. Budgets are
+the meter's to know, logins and limits the account's.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from hyperhive.accounts import BoundAccount
+from hyperhive.clock import Clock
+from hyperhive.gateway.meter import Meter
+from hyperhive.names import AgentName
+from hyperhive.protocol.replies import ModelStanding
+from hyperhive.protocol.types import ModelRefusal
+
+HOLD_SECONDS: Final = 60.0
+"""A request is held back so long for an account that is at its limit; a longer limit refuses it, and ends the turn."""
+
+
+class Standings:
+    """The standings of one hive's agents.
+
+    Args:
+        account: the account that an agent runs under now.
+        served: whether the gateway answers this agent's CLI.
+    """
+
+    def __init__(
+        self,
+        *,
+        account: Callable[[AgentName], BoundAccount],
+        served: Callable[[AgentName], bool],
+        meter: Meter,
+        clock: Clock,
+    ) -> None:
+        self._account = account
+        self._served = served
+        self._meter = meter
+        self._clock = clock
+        self._last: dict[AgentName, ModelRefusal] = {}
+
+    def now(self, agent: AgentName) -> ModelStanding:
+        """Whether this agent may use the model now. Returns at once.
+
+        Budgets hold for every agent; the account's health is told where the gateway serves, and else is the CLI's own
+        to find out.
+        """
+        served, last = self._served(agent), self._last.get(agent)
+        if (refusal := self._meter.admit(agent)) is not None:
+            return ModelStanding(
+                served=served, refused="budget", message=refusal.message, until=refusal.until, last=last
+            )
+        state = self._account(agent).state
+        until = state.blocked_until(self._clock.time()) if served else None
+        if until is None:
+            return ModelStanding(served=served, last=last)
+        if until == float("inf"):
+            text = f"the account {state.name} needs a login"
+            return ModelStanding(served=served, refused="login", message=text, last=last)
+        text = f"the account {state.name} is at its limit"
+        return ModelStanding(served=served, refused="limited", message=text, until=int(until + 1), last=last)
+
+    async def wait(self, agent: AgentName, seconds: float) -> ModelStanding:
+        """The same, but while the agent may not use the model it takes so long, or until it may."""
+        end = self._clock.monotonic() + seconds
+        while (found := self.now(agent)).refused is not None:
+            left = end - self._clock.monotonic()
+            if left <= 0:
+                break
+            await self._until_changed(agent, found, left)
+        return found
+
+    async def admitted(self, agent: AgentName) -> ModelStanding | None:
+        """Returns None when a request of this agent may be sent on; else how it is refused, and remembers that.
+
+        A limit that is over soon is waited for, and what it held back then comes one agent after the other.
+        """
+        end = self._clock.monotonic() + HOLD_SECONDS
+        while (found := self.now(agent)).refused is not None:
+            left = end - self._clock.monotonic()
+            rest = (found.until or 0) - self._clock.time()
+            if found.refused != "limited" or rest > left:
+                self.failed(agent, found.refused)
+                return found
+            state = self._account(agent).state
+            state.line.park(agent)
+            await self._until_changed(agent, found, left)
+            if delay := state.line.wait(agent, self._clock.monotonic()):
+                await self._clock.sleep(min(delay, HOLD_SECONDS))
+        return None
+
+    def without_key(self, agent: AgentName) -> ModelStanding:
+        """The agent's account is none that the gateway has a key of."""
+        self.failed(agent, "login")
+        return ModelStanding(refused="login", message="the hive has no key for this agent's account")
+
+    def failed(self, agent: AgentName, why: ModelRefusal) -> None:
+        """The agent's last request was refused, here or by the API."""
+        self._last[agent] = why
+
+    def passed(self, agent: AgentName) -> None:
+        """The agent's last request was answered."""
+        self._last.pop(agent, None)
+
+    async def _until_changed(self, agent: AgentName, found: ModelStanding, seconds: float) -> None:
+        """Returns when the standing may be another one, or that much time has passed."""
+        state = self._account(agent).state
+        if found.until is not None:
+            seconds = min(seconds, max(found.until - self._clock.time(), 0.0))
+        async with anyio.create_task_group() as group:
+
+            async def first(wait: Callable[[], Awaitable[None]]) -> None:
+                await wait()
+                group.cancel_scope.cancel()
+
+            group.start_soon(first, state.changed)
+            group.start_soon(first, self._meter.changed)
+            group.start_soon(first, lambda: self._clock.sleep(seconds))
+            await checkpoint()  # now they listen: what changed before that is seen here
+            if self.now(agent).refused != found.refused:
+                group.cancel_scope.cancel()
