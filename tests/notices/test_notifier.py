@@ -275,6 +275,19 @@ async def test_a_webhook_gets_its_template_filled_and_its_token_and_no_secret(
     assert "dummy-key" not in repr(rows), "nor does the log keep it"
 
 
+async def test_what_was_settled_and_comes_up_again_is_told_of_again(tmp_path: Path, there: Receiver) -> None:
+    world = World(tmp_path / "db", ntfy(there.url))
+    lost = Matter(kind="limit", id="default", title="account default is at its limit")
+    async with world.life() as notifier:
+        for expected in (["sent"], ["resolved"], ["resolved", "sent"], ["resolved", "resolved"]):
+            world.waits = [] if expected[-1] == "resolved" else [lost]
+            notifier.touch()
+            await states(notifier, expected)
+        keys = [row.key for row in await notifier.log()]
+    assert keys == ["limit:default#2", "limit:default"]
+    assert len(there.posts) == 4
+
+
 async def test_the_test_command_sends_one_and_says_how_it_went(tmp_path: Path, there: Receiver) -> None:
     world = World(tmp_path / "db", ntfy(there.url))
     async with world.life() as notifier:

@@ -26,8 +26,8 @@ _MASK: Final = "•••"
 class Matter(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that waits for a human.
 
-    `kind` and `id` name the transition: the same pair is never told twice, whatever is restarted or replayed. What
-    happens again is another id.
+    `kind` and `id` name it: while it waits it is told of once, whatever is restarted or replayed. One that was settled
+    and comes up again is told of again.
     """
 
     kind: MatterKind

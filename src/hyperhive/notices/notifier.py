@@ -30,6 +30,8 @@ Matters = Callable[[], Awaitable[Iterable[Matter]]]
 Told = Callable[[Matter], None]
 AT_ONCE: Final[frozenset[MatterKind]] = frozenset({"failed", "dead", "deploy", "limit"})
 """Told without waiting whether somebody settles it at a screen."""
+WITHOUT_END: Final[frozenset[MatterKind]] = frozenset({"deploy"})
+"""These are news; nothing is said when they are news no longer."""
 MANY: Final = 3
 """More than so many at once are told of in one notice."""
 RETRIES: Final = 8
@@ -245,7 +247,7 @@ class Notifier:
     async def _resolve(self, rows: list[NoticeRow]) -> None:
         first = rows[0]
         setting = self._setting().channels.get(first.channel)
-        if setting is None or not setting.resolved:
+        if setting is None or not setting.resolved or first.kind in WITHOUT_END:
             await self._move(rows, "resolved")
             return
         many = len(rows) > 1

@@ -26,15 +26,16 @@ NoticeState = Literal[
 
 @MIGRATIONS()
 def m0001_notices(db: Database) -> None:
-    """`matters`: every transition that was ever seen; `notices`: one row for each channel that tells of it."""
+    """`matters`: every matter that was ever seen; `notices`: one row for each channel and each time that it came up."""
     db.execute(
         "CREATE TABLE IF NOT EXISTS matters (key TEXT PRIMARY KEY, kind TEXT NOT NULL, agent TEXT,"
-        " title TEXT NOT NULL, body TEXT NOT NULL, at INTEGER NOT NULL, settled_at INTEGER) WITHOUT ROWID"
+        " title TEXT NOT NULL, body TEXT NOT NULL, at INTEGER NOT NULL, settled_at INTEGER,"
+        " time INTEGER NOT NULL DEFAULT 1) WITHOUT ROWID"
     )
     db.execute(
-        "CREATE TABLE IF NOT EXISTS notices (id INTEGER PRIMARY KEY, channel TEXT NOT NULL, key TEXT NOT NULL,"
-        " state TEXT NOT NULL, due_at INTEGER NOT NULL, told_as TEXT, tries INTEGER NOT NULL DEFAULT 0,"
-        " at INTEGER NOT NULL, error TEXT, UNIQUE (channel, key))"
+        "CREATE TABLE IF NOT EXISTS notices (id INTEGER PRIMARY KEY, channel TEXT NOT NULL, matter TEXT NOT NULL,"
+        " time INTEGER NOT NULL, state TEXT NOT NULL, due_at INTEGER NOT NULL, told_as TEXT,"
+        " tries INTEGER NOT NULL DEFAULT 0, at INTEGER NOT NULL, error TEXT, UNIQUE (channel, matter, time))"
     )
     db.execute(
         "CREATE INDEX IF NOT EXISTS notices_to_do ON notices(state, due_at)"
@@ -86,7 +87,7 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def reconcile(conn: sqlite3.Connection, batch: Sequence[Seen]) -> list[Changed]:
-    """Takes down what is new and what is settled. What was ever seen is not new again."""
+    """Takes down what is new and what is settled. What waits already is not new; what was settled since, is again."""
     return [_reconcile(conn, seen) for seen in batch]
 
 
@@ -94,12 +95,13 @@ def _reconcile(conn: sqlite3.Connection, seen: Seen) -> Changed:
     new = []
     for matter, channels in seen.matters:
         row = (matter.key, matter.kind, matter.agent, matter.title, matter.text, seen.at)
-        if conn.execute("INSERT OR IGNORE INTO matters VALUES (?,?,?,?,?,?,NULL)", row).rowcount == 0:
+        found = conn.execute(_COMES_UP, row).fetchone()
+        if found is None:
             continue
         new.append(matter.key)
         conn.executemany(
-            "INSERT INTO notices (channel, key, state, due_at, at) VALUES (?,?,'waiting',?,?)",
-            [(channel, matter.key, due, seen.at) for channel, due in channels],
+            "INSERT INTO notices (channel, matter, time, state, due_at, at) VALUES (?,?,?,'waiting',?,?)",
+            [(channel, matter.key, found[0], due, seen.at) for channel, due in channels],
         )
     open_keys = {matter.key for matter, _ in seen.matters}
     known = [key for (key,) in conn.execute("SELECT key FROM matters WHERE settled_at IS NULL").fetchall()]
@@ -107,10 +109,17 @@ def _reconcile(conn: sqlite3.Connection, seen: Seen) -> Changed:
     for key in settled:
         conn.execute("UPDATE matters SET settled_at = ? WHERE key = ?", (seen.at, key))
         conn.execute(
-            "UPDATE notices SET state = 'withdrawn', at = ? WHERE key = ? AND state = 'waiting'",
+            "UPDATE notices SET state = 'withdrawn', at = ? WHERE matter = ? AND state = 'waiting'",
             (seen.at, key),
         )
     return Changed(new, settled)
+
+
+_COMES_UP: Final = (
+    "INSERT INTO matters (key, kind, agent, title, body, at) VALUES (?,?,?,?,?,?) ON CONFLICT (key) DO UPDATE SET"
+    " title = excluded.title, body = excluded.body, at = excluded.at, settled_at = NULL, time = time + 1"
+    " WHERE settled_at IS NOT NULL RETURNING time"
+)
 
 
 def move(conn: sqlite3.Connection, batch: Sequence[Move]) -> list[None]:
@@ -143,14 +152,15 @@ def interrupted(conn: sqlite3.Connection, batch: Sequence[int]) -> list[int]:
 
 
 _ROW: Final = (
-    "SELECT n.id, n.channel, n.key, m.kind, m.agent, m.title, m.body, n.state, n.due_at, n.tries, n.at, n.told_as,"
-    " n.error FROM notices n JOIN matters m USING (key)"
+    "SELECT n.id, n.channel, m.key || iif(n.time = 1, '', '#' || n.time), m.kind, m.agent, m.title, m.body, n.state,"
+    " n.due_at, n.tries, n.at, n.told_as, n.error FROM notices n JOIN matters m ON m.key = n.matter"
 )
-
-_SETTLED: Final = (  # constants, both of them
-    f"{_ROW} WHERE n.state = 'sent' AND m.settled_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM notices o"  # noqa: S608
-    " JOIN matters p USING (key) WHERE o.channel = n.channel AND o.told_as = n.told_as AND o.state = 'sent'"
-    " AND p.settled_at IS NULL) ORDER BY n.id LIMIT 1000"
+_IS_SETTLED: Final = "({m}.settled_at IS NOT NULL OR {n}.time < {m}.time)"
+_SETTLED: Final = (  # constants, all of them
+    f"{_ROW} WHERE n.state = 'sent' AND {_IS_SETTLED.format(m='m', n='n')} AND NOT EXISTS"  # noqa: S608
+    " (SELECT 1 FROM notices o JOIN matters p ON p.key = o.matter WHERE o.channel = n.channel"
+    f" AND o.told_as = n.told_as AND o.state = 'sent' AND NOT {_IS_SETTLED.format(m='p', n='o')})"
+    " ORDER BY n.id LIMIT 1000"
 )
 
 
@@ -175,7 +185,7 @@ def prune(conn: sqlite3.Connection, batch: Sequence[int]) -> list[int]:
     for at in batch:
         old = "settled_at < ?"
         conn.execute(
-            f"DELETE FROM notices WHERE key IN (SELECT key FROM matters WHERE {old})",  # noqa: S608 - a constant
+            f"DELETE FROM notices WHERE matter IN (SELECT key FROM matters WHERE {old})",  # noqa: S608 - a constant
             (at - KEEP_SECONDS,),
         )
         counts.append(conn.execute(f"DELETE FROM matters WHERE {old}", (at - KEEP_SECONDS,)).rowcount)  # noqa: S608
