@@ -92,9 +92,10 @@ class Broker:
         self._set_aside = SetAside(self._desk)
         self.gate = Gate(limits, clock, self._waiting)
         self._looking = Looking(self._desk)
-        self.questions = Questions(self._desk, self.gate, directory)
+        storms = Storms(limits)
+        self.questions = Questions(self._desk, self.gate, storms, directory)
         self._sending = Sending(
-            self._desk, directory, self.gate, Storms(limits), self._set_aside, self.questions.announce
+            self._desk, directory, self.gate, storms, self._set_aside, self.questions.announce
         )
         self.questions.on_answer(STORM, StormErrand(self._desk, limits, self._set_aside.no_longer_held))
         self.tools = ToolAsks(self._desk, self.questions, limits)

@@ -1,7 +1,7 @@
 """`Questions`: asking, answering, waiting for an answer, and the watchdog of those that expire.
 
-    open in memory   who asked whom, and until when; no text
-    rows             questions_sql.py: the truth, with the mail that a question and its answer set off
+    what may be asked   questions_checks.py      in memory   questions_open.py
+    transactions        questions_changes.py     rows        questions_sql.py
 
 The first resolution of a question is the only one, whoever it comes from. Nothing here blocks anybody's turn: an
 answer comes as mail.
@@ -9,52 +9,38 @@ answer comes as mail.
 
 import asyncio
 import logging
-import math
 import sqlite3
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
 
-import msgspec
-
+from hyperhive.broker import questions_changes as changes
 from hyperhive.broker import questions_sql as sql
 from hyperhive.broker import repeats
-from hyperhive.broker.bodies import check_body
-from hyperhive.broker.deadlines import Deadlines
 from hyperhive.broker.desk import Desk
 from hyperhive.broker.inbox import Entry
 from hyperhive.broker.limits import Gate
-from hyperhive.broker.questions_sql import (
+from hyperhive.broker.questions_changes import (
     EXPIRED,
     WATCHDOG,
     Asked,
+    Asking,
     Close,
-    Errand,
-    NewQuestion,
     Place,
     Posted,
-    QuestionRow,
     Resolve,
     Resolved,
-    raise_in,
 )
+from hyperhive.broker.questions_checks import check_answer, check_pair, check_question
+from hyperhive.broker.questions_open import OpenQuestion, OpenQuestions
+from hyperhive.broker.questions_sql import Errand, QuestionRow, raise_in
 from hyperhive.broker.repeats import Cause, Effect
-from hyperhive.broker.sending import checked_principal
-from hyperhive.errors import (
-    BadRequest,
-    Closed,
-    Conflict,
-    HiveError,
-    InvalidName,
-    LimitReached,
-    NotFound,
-    StoreFailed,
-)
+from hyperhive.broker.storms import Storms
+from hyperhive.errors import Closed, Conflict, HiveError, LimitReached, NotFound, StoreFailed
 from hyperhive.names import OPERATOR, SYSTEM
-from hyperhive.protocol.events import QuestionAdded, QuestionAnswered, QuestionAsked, QuestionResolved
+from hyperhive.protocol.events import QuestionAdded, QuestionResolved
 from hyperhive.protocol.types import LooseEnd, QuestionEnd, ToolCall
 from hyperhive.store import Operation
 
@@ -62,40 +48,7 @@ __all__ = ["Errand", "OpenQuestion", "QuestionRow", "Questions", "raise_in"]
 
 log = logging.getLogger(__name__)
 
-OPTIONS_MAX: Final = 100
-TTL_MAX_SECONDS: Final = 10 * 365 * 86_400
-RETRY_SECONDS: Final = 5.0
 DAY: Final = 86_400
-
-
-class OpenQuestion:
-    """What memory holds of a question that nobody has resolved. `deadline`: on the monotonic clock."""
-
-    __slots__ = ("asker", "deadline", "id", "kind", "readable", "target", "waiting")
-
-    def __init__(self, row: QuestionRow, deadline: float) -> None:
-        self.id = row.id
-        self.asker = row.asker
-        self.target = row.target
-        self.kind = row.kind
-        self.readable = row.fault is None
-        self.deadline = deadline
-        self.waiting: list[Poll] = []
-
-
-class Poll:
-    """Somebody who waits for the resolution of a question."""
-
-    __slots__ = ("deadline", "future")
-
-    def __init__(self, deadline: float) -> None:
-        self.deadline = deadline
-        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def end(self) -> None:
-        """It is resolved, or the time is up."""
-        if not self.future.done():
-            self.future.set_result(None)
 
 
 class Questions:
@@ -106,30 +59,29 @@ class Questions:
     its time has passed by a clock that does not jump; one that was overdue when the broker was opened, at once.
     """
 
-    def __init__(self, desk: Desk, gate: Gate, directory: Callable[[str], bool] | None) -> None:
+    def __init__(
+        self, desk: Desk, gate: Gate, storms: Storms, directory: Callable[[str], bool] | None
+    ) -> None:
         self.changed: list[Callable[[str], None]] = []
         """Called on the loop's thread with the names concerned, when a question was asked or resolved."""
         self._desk = desk
         self._gate = gate
         self._directory = directory
-        self._open: dict[int, OpenQuestion] = {}
+        self._open = OpenQuestions(desk.clock, self._expire)
         self._errands: dict[str, Errand] = {}
         self._reported: set[int] = set()
-        self._expiries: Deadlines[OpenQuestion] = Deadlines(desk.clock, self._expire)
-        self._polls: Deadlines[Poll] = Deadlines(desk.clock, Poll.end)
         self._asking: Counter[str] = Counter()
-        self._closed = False
-        self._ask_op: Operation[NewQuestion, Asked] = Operation("ask", sql.ask, applied=self._asked)
-        self._find_op: Operation[Effect, int | None] = Operation("find asked", sql.find_asked)
+        self._ask_op: Operation[Asking, Asked] = Operation(
+            "ask", partial(changes.ask, storms=storms), applied=self._asked
+        )
+        self._find_op: Operation[Effect, int | None] = Operation("find asked", changes.find_asked)
         self._resolve_op: Operation[Resolve, Resolved] = Operation(
             "resolve question", self._resolve_all, applied=self._resolved, failed=self._not_resolved
         )
         self._close_op: Operation[Close, list[Resolved]] = Operation(
-            "close questions",
-            sql.close_all,
-            applied=self._closed_all,
+            "close questions", changes.close_all, applied=self._closed_all
         )
-        self._sweep_op: Operation[int, int] = Operation("sweep questions", sql.sweep)
+        self._sweep_op: Operation[int, int] = Operation("sweep questions", changes.sweep)
 
     def on_answer(self, kind: str, errand: Errand) -> None:
         """What the answers to the hive's own questions of this kind carry out. To be said before `start`."""
@@ -140,16 +92,11 @@ class Questions:
         rows = await self._desk.store.read(sql.open_rows)
         self._report(rows)
         for row in rows:
-            self._remember(row)
+            self._open.remember(row)
 
     async def aclose(self) -> None:
         """Nothing expires any more, and whoever waits for an answer waits no longer."""
-        self._closed = True
-        await self._expiries.aclose()
-        await self._polls.aclose()
-        for known in self._open.values():
-            for poll in known.waiting:
-                poll.end()
+        await self._open.aclose()
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
@@ -184,82 +131,68 @@ class Questions:
             BadRequest: it cannot be stored; or one asks oneself. InvalidName, NotFound: nobody has the target's name.
             LimitReached: too many are open, or the asker may not write so much, or not to the target.
         """
-        new = self._new(asker, question, target, tuple(options), multi, ttl_seconds)
+        check_pair(asker, target, self._directory)
         place, cause = self._place(asker)
-        fields = [target, question, options, multi, ttl_seconds]
+        at = self._desk.now()
+        draft = QuestionRow(
+            asker=asker,
+            target=target,
+            question=question,
+            options=tuple(options),
+            multi=multi,
+            tool=tool,
+            kind=kind,
+            about=about,
+            asked_at=at,
+            expires_at=None if ttl_seconds is None else at + ttl_seconds,
+            cause=place.cause,
+            hops=place.hops,
+            chain=place.chain,
+        )
+        check_question(draft, ttl_seconds)
         effect = Effect(
             sender=asker,
             request="ask",
-            digest=repeats.digest_of("ask", fields),
+            digest=repeats.digest_of("ask", [target, question, options, multi, ttl_seconds]),
             cause=None if kind else cause,
             call_id=call_id,
             dedupe_key=None,
             now=self._desk.steady(),
         )
-        new = msgspec.structs.replace(
-            new,
-            tool=tool,
-            kind=kind,
-            about=about,
-            place=place,
-            effect=effect if effect.cause is not None or call_id is not None else None,
-        )
-        return await self._store_new(new) if kind else await self._store_counted(new)
+        guarded = effect.cause is not None or call_id is not None
+        job = Asking(draft, effect if guarded else None, self._desk.steady())
+        return (await self._store(job)).id if kind else await self._store_counted(job)
 
-    async def _store_new(self, new: NewQuestion) -> int:
-        return (await self._desk.store.submit(self._ask_op, new)).id
+    async def _store(self, job: Asking) -> Asked:
+        asked = await self._desk.store.submit(self._ask_op, job)
+        if asked.held:
+            raise LimitReached(
+                f"the chain of messages that message {job.draft.chain} began is held as a possible reply storm, "
+                "and this question belongs to it",
+                hint="this ends when the operator releases the chain; the operator can be asked and written to",
+            )
+        return asked
 
-    async def _store_counted(self, new: NewQuestion) -> int:
+    async def _store_counted(self, job: Asking) -> int:
         """As far as the limits go; what was asked before is not refused, whatever they say."""
-        open_now = self._asking[new.asker] + len(
-            [one for one in self.open_now(asker=new.asker) if not one.kind]
-        )
+        asker, size = job.draft.asker, len(job.draft.question.encode())
+        mine = [known for known in self._open.find(None, asker) if not known.kind]
         try:
-            self._gate.check_ask(new.asker, new.target, len(new.question.encode()), open_now)
+            self._gate.check_ask(asker, job.draft.target, size, len(mine) + self._asking[asker])
         except LimitReached:
-            store, effect = self._desk.store, new.effect
-            found = None if effect is None else await store.submit(self._find_op, effect)
+            effect = job.effect
+            found = None if effect is None else await self._desk.store.submit(self._find_op, effect)
             if found is None:
                 raise
             return found
-        self._asking[new.asker] += 1
+        self._asking[asker] += 1
         try:
-            return await self._store_new(new)
+            asked = await self._store(job)
         finally:
-            self._asking[new.asker] -= 1
-
-    def _new(
-        self, asker: str, question: str, target: str, options: tuple[str, ...], multi: bool, ttl: int | None
-    ) -> NewQuestion:
-        checked_principal(asker)
-        checked_principal(target)
-        if target == SYSTEM:
-            raise InvalidName(target, "nobody answers for the system")
-        if asker == target:
-            raise BadRequest(
-                "one cannot ask oneself", hint="name another agent, or leave `to` out to ask the operator"
-            )
-        if self._directory is not None and target != OPERATOR and not self._directory(target):
-            raise NotFound(f"there is no agent named {target!r}", hint="`hyperhive list` shows who there is")
-        check_body(question, "question")
-        _check_options(options)
-        if ttl is not None and not 0 < ttl <= TTL_MAX_SECONDS:
-            raise BadRequest(f"ttl_seconds is {ttl}; it must be from 1 to {TTL_MAX_SECONDS}")
-        asked = QuestionAsked(id=2**63 - 1, asker=asker, question=question, options=options, multi=multi)
-        if not sql.fits(asked):
-            raise BadRequest(
-                "question and options together are too long for a message",
-                hint="write the long part to a file and ask with its path",
-            )
-        return NewQuestion(
-            asker=asker,
-            target=target,
-            question=question,
-            options=options,
-            multi=multi,
-            at=self._desk.now(),
-            ttl_seconds=ttl,
-        )
+            self._asking[asker] -= 1
+        if asked.row is None:
+            self._gate.give_back(asker, size)
+        return asked.id
 
     def _place(self, name: str) -> tuple[Place, Cause | None]:
         """Where in a chain of messages this principal stands, and what it works at for the longest."""
@@ -293,12 +226,7 @@ class Questions:
             Conflict: it is resolved; the message names who was first, and when.
             BadRequest: the answer cannot be stored, or is none of those that a question of the hive's own takes.
         """
-        check_body(answer, "answer")
-        mail = QuestionAnswered(id=2**63 - 1, question="x" * 5000, answer=answer, answerer=by)
-        if not sql.fits(mail):
-            raise BadRequest(
-                "the answer is too long for a message", hint="write it to a file and send the path"
-            )
+        check_answer(answer, by)
         place, cause = self._place(by)
         return await self._resolve(
             id, "answer", answer, by, any_=override, place=None if cause is None else place
@@ -340,22 +268,12 @@ class Questions:
         Raises:
             NotFound: there is no such question.
         """
-        known = self._open.get(id)
-        if known is not None and wait_seconds > 0 and not self._closed:
-            poll = Poll(self._desk.clock.monotonic() + wait_seconds)
-            known.waiting.append(poll)
-            self._polls.add(poll)
-            try:
-                await poll.future
-            finally:
-                self._polls.discard(poll)
-                if poll in known.waiting:
-                    known.waiting.remove(poll)
+        await self._open.wait(id, wait_seconds)
         row = await self.find(id)
         return None if row.answered_at is None else row
 
     async def _resolve(
-        self, number: int, how: sql.How, answer: str, by: str, *, any_: bool, place: Place | None = None
+        self, number: int, how: changes.How, answer: str, by: str, *, any_: bool, place: Place | None = None
     ) -> QuestionRow:
         job = Resolve(id=number, how=how, answer=answer, by=by, at=self._desk.now(), any_=any_, place=place)
         return (await self._desk.store.submit(self._resolve_op, job)).row
@@ -365,7 +283,7 @@ class Questions:
         for job in batch:
             conn.execute("SAVEPOINT resolving")
             try:
-                results.append(sql.resolve_one(conn, job, self._errands))
+                results.append(changes.resolve_one(conn, job, self._errands))
             except (
                 HiveError
             ) as refused:  # whatever its errand has done by then is undone, and the others stand
@@ -374,18 +292,18 @@ class Questions:
             conn.execute("RELEASE resolving")
         return results
 
-    def _expire(self, known: OpenQuestion) -> None:
+    def _expire(self, number: int) -> None:
         """Its time is up: on the watchdog's word it is resolved, unless somebody was faster."""
-        if self._closed:
-            return
-        job = Resolve(id=known.id, how="expire", answer=EXPIRED, by=WATCHDOG, at=self._desk.now(), any_=True)
+        job = Resolve(id=number, how="expire", answer=EXPIRED, by=WATCHDOG, at=self._desk.now(), any_=True)
         with suppress(Closed):  # the store went first
             self._desk.store.submit(self._resolve_op, job).add_done_callback(_seen)
 
     # --- following commits ------------------------------------------------------------------------------------------
 
-    def _asked(self, new: NewQuestion, asked: Asked) -> None:
-        del new
+    def _asked(self, job: Asking, asked: Asked) -> None:
+        del job
+        if asked.storm is not None:
+            self.announce([asked.storm])
         if asked.row is not None:
             self._post(asked.posted)
             self._added(asked.row)
@@ -393,7 +311,7 @@ class Questions:
     def _added(self, row: QuestionRow) -> None:
         if row.id in self._open or row.answered_at is not None:
             return
-        self._remember(row)
+        self._open.remember(row)
         self._desk.bus.publish(
             QuestionAdded(
                 id=row.id,
@@ -409,15 +327,6 @@ class Questions:
         )
         self._say_changed(row)
 
-    def _remember(self, row: QuestionRow) -> None:
-        deadline = math.inf
-        if row.expires_at is not None:
-            # The wall clock may have been put back since: nothing waits for longer than it was to wait at first.
-            left = min(row.expires_at - self._desk.clock.time(), row.expires_at - row.asked_at)
-            deadline = self._desk.clock.monotonic() + left
-        known = self._open[row.id] = OpenQuestion(row, deadline)
-        self._expiries.add(known)
-
     def _resolved(self, job: Resolve, resolved: Resolved) -> None:
         del job
         self._follow(resolved)
@@ -429,26 +338,19 @@ class Questions:
 
     def _follow(self, resolved: Resolved) -> None:
         row = resolved.row
-        known = self._open.pop(row.id, None)
         self._post(resolved.posted)
         self._desk.bus.publish(
             QuestionResolved(id=row.id, answer=row.answer or "", answerer=row.answerer or "")
         )
-        if known is not None:
-            self._expiries.discard(known)
-            for poll in known.waiting:
-                poll.end()
+        self._open.forget(row.id)
         self._say_changed(row)
         if resolved.errand is not None:
             resolved.errand.carried_out(row, resolved.result)
 
     def _not_resolved(self, job: Resolve, error: HiveError) -> None:
         """The watchdog tries again where the disk refused."""
-        known = self._open.get(job.id)
-        if job.how == "expire" and known is not None and isinstance(error, StoreFailed) and not self._closed:
+        if job.how == "expire" and isinstance(error, StoreFailed) and self._open.expire_later(job.id):
             log.warning("question_not_expired question=%s error=%s", job.id, error)
-            known.deadline = self._desk.clock.monotonic() + RETRY_SECONDS
-            self._expiries.add(known)
 
     def _post(self, posted: Posted | None) -> None:
         if posted is not None:
@@ -478,11 +380,7 @@ class Questions:
 
     def open_now(self, target: str | None = None, *, asker: str | None = None) -> list[OpenQuestion]:
         """The open questions to this target, or of this asker, or all; from memory, oldest first."""
-        return [
-            known
-            for known in self._open.values()
-            if (target is None or known.target == target) and (asker is None or known.asker == asker)
-        ]
+        return self._open.find(target, asker)
 
     async def open(self, target: str | None = None) -> list[QuestionRow]:
         """The open questions, oldest first: all, or those to one target.
@@ -515,7 +413,7 @@ class Questions:
 
     async def sweep(self) -> int:
         """Removes questions that were resolved more than 90 days ago, in small steps; how many."""
-        before = self._desk.now() - sql.RESOLVED_KEPT_DAYS * DAY
+        before = self._desk.now() - changes.RESOLVED_KEPT_DAYS * DAY
         removed = 0
         while step := await self._desk.store.submit(self._sweep_op, before):
             removed += step
@@ -532,14 +430,3 @@ def _seen(future: asyncio.Future[Resolved]) -> None:
     """Nobody waits for it, and `_not_resolved` knows of its error."""
     if not future.cancelled():
         future.exception()
-
-
-def _check_options(options: Sequence[str]) -> None:
-    if len(options) > OPTIONS_MAX:
-        raise BadRequest(f"there are {len(options)} options; at most {OPTIONS_MAX} are taken")
-    for option in options:
-        check_body(option, "option")
-        if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in option):
-            raise BadRequest(f"the option {option[:80]!r} is more than one plain line of text")
-    if len(set(options)) < len(options):
-        raise BadRequest("two of the options are the same")
