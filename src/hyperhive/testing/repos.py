@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import anyio.lowlevel
 import msgspec
 
-from hyperhive.errors import Conflict, NotFound
+from hyperhive.errors import Conflict, NotFound, StaleBase
 from hyperhive.names import AgentName
 
 
@@ -83,7 +83,7 @@ class MemoryRepos:
         if len(found) != 1:
             raise NotFound(f"there is no commit {commit_ref} in the proposed repo of {agent}")
         if not self._descends(base, found[0]):
-            raise Conflict(f"{found[0]} does not build on {base}", code="stale_base")
+            raise StaleBase(f"{found[0]} does not descend from {base}")
         await self.tag(agent, f"proposal/{id}", found[0])
         return MemoryProposed(found[0], base)
 
@@ -136,6 +136,8 @@ class MemoryRepos:
         now = await self.main(agent)
         if now == new:
             return
+        if not self._descends(old, new):
+            raise StaleBase(f"{new} does not descend from {old}")
         if now != old:
             raise Conflict(f"main of {agent} is at {now}, not at {old}")
         self.mains[agent] = new

@@ -1,0 +1,7 @@
+"""Deploys: how an approved commit comes to be what an agent runs, and how a bad one does not."""
+
+from hyperhive.lifecycle.deploy.configs import Configs
+from hyperhive.lifecycle.deploy.deployer import Deployer
+from hyperhive.lifecycle.deploy.ports import Stage
+
+__all__ = ["Configs", "Deployer", "Stage"]

@@ -1,0 +1,135 @@
+"""`Configs`: what every agent runs, in memory: its newest deployment, and the settings that follow from it.
+
+Read from the rows at start, so that starting needs no git. A deploy tries a file out (`use`) before it is a row.
+"""
+
+import logging
+import sqlite3
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from hyperhive.agent_toml import AgentFile, Effective, effective
+from hyperhive.config import AgentConfig
+from hyperhive.errors import HiveError
+from hyperhive.names import AgentName
+from hyperhive.store import Operation, Store
+
+log = logging.getLogger(__name__)
+
+
+class Deployment(msgspec.Struct, frozen=True):
+    """One deployment, as stored. `number`: its approval's, or 0 for what the agent began with."""
+
+    agent: str
+    number: int
+    sha: str
+    config: str
+    at: int
+
+    def file(self) -> AgentFile:
+        """Its agent.toml. One that this version cannot read any more counts as empty; it is said."""
+        try:
+            return msgspec.json.decode(self.config, type=AgentFile)
+        except msgspec.DecodeError as error:
+            log.warning(
+                "deployed_config_unreadable agent=%s number=%s error=%s", self.agent, self.number, error
+            )
+            return AgentFile()
+
+
+_COLUMNS: Final = "agent, number, sha, config, at"
+
+
+def _newest(conn: sqlite3.Connection) -> list[Deployment]:
+    query = (
+        f"SELECT {_COLUMNS} FROM deployments WHERE seq IN (SELECT max(seq) FROM deployments GROUP BY agent)"  # noqa: S608
+    )
+    return [Deployment(*row) for row in conn.execute(query)]
+
+
+def _all_of(conn: sqlite3.Connection, agent: str) -> list[Deployment]:
+    query = f"SELECT {_COLUMNS} FROM deployments WHERE agent = ? ORDER BY seq"  # noqa: S608 - our own words
+    return [Deployment(*row) for row in conn.execute(query, (agent,))]
+
+
+def _begin(conn: sqlite3.Connection, batch: Sequence[Deployment]) -> Sequence[HiveError | None]:
+    conn.executemany(
+        "INSERT OR IGNORE INTO deployments (agent, number, sha, config, at) VALUES (?, ?, ?, ?, ?)",
+        [(one.agent, one.number, one.sha, one.config, one.at) for one in batch],
+    )
+    return [None] * len(batch)
+
+
+def _forget(conn: sqlite3.Connection, batch: Sequence[str]) -> Sequence[HiveError | None]:
+    conn.executemany("DELETE FROM deployments WHERE agent = ?", [(agent,) for agent in batch])
+    return [None] * len(batch)
+
+
+BEGIN: Final[Operation[Deployment, None]] = Operation("first deployment", _begin)
+FORGET: Final[Operation[str, None]] = Operation("forget deployments", _forget)
+
+
+class Configs:
+    """The deployed configs of one hive. `load` before use."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._deployed: dict[str, Deployment] = {}
+        self._files: dict[str, AgentFile] = {}
+        self._cache: dict[str, tuple[AgentConfig, AgentFile, Effective]] = {}
+
+    async def load(self) -> None:
+        """Reads what is deployed."""
+        self._deployed = {one.agent: one for one in await self._store.read(_newest)}
+        self._files = {agent: one.file() for agent, one in self._deployed.items()}
+
+    def deployed(self, agent: str) -> Deployment | None:
+        """What the agent runs by the rows; None before its repos were made."""
+        return self._deployed.get(agent)
+
+    def agents(self) -> list[AgentName]:
+        """Whose deployments are known."""
+        return [AgentName(agent) for agent in sorted(self._deployed)]
+
+    def file(self, agent: str) -> AgentFile:
+        """The agent.toml that is in force."""
+        return self._files.get(agent) or AgentFile()
+
+    def effective(self, agent: str, operator: AgentConfig) -> AgentConfig:
+        """What the agent runs with, given the operator's settings. Cheap."""
+        file = self._files.get(agent)
+        if file is None:
+            return effective(operator, AgentFile(), agent).config
+        known = self._cache.get(agent)
+        if known is None or known[0] != operator or known[1] is not file:
+            known = self._cache[agent] = (operator, file, effective(operator, file, agent))
+        return known[2].config
+
+    def use(self, agent: str, file: AgentFile) -> None:
+        """From now on this file is in force, though it is no row yet (or no more)."""
+        self._files[agent] = file
+
+    async def history(self, agent: str) -> list[Deployment]:
+        """All deployments of an agent, in order."""
+        return await self._store.read(lambda conn: _all_of(conn, agent))
+
+    async def begin(self, deployment: Deployment) -> None:
+        """What an agent begins with. Idempotent."""
+        await self._store.submit(BEGIN, deployment)
+        await self.refresh(deployment.agent)
+
+    async def refresh(self, agent: str) -> None:
+        """The agent's newest row is in force."""
+        history = await self.history(agent)
+        if history:
+            self._deployed[agent] = history[-1]
+            self._files[agent] = history[-1].file()
+
+    async def forget(self, agent: AgentName) -> None:
+        """The agent is purged. Idempotent."""
+        await self._store.submit(FORGET, agent)
+        self._deployed.pop(agent, None)
+        self._files.pop(agent, None)
+        self._cache.pop(agent, None)

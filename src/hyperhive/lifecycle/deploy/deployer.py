@@ -1,0 +1,262 @@
+"""`Deployer`: carries out what was approved, finishes what a crash cut short, and puts right what drifted.
+
+It owns when a deploy runs and what becomes of one that fails; its steps are in `steps`. It decides nothing: it acts on
+approvals that the operator gave.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+import msgspec
+
+from hyperhive import agent_toml
+from hyperhive.agent_toml import AgentFile
+from hyperhive.background import Background
+from hyperhive.clock import SYSTEM_CLOCK, Clock, unix_seconds
+from hyperhive.config import AgentConfig
+from hyperhive.errors import BadConfig, BugError, Closed, Conflict, HiveError, MissingPart, NotFound
+from hyperhive.lifecycle.approvals import ApprovalQueue
+from hyperhive.lifecycle.approvals.book import Failpoint, Tell, no_failpoint, tell_nobody
+from hyperhive.lifecycle.approvals.ports import Repos
+from hyperhive.lifecycle.approvals.rows import Row
+from hyperhive.lifecycle.deploy.configs import Configs, Deployment
+from hyperhive.lifecycle.deploy.lock import MetaLock
+from hyperhive.lifecycle.deploy.ports import Stage
+from hyperhive.lifecycle.deploy.steps import ABORT, DEPLOY, SPAWN, Run, Steps, news_of
+from hyperhive.names import OPERATOR, AgentName, parse_resident
+from hyperhive.protocol.events import Rebuilt
+
+log = logging.getLogger(__name__)
+
+
+class Deployer:
+    """Deploys of one hive. Await `start`, and `resume` once the agents run; `aclose` before the agents stop.
+
+    Guarantees: each approved commit is deployed or failed, once, whatever is killed when; a failed one leaves the agent
+    on what it ran before; nothing is told before it has happened.
+    """
+
+    def __init__(
+        self,
+        *,
+        queue: ApprovalQueue,
+        repos: Repos,
+        configs: Configs,
+        stage: Stage,
+        lock: MetaLock,
+        operator: Callable[[str], AgentConfig] = lambda _: AgentConfig(),
+        clock: Clock = SYSTEM_CLOCK,
+        tell: Tell = tell_nobody,
+        health_seconds: float = 120.0,
+        up_seconds: float = 1.0,
+        failpoint: Failpoint = no_failpoint,
+    ) -> None:
+        """See the ports for what they promise.
+
+        Args:
+            operator: the operator's own settings of an agent.
+            health_seconds: how long a new config may take to be well.
+            up_seconds: how long it must have been up for that.
+            failpoint: called before and after each step; for tests.
+        """
+        self._steps = Steps(
+            queue=queue,
+            repos=repos,
+            configs=configs,
+            stage=stage,
+            lock=lock,
+            operator=operator,
+            clock=clock,
+            health_seconds=health_seconds,
+            up_seconds=up_seconds,
+            failpoint=failpoint,
+        )
+        self._queue = queue
+        self._repos = repos
+        self._configs = configs
+        self._stage = stage
+        self._lock = lock
+        self._operator = operator
+        self._clock = clock
+        self._tell = tell
+        self._background = Background("deploys")
+
+    async def start(self) -> None:
+        """Ready for what is approved from now on."""
+        await self._background.start()
+        self._queue.deploy_with(self)
+
+    async def resume(self) -> None:
+        """Finishes what an earlier life of the hive left: deploys, news, tags. Returns when all of it has begun."""
+        approved, untold = await self._queue.unfinished()
+        for row in untold:
+            await self._queue.settle(row, *news_of(row))
+        for row in approved:
+            self.approved(row.id)
+        self._background.spawn(self._reconcile_all, "reconcile repos")
+
+    async def aclose(self) -> None:
+        """Begins nothing more. A deploy under way goes on as its agent's action."""
+        await self._background.aclose()
+
+    # --- deploys ----------------------------------------------------------------------------------------------------
+
+    def approved(self, id: int) -> None:  # noqa: A002
+        """See `approvals.ports.Deployer`."""
+        self._background.spawn(partial(self.deploy, id), f"deploy {id}")
+
+    async def deploy(self, id: int) -> None:  # noqa: A002
+        """Carries out one approval, and returns when it is final. Of one that is final already, nothing."""
+        row = await self._queue.row(id)
+        if row.kind == "spawn":
+            await self._carry_out(row, SPAWN)
+            return
+        try:
+            await self._stage.act(AgentName(row.agent), lambda: self._carry_out(row, DEPLOY))
+        except NotFound as error:
+            with suppress(Conflict):  # the destroy has failed it already
+                await self._queue.fail(id, f"destroyed: {error.message}")
+        except (Closed, Conflict):  # the hive stops: the next start goes on
+            log.info("deploy_put_off id=%s agent=%s", id, row.agent)
+
+    async def _carry_out(self, row: Row, steps: tuple[str, ...]) -> None:
+        """All the steps, or those back. Raises nothing of theirs."""
+        run = Run(await self._queue.row(row.id))
+        if run.row.stage not in {"approved", "building"}:
+            return
+        try:
+            try:
+                await self._steps.walk(run, steps)
+            except Closed:
+                raise
+            except HiveError as error:
+                await self._give_up(run, error)
+            except Exception as error:  # supervisor: a bug in a step must not leave the approval hanging
+                log.exception("deploy_broke id=%s agent=%s", row.id, row.agent)
+                await self._give_up(run, BugError(f"a bug in the hive: {type(error).__name__}"))
+        except HiveError as error:  # the hive stops, or its disk is full
+            log.warning("deploy_put_off id=%s agent=%s error=%s", row.id, row.agent, error)
+
+    async def _give_up(self, run: Run, error: HiveError) -> None:
+        now = await self._queue.row(run.row.id)
+        if now.stage == "deployed":  # what followed went wrong, and is made good at the next start
+            log.warning("deploy_not_published id=%s error=%s", run.row.id, error)
+            return
+        log.warning("deploy_failed id=%s agent=%s error=%s", run.row.id, run.row.agent, error)
+        run.error = error
+        await self._steps.walk(run, ABORT)
+
+    async def roll_back(self, agent: str, to: int, *, by: str = OPERATOR, channel: str = "library") -> int:
+        """Deploys what was deployed under number `to` again, as a new approval; returns its id at once.
+
+        Raises:
+            NotFound: nothing was deployed under this number. Conflict: it is deployed now, or another is on its way.
+        """
+        name = parse_resident(agent)
+        history = await self._configs.history(name)
+        wanted = next((one for one in history if one.number == to), None)
+        if wanted is None:
+            numbers = ", ".join(str(one.number) for one in history[-20:]) or "none"
+            raise NotFound(f"nothing was deployed for {name} under {to}", hint=f"there are {numbers}")
+        if history[-1].number == to:
+            raise Conflict(
+                f"{to} is what {name} runs", hint=f"`hyperhive rebuild {name}` puts right what drifted"
+            )
+        return await self._queue.roll_back(name, to, wanted.sha, by=by, channel=channel)
+
+    # --- putting right ----------------------------------------------------------------------------------------------
+
+    async def provision(self, agent: AgentName) -> None:
+        """The agent has its repos and its first row. Idempotent, and cheap where that is so already.
+
+        Where the rows were lost (a host that was set up anew) they begin with what the repo says is deployed. Without
+        git an agent runs all the same, on the operator's settings alone.
+
+        Raises:
+            WorldError: the repos cannot be made.
+        """
+        if self._configs.deployed(agent) is not None:
+            return
+        try:
+            await self._repos.ensure(agent)
+        except MissingPart as error:
+            log.warning("agent_without_repo agent=%s error=%s", agent, error)
+            return
+        sha = await self._repos.main(agent)
+        tags = await self._repos.tags(agent)
+        mine = [name.removeprefix("deployed/") for name, at in tags.items() if at == sha]
+        numbers = [int(number) for number in mine if number.isdecimal()]
+        await self._configs.begin(
+            Deployment(
+                agent, max(numbers, default=0), sha, await self._stored(agent, sha), unix_seconds(self._clock)
+            )
+        )
+        await self._steps.reconcile(agent)
+
+    async def _stored(self, agent: AgentName, sha: str) -> str:
+        try:
+            file = await self._steps.read(agent, sha)
+        except BadConfig as error:
+            log.warning("deployed_config_invalid agent=%s error=%s", agent, error)
+            file = AgentFile()
+        return msgspec.json.encode(file).decode()
+
+    async def rebuild(self, agent: str, *, now: bool = False) -> None:
+        """Puts right whatever drifted: the agent's repos, tags and lock file, and its loop, on what is deployed.
+
+        Returns when it is well.
+
+        Raises:
+            NotFound: there is no such agent. HiveError: it is not well, and why; it runs on as it is.
+        """
+        name = parse_resident(agent)
+        failure: list[HiveError] = []
+
+        async def work() -> None:
+            try:
+                await self._rebuild(name, now=now)
+            except HiveError as error:
+                failure.append(error)
+            event = Rebuilt(agent=name, ok=not failure, note=str(failure[0]) if failure else None)
+            await self._tell(event, f"rebuild:{name}:{int(self._clock.time() * 1000)}")
+
+        await self._stage.act(name, work)
+        if failure:
+            raise failure[0]
+
+    async def _rebuild(self, agent: AgentName, *, now: bool) -> None:
+        await self._repos.ensure(agent)
+        await self.provision(agent)
+        await self._steps.reconcile(agent)
+        await self._configs.refresh(agent)
+        if self._stage.life(agent) is not None:
+            await self._stage.halt(agent, now=now)
+        if self._stage.should_run(agent):
+            await self._stage.start(agent)
+        await self._steps.check_health(agent, [])
+
+    async def forget(self, agent: AgentName) -> None:
+        """The agent is purged: its rows, and its place in the lock file. Idempotent."""
+        await self._configs.forget(agent)
+        await self._lock.remove(agent)
+
+    async def _reconcile_all(self) -> None:
+        for agent in self._configs.agents():
+            await self._steps.reconcile(agent)
+
+    # --- beside a diff ----------------------------------------------------------------------------------------------
+
+    async def remarks(self, agent: AgentName, base: str, sha: str) -> Sequence[str]:
+        """What a change means: what is wrong with its agent.toml, what of it is cut, and what is taken over live."""
+        del base
+        try:
+            file = await self._steps.read(agent, sha)
+        except BadConfig as error:
+            return [f"it would fail: {fault}" for fault in error.faults]
+        operator = self._operator(agent)
+        joined = agent_toml.effective(operator, file, agent)
+        before = self._configs.effective(agent, operator)
+        said = [f"cut: {cut}" for cut in joined.cuts]
+        return said + agent_toml.in_words(agent_toml.changes(before, joined.config))
