@@ -12,6 +12,7 @@ from hyperhive.members import Attached
 from hyperhive.names import OPERATOR, AgentName
 from hyperhive.protocol import replies as p
 from hyperhive.protocol.harness_line import History, Snapshot
+from hyperhive.spending import Spending
 
 
 class FleetFacts:
@@ -23,11 +24,13 @@ class FleetFacts:
         broker: Broker,
         account: Callable[[AgentName], BoundAccount],
         config: Callable[[], HiveConfig],
+        spending: Spending | None = None,
     ) -> None:
         self._crew = crew
         self._broker = broker
         self._account = account
         self._config = config
+        self._spending = spending
 
     def of(self, name: AgentName) -> Facts:
         """What the fleet row shows beside what the lifecycle knows. Returns at once."""
@@ -42,8 +45,13 @@ class FleetFacts:
                 model=self._crew.model(name) or model,
                 account=account.name,
                 needs_login=account.state.needs_login,
+                budget_used=self._budget_used(name),
             )
         gist = member.gist()
+        until = gist.until
+        if gist.reason == "budget" and until is None:  # a harness of its own does not tell
+            over = None if self._spending is None else self._spending.over_budget(name)
+            until = None if over is None else over.until
         return Facts(
             turn_state=gist.state,
             turn_state_since=gist.since,
@@ -53,13 +61,17 @@ class FleetFacts:
             model=gist.model or model,
             account=account.name,
             waiting_reason=gist.reason,
-            waiting_until=gist.until,
+            waiting_until=until,
+            budget_used=self._budget_used(name),
             needs_login=gist.needs_login or account.state.needs_login,
             ctx_tokens=None if gist.ctx is None else gist.ctx.context_tokens,
         )
 
     def _asks(self, name: AgentName) -> bool:
         return bool(self._broker.questions.open_now(OPERATOR, asker=name))
+
+    def _budget_used(self, name: AgentName) -> float | None:
+        return None if self._spending is None else self._spending.used(name)
 
     def users(self, account: str, names: Sequence[AgentName]) -> list[AgentName]:
         """Which of these agents run under an account."""

@@ -20,10 +20,14 @@ class Window(msgspec.Struct, frozen=True, order=True):
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """What was added to a window's budget: `raises` times as much again; `tokens`: the limit, where it was set."""
+    """What was added to a window's budget: `raises` times as much again.
+
+    `tokens`: the limit, where the operator set one, which has been raised since it had been raised `raises_then` times.
+    """
 
     raises: int = 0
     tokens: int | None = None
+    raises_then: int = 0
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,12 +40,20 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     done: bool = False
 
 
-_GRANT: Final = (
-    "INSERT INTO budget_grants (scope, span, start, raises, tokens) VALUES (?1,?2,?3,?4,?5)"
-    " ON CONFLICT (scope, span, start) DO UPDATE SET raises = raises + ?4, tokens = coalesce(?5, tokens)"
-    " RETURNING raises, tokens"
+_RAISE: Final = (
+    "INSERT INTO budget_grants (scope, span, start, raises) VALUES (?,?,?,1)"
+    " ON CONFLICT (scope, span, start) DO UPDATE SET raises = raises + 1"
+    " RETURNING raises, tokens, raises_then"
 )
-_ASKED: Final = "INSERT OR REPLACE INTO budget_questions (scope, span, start, raises, question, done) VALUES (?,?,?,?,?,0)"
+_SET: Final = (
+    "INSERT INTO budget_grants (scope, span, start, raises, tokens) VALUES (?,?,?,0,?)"
+    " ON CONFLICT (scope, span, start) DO UPDATE SET tokens = excluded.tokens, raises_then = raises"
+    " RETURNING raises, tokens, raises_then"
+)
+_ASKED: Final = (
+    "INSERT OR REPLACE INTO budget_questions (scope, span, start, raises, question, done)"
+    " VALUES (?,?,?,?,?,0)"
+)
 _ANSWER: Final = "UPDATE budget_questions SET answer = ? WHERE question = ? AND answer IS NULL"
 _DONE: Final = "UPDATE budget_questions SET done = 1, answer = coalesce(answer, ?) WHERE question = ?"
 _QUESTIONS: Final = (
@@ -51,12 +63,12 @@ _QUESTIONS: Final = (
 
 def raise_limit(conn: sqlite3.Connection, window: Window) -> Grant:
     """As much again for this window; gives what it has been granted in all."""
-    return Grant(*conn.execute(_GRANT, (window.scope, window.span, window.start, 1, None)).fetchone())
+    return Grant(*conn.execute(_RAISE, (window.scope, window.span, window.start)).fetchone())
 
 
 def set_tokens(conn: sqlite3.Connection, window: Window, tokens: int) -> Grant:
     """So many tokens are the window's limit, whatever was configured."""
-    return Grant(*conn.execute(_GRANT, (window.scope, window.span, window.start, 0, tokens)).fetchone())
+    return Grant(*conn.execute(_SET, (window.scope, window.span, window.start, tokens)).fetchone())
 
 
 def asked(conn: sqlite3.Connection, window: Window, raises: int, question: int) -> None:
@@ -76,10 +88,9 @@ def finished(conn: sqlite3.Connection, question: int, how: str) -> None:
 
 def granted_since(conn: sqlite3.Connection, start: int) -> dict[Window, Grant]:
     """The grants of windows that began then or later."""
-    query = "SELECT scope, span, start, raises, tokens FROM budget_grants WHERE start >= ?"
+    query = "SELECT scope, span, start, raises, tokens, raises_then FROM budget_grants WHERE start >= ?"
     return {
-        Window(scope, span, at): Grant(raises, tokens)
-        for scope, span, at, raises, tokens in conn.execute(query, (start,))
+        Window(scope, span, at): Grant(*given) for scope, span, at, *given in conn.execute(query, (start,))
     }
 
 

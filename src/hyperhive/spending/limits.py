@@ -80,9 +80,12 @@ def bounds(scope: str, config: HiveConfig, spent: SpentIn, grant: GrantOf, now: 
         given = grant(window)
         configured = _configured(scope, setting, config)
         override = given.tokens if setting == "tokens_per_day" else None
-        if configured is None and override is None:
+        if override is not None:
+            limit = override * (1 + given.raises - given.raises_then)
+        elif configured is not None:
+            limit = _units(measure, configured) * (1 + given.raises)
+        else:
             continue
-        limit = override if override is not None else _units(measure, configured or 0) * (1 + given.raises)
         total = spent(scope, span, now)
         yield Bound(
             setting=setting,

@@ -39,7 +39,8 @@ def m0002_grants(db: Database) -> None:
     """What the operator added to a budget for one window, and what was asked about it."""
     db.execute(
         "CREATE TABLE IF NOT EXISTS budget_grants (scope TEXT NOT NULL, span TEXT NOT NULL, start INTEGER NOT NULL,"
-        " raises INTEGER NOT NULL, tokens INTEGER, PRIMARY KEY (scope, span, start)) WITHOUT ROWID"
+        " raises INTEGER NOT NULL, tokens INTEGER, raises_then INTEGER NOT NULL DEFAULT 0,"
+        " PRIMARY KEY (scope, span, start)) WITHOUT ROWID"
     )
     db.execute(
         "CREATE TABLE IF NOT EXISTS budget_questions (scope TEXT NOT NULL, span TEXT NOT NULL,"

@@ -7,7 +7,7 @@ are judged by are in memory, seeded from the rows at start. Asks nobody and stop
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -19,7 +19,7 @@ from hyperhive.spending.grants import Grant, Window
 from hyperhive.spending.limits import HIVE, Bound, Verdict
 from hyperhive.spending.prices import nano_dollars, price_of
 from hyperhive.spending.rows import ChainRow, Charge, DayRow, Numbered, RootIn
-from hyperhive.spending.usage import Cause, Source, Total, Usage, all_tokens, clamped, clamped_dollars
+from hyperhive.spending.usage import Cause, Root, Source, Total, Usage, all_tokens, clamped, clamped_dollars
 from hyperhive.spending.windows import KEPT, SECONDS, Sums, WindowName, start_of
 from hyperhive.store import Operation, Store
 
@@ -57,6 +57,7 @@ class Spending:
         self._config = config
         self._cause_of = cause_of
         self._account_of = account_of
+        self._find_root: RootIn = roots or _no_root
         self._sums = Sums()
         self._grants: dict[Window, Grant] = {}
         self._keys: dict[str, deque[str]] = {}
@@ -216,6 +217,15 @@ class Spending:
         """The dearest chains since then, dearest first: who caused what."""
         return await self._store.read(lambda conn: rows.chains(conn, int(since), agent, limit))
 
+    async def roots(self, chains: Collection[int]) -> dict[int, Root]:
+        """Where these chains began, as far as that is known still."""
+
+        def read(conn: sqlite3.Connection) -> dict[int, Root]:
+            found = {chain: rows.root_of(conn, chain) or self._find_root(conn, chain) for chain in chains}
+            return {chain: root for chain, root in found.items() if root is not None}
+
+        return await self._store.read(read)
+
     async def days(self, agent: str | None, since: float) -> list[DayRow]:
         """Spending by day and agent, newest day first; days are kept for good."""
         start = start_of("day", since)
@@ -227,6 +237,10 @@ class Spending:
         for window in [one for one in self._grants if one.start < now - KEPT["day"] * SECONDS["day"]]:
             del self._grants[window]
         return await self._store.submit(self._forget_op, now - rows.KEEP_SECONDS)
+
+
+def _no_root(_: sqlite3.Connection, __: int) -> None:
+    """Without a broker nobody knows."""
 
 
 _NO_GRANT = Grant()
