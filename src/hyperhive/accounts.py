@@ -266,6 +266,14 @@ class Accounts:
             state.subscribe(self._tell)
         return self._states[name]
 
+    def secrets(self) -> list[str]:
+        """Every key and token, to be masked wherever a text leaves the hive."""
+        return [account.secret.reveal() for account in self._accounts.values()]
+
+    def states(self) -> list[AccountState]:
+        """The health of every account that was ever asked for, by name."""
+        return [self._states[name] for name in sorted(self._states)]
+
     def subscribe(self, listener: Callable[[AccountState], None]) -> Callable[[], None]:
         """Call `listener` after each change of any account (it must not raise or block); returns the way to stop."""
         self._listeners.append(listener)

@@ -20,13 +20,18 @@ import msgspec
 
 import hyperhive
 from hyperhive import config as configuration
+from hyperhive.account_states import MIGRATIONS as ACCOUNT_TABLES
+from hyperhive.account_states import AccountStates
 from hyperhive.accounts import Accounts
 from hyperhive.agent_cli import AgentClis
 from hyperhive.agent_files import AgentFiles
 from hyperhive.at_rest import AtRest
+from hyperhive.attention import Attention
 from hyperhive.background import Background
 from hyperhive.broker import MIGRATIONS as MAIL_TABLES
 from hyperhive.broker import Broker, Limits
+from hyperhive.broker.causes import root_in
+from hyperhive.budgets import Budgets
 from hyperhive.bus import Bus
 from hyperhive.clock import Clock, unix_seconds
 from hyperhive.config import HiveConfig
@@ -35,10 +40,15 @@ from hyperhive.desk import HiveDesk
 from hyperhive.eventlog import EventLogs
 from hyperhive.fleet_facts import FleetFacts
 from hyperhive.handlers import request_table
+from hyperhive.handlers.budget import with_budgets
+from hyperhive.handlers.notices import notices
 from hyperhive.lifecycle import MIGRATIONS as AGENT_TABLES
 from hyperhive.lifecycle import Lifecycle, pick_runtime
 from hyperhive.members import Attached
 from hyperhive.names import AgentName
+from hyperhive.notices import MIGRATIONS as NOTICE_TABLES
+from hyperhive.notices import Notifier
+from hyperhive.notices.matters import masker
 from hyperhive.outfit import Outfitter
 from hyperhive.paths import Paths
 from hyperhive.ports import ToolServer
@@ -49,6 +59,8 @@ from hyperhive.protocol.events import AnyDashboardEvent, ContainerRemoved
 from hyperhive.protocol.line import LineListener
 from hyperhive.protocol.policy import Actor
 from hyperhive.reactions import AccountWatch, Herald, leave_behind, watch_mail
+from hyperhive.spending import MIGRATIONS as SPENDING_TABLES
+from hyperhive.spending import Spending
 from hyperhive.store import Store
 from hyperhive.streams import HIVE, AnySource, Source, Streams
 
@@ -92,7 +104,10 @@ class BareHive:
         self._store: Store
         self.accounts: Accounts
         self.broker: Broker
+        self.budgets: Budgets
         self.lifecycle: Lifecycle
+        self.notices: Notifier
+        """Tells the operator of what waits; `subscribe` to hear it in this process."""
         self.dispatcher: Dispatcher
         self._edges: Edges
         self._crew: Crew
@@ -110,7 +125,9 @@ class BareHive:
         """
         await anyio.to_thread.run_sync(self.paths.make_hive)
         self._store = await Store.open(
-            self.paths.database, migrations=[MAIL_TABLES, AGENT_TABLES], clock=self._clock
+            self.paths.database,
+            migrations=[MAIL_TABLES, AGENT_TABLES, ACCOUNT_TABLES, SPENDING_TABLES, NOTICE_TABLES],
+            clock=self._clock,
         )
         try:
             await self._build()
@@ -132,7 +149,11 @@ class BareHive:
             bus=self.bus,
             files=AgentFiles(self.paths, isolated=runtime.isolation != "none"),
         )
+        self.accounts.order = self.broker.order_of
+        self.budgets = self._make_budgets()
+        await AccountStates(self._store, self.accounts, self._clock).restore()
         await self.broker.start()
+        await self.budgets.spending.start()
         outfitter = Outfitter(
             config=lambda: self.config,
             paths=self.paths,
@@ -157,7 +178,9 @@ class BareHive:
             buffer=self.config.file.buffer,
         )
         self.bus.tap(self._forget_removed)
-        self._facts = FleetFacts(self._crew, self.broker, outfitter.account, lambda: self.config)
+        self._facts = FleetFacts(
+            self._crew, self.broker, outfitter.account, lambda: self.config, self.budgets.spending
+        )
         herald = Herald(self.broker)
         self.lifecycle = Lifecycle(
             store=self._store,
@@ -189,20 +212,61 @@ class BareHive:
             reread=self.reload,
         )
         streams = Streams(secrets.token_hex(4), self._find_stream)
-        table = request_table(self.broker, self.lifecycle, self._crew, desk)
+        self._attention = Attention(
+            broker=self.broker,
+            accounts=self.accounts,
+            clock=self._clock,
+            views=lambda: [self.lifecycle.view(name) for name in self.lifecycle.names()],
+            open_approvals=lambda: (),
+            failed_approvals=lambda _: (),
+            users=self._users,
+        )
+        self.notices = Notifier(
+            store=self._store,
+            clock=self._clock,
+            setting=lambda: self.config.file.notify,
+            matters=self._attention.matters,
+            mask=masker(self.accounts.secrets),
+        )
+        table = request_table(self.broker, self.lifecycle, self._crew, desk, notices(self.notices))
+        table = with_budgets(table, self.budgets, self.lifecycle, lambda _: False, self._clock)
         self.dispatcher = Dispatcher(table, streams.open)
         self._edges = self._open_edges(self.dispatcher, self._crew)
         self._crew.serve_on(self._edges)
         self._background.spawn(outfitter.run, "slots")
 
+    def _make_budgets(self) -> Budgets:
+        spending = Spending(
+            store=self._store,
+            clock=self._clock,
+            config=lambda: self.config,
+            cause_of=self.broker.at_work_on,
+            roots=root_in,
+            account_of=lambda name: self.accounts.bind(name, self.config.agent(name).account).name,
+        )
+        return Budgets(
+            spending=spending,
+            store=self._store,
+            broker=self.broker,
+            clock=self._clock,
+            background=self._background,
+            names=lambda: self.lifecycle.names(),
+            stop=lambda name: self.lifecycle.stop(name),
+            touch=lambda name: self.lifecycle.touch(name),
+        )
+
     async def _go(self) -> None:
         await self.lifecycle.start_up()
         await self.lifecycle.ensure_manager()
+        await self.budgets.start()
         await self._edges.listen(self.paths.host_socket, Actor.operator())
         await self.lifecycle.start_all()
         self._background.spawn(
             lambda: watch_mail(self.bus, self.lifecycle.touch, self.lifecycle.names), "watch mail"
         )
+        self._background.spawn(self.budgets.run, "budgets")
+        self._background.spawn(lambda: self._attention.watch(self.bus, self.notices.touch), "attention")
+        self._background.spawn(self.notices.run, "notices")
         self._background.spawn(self._sweep, "sweep")
         self._background.spawn(self._edges.preload, "preload")
         log.info("hive_started agents=%s", len(self.lifecycle.names()))
@@ -223,6 +287,7 @@ class BareHive:
         for name in self.lifecycle.names():
             self.lifecycle.touch(name)
             self._crew.config_changed(name)
+        await self.budgets.reconsider()
         return self._told_of_reload()
 
     def _told_of_reload(self) -> str:
@@ -268,7 +333,9 @@ class BareHive:
             await self._clock.sleep(SWEEP_SECONDS)
             removed = await self.broker.vacuum()
             log.info("mail_swept removed=%s", removed)
+            await self.budgets.sweep()
             await self._crew.sweep()
+            await self.notices.sweep()
 
     # --- going down -------------------------------------------------------------------------------------------------
 

@@ -78,6 +78,7 @@ login_cancel              any       -        -      -                -
 account                   any       -        -      -                -
 budget                    any       -        -      -                -
 tool_rules                any       -        -      -                -
+notices                   any       -        -      -                -
 reload                    any       -        -      -                -
 """
 

@@ -36,6 +36,7 @@ COMMANDS: Final[dict[str, tuple[Command, ...]]] = {
         Command("service", "service:service", "Install or remove the systemd service."),
         Command("backup", "backup:backup", "Write everything that the hive keeps into one file."),
         Command("restore-backup", "backup:restore_backup", "Put a backup back, with the hive stopped."),
+        Command("notices", "notices:notices", "Show what you were told of by ntfy or webhook; --test a channel."),
         Command("reload", "later:reload", "Read hive.toml again."),
     ),
     "Agents": (

@@ -4,10 +4,13 @@ Each handler is a few lines: take the request apart, call one part, wrap what it
 before them), keep nothing, and never learn a role. What this version does not serve has no row here. One file a part.
 """
 
+from collections.abc import Mapping
+
 from hyperhive.broker import Broker
 from hyperhive.handlers.itself import itself
 from hyperhive.handlers.lives import lives
 from hyperhive.handlers.mail import harness, mail, operators_mail
+from hyperhive.handlers.patience import patient
 from hyperhive.handlers.ports import Agents, Desk, Harnesses
 from hyperhive.handlers.questions import questions
 from hyperhive.handlers.reminders import reminders
@@ -20,10 +23,10 @@ __all__ = ["Agents", "Desk", "Harnesses", "request_table"]
 
 
 def request_table(
-    broker: Broker, agents: Agents, harnesses: Harnesses, desk: Desk
+    broker: Broker, agents: Agents, harnesses: Harnesses, desk: Desk, *more: Mapping[type[r.Request], Handler]
 ) -> dict[type[r.Request], Handler]:
-    """A handler for every request that this hive serves."""
-    return {
+    """A handler for every request that this hive serves. `more`: rows of further parts."""
+    table = {
         **mail(broker, desk),
         **harness(broker, desk),
         **operators_mail(broker),
@@ -34,3 +37,8 @@ def request_table(
         **turns(harnesses),
         **itself(desk),
     }
+    for rows in more:
+        table |= rows
+    for request in (r.Send, r.Ask, r.Remind):
+        table[request] = patient(table[request], broker.gate)
+    return table

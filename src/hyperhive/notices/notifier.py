@@ -106,6 +106,10 @@ class Notifier:
                 pause = float(RETRY_SECONDS)
             await self._rest(pause)
 
+    def channels(self) -> list[str]:
+        """The names of the channels in force."""
+        return sorted(self._setting().channels)
+
     async def test(self, name: str) -> None:
         """Sends one notice by this channel, whatever the hour.
 

@@ -79,5 +79,6 @@ ANSWERS: Final[dict[type[r.Request], type[a.Reply]]] = {
     r.Account: a.Accounts,
     r.Budget: a.BudgetPage,
     r.ToolRules: a.ToolRuleRows,
+    r.Notices: a.NoticeRows,
     r.Reload: a.Ok,
 }

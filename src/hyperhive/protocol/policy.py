@@ -96,6 +96,7 @@ POLICY: Final[dict[type[r.Request], Grants]] = {
     r.Account: _OPERATOR,
     r.Budget: _OPERATOR,
     r.ToolRules: _OPERATOR,
+    r.Notices: _OPERATOR,
     r.Reload: _OPERATOR,
 }
 """Every request, and the scope that each role has on it. For lifecycle requests of the manager `own` means: not what

@@ -172,6 +172,29 @@ class ToolRuleRows(Reply, frozen=True, kw_only=True, tag="tool_rules"):
     rules: list[ToolRule]
 
 
+class Notice(Wire, frozen=True, kw_only=True):
+    """One notice by one channel. `told_as`: the key of the notice that told of many at once; `at`: of its state."""
+
+    id: int
+    channel: str
+    key: str
+    agent: str | None = None
+    title: str
+    state: str
+    due_at: int
+    at: int
+    tries: int = 0
+    told_as: str | None = None
+    error: str | None = None
+
+
+class NoticeRows(Reply, frozen=True, kw_only=True, tag="notices"):
+    """The delivery log, newest first; the channels that there are."""
+
+    notices: list[Notice]
+    channels: list[str]
+
+
 class AccountView(Wire, frozen=True, kw_only=True):
     """An account without its secret. `kind`: how it authenticates; `env`: taken from the operator's environment."""
 
@@ -385,6 +408,7 @@ AnyReply = (
     | QuestionRows
     | ToolVerdict
     | ToolRuleRows
+    | NoticeRows
     | Accounts
     | HiveStatus
     | LogLines

@@ -542,6 +542,13 @@ class ToolRules(Request, frozen=True, kw_only=True, tag="tool_rules"):
     revoke: Id | None = None
 
 
+class Notices(Request, frozen=True, kw_only=True, tag="notices"):
+    """What the operator was told of away from the screens, newest first; `test` sends one by that channel."""
+
+    limit: Limit = 50
+    test: Name | None = None
+
+
 class Reload(Request, frozen=True, kw_only=True, tag="reload"):
     """Read hive.toml again; an invalid one leaves the old in force."""
 
@@ -610,6 +617,7 @@ AnyRequest = (
     | Account
     | Budget
     | ToolRules
+    | Notices
     | Reload
 )
 
