@@ -4,7 +4,6 @@ All of it is pure: text in, settings or one error with every fault out. What the
 the file; what a limit of theirs takes away is cut, and said.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal, TypeVar
 
@@ -23,6 +22,7 @@ from hyperhive.config import (
     Size,
     Tools,
     env_faults,
+    mcp_faults,
     parse_size,
 )
 from hyperhive.errors import BadConfig
@@ -38,7 +38,6 @@ LIVE: Final = frozenset({"model", "budget", "send_to", "sends_per_minute", "byte
 
 _ALONE: Final = "is the operator's alone: it stands in hive.toml"
 _OPERATORS: Final = dict.fromkeys(("account", "harness", "limits", "mounts"), _ALONE)
-_MCP_KEY: Final = re.compile(r"[A-Za-z0-9-]+(?:_[A-Za-z0-9-]+)*")
 _WIDTH: Final[dict[Network, int]] = {"none": 0, "out": 1, "host": 2}
 _PROMPT_MAX: Final = 64 * 1024
 
@@ -97,14 +96,7 @@ def parse(data: bytes | str | None, source: str = FILE) -> AgentFile:
 
 def _faults(data: Mapping[str, object]) -> list[Fault]:
     faults: list[Fault] = [(("env", key), reason) for key, reason in env_faults(_texts(data.get("env")))]
-    mcp = data.get("mcp")
-    for key, server in mcp.items() if isinstance(mcp, dict) else ():
-        if key == "hyperhive":
-            faults.append((("mcp", key), "is the hive's own server"))
-        elif not _MCP_KEY.fullmatch(key):
-            faults.append((("mcp", key), "a server's name has letters, digits, '-' and single '_' only"))
-        if isinstance(server, dict) and server.get("command") == "":
-            faults.append((("mcp", key, "command"), "is empty"))
+    faults += [(("mcp", *place), reason) for place, reason in mcp_faults(data.get("mcp"))]
     return faults
 
 

@@ -34,6 +34,7 @@ _FORBIDDEN_ENV = re.compile(
 )
 _QUIET = r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]-(?:[01][0-9]|2[0-3]):[0-5][0-9]\Z"
 _LISTEN = re.compile(r"(?:[^\s:]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
+_MCP_KEY = re.compile(r"[A-Za-z0-9-]+(?:_[A-Za-z0-9-]+)*")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -366,6 +367,21 @@ def _semantic_faults(data: Mapping[str, object]) -> list[Fault]:
             else {}
         )
         faults += [(("agents", name, "env", key), reason) for key, reason in env_faults(texts)]
+        mcp = agent.get("mcp") if isinstance(agent, dict) else None
+        faults += [(("agents", name, "mcp", *place), reason) for place, reason in mcp_faults(mcp)]
+    return faults
+
+
+def mcp_faults(mcp: object) -> list[Fault]:
+    """What is wrong with a table of further MCP servers, by its keys."""
+    faults: list[Fault] = []
+    for key, server in mcp.items() if isinstance(mcp, dict) else ():
+        if key == "hyperhive":
+            faults.append(((key,), "is the hive's own server"))
+        elif not _MCP_KEY.fullmatch(key):
+            faults.append(((key,), "a server's name has letters, digits, '-' and single '_' only"))
+        if isinstance(server, dict) and server.get("command") == "":
+            faults.append(((key, "command"), "is empty"))
     return faults
 
 

@@ -13,8 +13,11 @@ from hyperhive.config import HiveConfig
 from hyperhive.eventlog import EventLogs
 from hyperhive.harness import Harness
 from hyperhive.harness.drivers.claude import Profile
+from hyperhive.harness.drivers.mcp_servers import EXTRA_MCP
 from hyperhive.harness.harness import HarnessSettings
+from hyperhive.harness.model_gate import ModelRoutes
 from hyperhive.harness.slots import Slots
+from hyperhive.harness.socket_probe import SocketProbe
 from hyperhive.names import MANAGER, AgentName
 from hyperhive.paths import Paths
 from hyperhive.ports import Launcher, ToolServer
@@ -74,6 +77,7 @@ class Outfitter:
         self._dispatch = dispatch
         self._tools = tools
         file = config().file
+        self._routes = ModelRoutes(SocketProbe(), environ)
         self.slots = Slots(
             max_turns=file.max_turns, max_warm=file.max_warm, idle_seconds=file.idle_seconds, clock=clock
         )
@@ -104,6 +108,7 @@ class Outfitter:
             accounts=self._accounts,
             clis=self._clis,
             slots=self.slots,
+            routes=self._routes,
             logs=self._logs,
             environ=self._environ,
             settings=HarnessSettings(
@@ -115,6 +120,7 @@ class Outfitter:
             ),
             clock=self._clock,
             bus=bus,
+            extra_mcp=EXTRA_MCP,
         )
 
     def _profile(self, name: AgentName) -> Profile:

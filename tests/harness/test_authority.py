@@ -11,8 +11,9 @@ import pytest
 
 from hyperhive.agent_cli import AgentCli
 from hyperhive.config import AgentConfig, McpServer, Tools
-from hyperhive.errors import MissingPart
-from hyperhive.harness.drivers.claude import BUILT_IN, QUESTION_TOOL, ClaudeDriver, Command, Profile
+from hyperhive.errors import BadConfig, MissingPart
+from hyperhive.harness.drivers.authority import BUILT_IN, QUESTION_TOOL
+from hyperhive.harness.drivers.claude import ClaudeDriver, Command, Profile
 from hyperhive.ports import Box
 from hyperhive.testing.fake_anthropic import FakeAnthropic, tool_turn
 from hyperhive.testing.turns import message
@@ -310,19 +311,40 @@ async def test_a_box_gets_all_tools_but_the_question_tool(tmp_path: Path) -> Non
     assert "mcp__hyperhive" in flag(made, "--allowedTools")
 
 
-async def test_config_cuts_and_denies_and_what_asks_is_denied(tmp_path: Path) -> None:
+async def test_config_cuts_and_denies_and_what_is_marked_asks(tmp_path: Path) -> None:
     config = AgentConfig(
-        tools=Tools(allow=("Bash(git *)", "Edit"), deny=("WebSearch",), ask=("WebFetch",)),
+        tools=Tools(allow=("Bash(git *)", "Edit"), deny=("WebSearch",), ask=("WebFetch", "Bash(git push:*)")),
         mcp={"tracker": McpServer(command="tracker-mcp", env={"KEY": "canary"}, allowedTools=("list_*",))},
     )
     made = await command(tmp_path, config)
-    assert flag(made, "--tools") == ["Bash", "Edit"]
+    assert flag(made, "--tools") == ["Bash", "Edit", "WebFetch"]
     assert flag(made, "--allowedTools") == ["Bash(git *)", "Edit", "mcp__hyperhive", "mcp__tracker__list_*"]
-    assert flag(made, "--disallowedTools") == [QUESTION_TOOL, "WebSearch", "WebFetch"]
+    assert flag(made, "--disallowedTools") == [QUESTION_TOOL, "WebSearch"]
+    assert made.argv[made.argv.index("--permission-prompt-tool") + 1] == "stdio"
+    settings = json.loads(made.argv[made.argv.index("--settings") + 1])
+    assert settings == {"permissions": {"ask": ["WebFetch", "Bash(git push:*)"]}}
+    assert made.asks == config.tools.ask
+    assert "--permission-prompts" not in made.argv, "it would deny what is to be asked for"
     assert "canary" not in str(made)
     mcp = tmp_path / "mcp.json"
     assert mcp in made.readable
     assert os.stat(mcp).st_mode & 0o777 == 0o600  # noqa: PTH116
+
+
+async def test_where_nothing_is_marked_nobody_is_asked(tmp_path: Path) -> None:
+    made = await command(tmp_path, AgentConfig())
+    assert made.argv[made.argv.index("--permission-prompts") + 1] == "none"
+    assert "--permission-prompt-tool" not in made.argv
+
+
+@pytest.mark.parametrize(
+    "rule", ["Bsh", "bash", "*", "mcp__trcker__*", "mcp__", "Bash(git push:*", "", "AskUserQuestion"]
+)
+async def test_a_rule_that_would_mark_nothing_is_refused(rule: str, tmp_path: Path) -> None:
+    """Else what was meant would run unasked."""
+    config = AgentConfig(tools=Tools(ask=("WebFetch", rule)), mcp={"tracker": McpServer(command="x")})
+    with pytest.raises(BadConfig, match=r"tools\.ask"):
+        await command(tmp_path, config)
 
 
 async def test_another_mcp_server_under_the_same_name_is_another_command(tmp_path: Path) -> None:

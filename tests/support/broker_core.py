@@ -9,6 +9,7 @@ from hyperhive.protocol.replies import (
     Charged,
     LooseEnds,
     Messages,
+    ModelStanding,
     Ok,
     RemindersPending,
     Reply,
@@ -16,14 +17,17 @@ from hyperhive.protocol.replies import (
 )
 from hyperhive.protocol.requests import (
     AckTurn,
+    AskTool,
     Charge,
     CountPendingReminders,
     GetLooseEnds,
     MayTurn,
+    ModelAccess,
     Recv,
     Request,
     RequeueInflight,
     Status,
+    WithdrawTools,
 )
 
 
@@ -61,10 +65,16 @@ class BrokerCore:
                 return Ok(count=await self.broker.requeue_inflight(self.agent, ids, blame=blame))
             case Status():
                 return Unread(unread=self.broker.pending_now(self.agent))
+            case ModelAccess():
+                return ModelStanding()
             case MayTurn():
                 return await self.admit(request)
             case Charge():
                 return self.charge(request)
+            case AskTool(call_id=call, tool=tool, input=given, wait_seconds=wait):
+                return await self.broker.tools.ask(self.agent, call, tool, given, wait)
+            case WithdrawTools(calls=calls):
+                return Ok(count=await self.broker.tools.withdraw(self.agent, calls))
             case GetLooseEnds():
                 return LooseEnds(loose_ends=[])
             case CountPendingReminders():

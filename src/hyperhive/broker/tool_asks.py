@@ -18,7 +18,8 @@ from hyperhive.broker import tool_rules as rules
 from hyperhive.broker.desk import Desk
 from hyperhive.broker.limits import Bucket, Limits
 from hyperhive.broker.questions import Questions
-from hyperhive.broker.questions_sql import EXPIRED, TOOL, QuestionRow
+from hyperhive.broker.questions_changes import EXPIRED, TOOL
+from hyperhive.broker.questions_sql import QuestionRow
 from hyperhive.errors import NotFound
 from hyperhive.names import OPERATOR
 from hyperhive.protocol.replies import ToolVerdict

@@ -29,8 +29,11 @@ from hyperhive.eventlog import EventLogs
 from hyperhive.harness import Harness
 from hyperhive.harness.display import Display
 from hyperhive.harness.drivers.claude import Profile
+from hyperhive.harness.drivers.mcp_servers import EXTRA_MCP
 from hyperhive.harness.harness import HarnessSettings
+from hyperhive.harness.model_gate import ModelRoutes
 from hyperhive.harness.slots import Slots
+from hyperhive.harness.socket_probe import SocketProbe
 from hyperhive.lifecycle.runtimes import ResourceLimits, pick_runtime
 from hyperhive.mcp.remote import RemoteToolServer
 from hyperhive.names import MANAGER, AgentName
@@ -149,6 +152,7 @@ async def _build(
         accounts=await Accounts.open(paths.accounts, environ),
         clis=clis,
         slots=slots,
+        routes=ModelRoutes(SocketProbe(), environ),
         logs=logs,
         environ=environ,
         settings=HarnessSettings(
@@ -160,6 +164,7 @@ async def _build(
         ),
         events_db=_named(environ, "HYPERHIVE_EVENTS_DB"),
         model_file=_named(environ, "HYPERHIVE_MODEL_FILE"),
+        extra_mcp=EXTRA_MCP,
     )
     return harness, slots, core
 

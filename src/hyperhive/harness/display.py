@@ -57,6 +57,7 @@ class Display:
         self._now: tuple[TurnStateName, WaitingReason | None] = ("idle", None)
         self._loop: tuple[TurnStateName, WaitingReason | None] = ("idle", None)
         self._runner: TurnStateName = "idle"
+        self._asks_operator = False
         self.turn: int | None = None
         self.since = unix_seconds(clock)
         self.until: int | None = None
@@ -124,6 +125,11 @@ class Display:
         self._runner = state
         self._refresh()
 
+    def tool_waits(self, waits: bool) -> None:
+        """Whether a tool call of the running turn waits for the operator."""
+        self._asks_operator = waits
+        self._refresh()
+
     def set_status(self, status: LoginStatus) -> None:
         """The login's state."""
         if status != self.status:
@@ -138,6 +144,8 @@ class Display:
 
     def _refresh(self) -> None:
         now = self._loop if self._runner == "idle" else (self._runner, None)
+        if self._asks_operator:
+            now = ("waiting", "operator")
         if now != self._now:
             self._now = now
             self.since = unix_seconds(self._clock)

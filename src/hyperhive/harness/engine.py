@@ -16,7 +16,7 @@ from hyperhive.errors import Closed, HiveError, MissingPart
 from hyperhive.harness import moves
 from hyperhive.harness.conditions import Timing
 from hyperhive.harness.drivers.claude import Command
-from hyperhive.harness.drivers.link import CliLink
+from hyperhive.harness.drivers.link import CliLink, Permits
 from hyperhive.harness.machine import TurnMachine
 from hyperhive.harness.moves import State
 from hyperhive.harness.sessions import SessionFile, transcript_exists
@@ -62,6 +62,7 @@ class Engine:
         clock: for deadlines.
         timing: how long to wait for what.
         new_uuid: a fresh uuid for every attempt.
+        permits: decides about tools that ask; without it they are denied.
     """
 
     def __init__(
@@ -74,7 +75,9 @@ class Engine:
         clock: Clock,
         timing: Timing,
         new_uuid: Callable[[], str],
+        permits: Permits | None = None,
     ) -> None:
+        self._permits = permits
         self.machine = TurnMachine(timing, new_uuid)
         self.command: Command | None = None
         self.session = session
@@ -255,7 +258,9 @@ class Engine:
                 await tools.aclose()
             raise
         self._process_model = model
-        self._link = link = CliLink(child, tools, self, self._clock)
+        self._link = link = CliLink(
+            child, tools, self, self._clock, permits=self._permits, rules=command.asks
+        )
         link.ask("initialize", {"subtype": "initialize", "appendSystemPrompt": command.append_prompt})
         return link
 

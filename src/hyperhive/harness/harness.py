@@ -19,7 +19,7 @@ from anyio.abc import TaskGroup
 from hyperhive.accounts import Accounts, AccountState, BoundAccount
 from hyperhive.agent_cli import AgentCli, AgentClis
 from hyperhive.bus import BUFFER, Bus
-from hyperhive.clock import SYSTEM_CLOCK, Clock, unix_seconds
+from hyperhive.clock import SYSTEM_CLOCK, Clock
 from hyperhive.config import DEFAULT_MODEL
 from hyperhive.errors import HiveError
 from hyperhive.eventlog import EventLogs
@@ -27,25 +27,29 @@ from hyperhive.harness.backoff import Random
 from hyperhive.harness.commands import Commands
 from hyperhive.harness.core import Core
 from hyperhive.harness.display import Display
-from hyperhive.harness.drivers.claude import ClaudeDriver, Profile
+from hyperhive.harness.drivers.claude import ClaudeDriver, ModelRoute, Profile
 from hyperhive.harness.files import MODEL_FILE, TURN_FILE, LineFile, TurnNumbers
 from hyperhive.harness.login import LoginCommand
 from hyperhive.harness.loop import TurnLoop
 from hyperhive.harness.model import ModelChoice
+from hyperhive.harness.model_gate import ModelGate, ModelRoutes
 from hyperhive.harness.pauses import PauseSettings
+from hyperhive.harness.permissions import Permissions
 from hyperhive.harness.runner import Timing, TurnRunner, fresh_uuid
 from hyperhive.harness.sessions import SESSION_FILE, SessionFile
 from hyperhive.harness.slots import Slots
+from hyperhive.harness.socket_probe import SocketProbe
 from hyperhive.harness.stats import STATS_FILE, TurnStats, cost_of, ctx_of
 from hyperhive.harness.stats_windows import Provider
 from hyperhive.harness.turn_rows import row_of, row_of_unasked
 from hyperhive.harness.turns import TurnResult, UnaskedTurn
-from hyperhive.ports import Launcher, ToolServer
+from hyperhive.ports import Box, Launcher, ToolServer
 from hyperhive.protocol.events import AnyLiveEvent, Stream
 from hyperhive.protocol.harness_line import HarnessCommand
-from hyperhive.protocol.replies import LooseEnds, RemindersPending, Reply
-from hyperhive.protocol.requests import CountPendingReminders, GetLooseEnds
+from hyperhive.protocol.replies import Charged, LooseEnds, RemindersPending, Reply
+from hyperhive.protocol.requests import Charge, CountPendingReminders, GetLooseEnds
 from hyperhive.protocol.types import TurnRow, TurnStateName, WaitingReason
+from hyperhive.spending.usage import clamped, clamped_dollars
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +87,8 @@ class Harness:
         events_db, model_file: other places for these two, as `agent serve` may have them.
         providers: further parts of the statistics, by name.
         bus: the agent's, where that outlives this harness.
+        routes: how CLIs reach the hive's model gateway, where it serves this agent; the process's.
+        extra_mcp: a file with further MCP servers for every agent.
     """
 
     def __init__(
@@ -107,10 +113,15 @@ class Harness:
         model_file: Path | None = None,
         providers: Mapping[str, Provider] | None = None,
         bus: Bus[AnyLiveEvent] | None = None,
+        routes: ModelRoutes | None = None,
+        extra_mcp: Path | None = None,
     ) -> None:
         settings = settings or HarnessSettings()
         self.name = name
         self._core = core
+        self._gate = ModelGate(core)
+        self._routes = routes or ModelRoutes(SocketProbe(), environ)
+        self._plain_driver = ClaudeDriver(profile, self._find_cli, directory, environ=environ)
         self._launcher = launcher
         self._profile = profile
         self._accounts = accounts
@@ -130,8 +141,14 @@ class Harness:
         )
         self.bus = self.display.bus
         self._driver = ClaudeDriver(
-            profile, self._find_cli, directory, account_env=self._account_env, environ=environ
+            profile,
+            self._find_cli,
+            directory,
+            route=self._model_route,
+            environ=environ,
+            extra_mcp=extra_mcp,
         )
+        self.permissions = Permissions(core, self.display.tool_waits, self.display.note)
         self.runner = TurnRunner(
             launcher=launcher,
             driver=self._driver,
@@ -144,6 +161,7 @@ class Harness:
             on_state=self.display.runner_state,
             on_unasked=self._unasked,
             new_uuid=new_uuid,
+            permits=self.permissions,
         )
         self._loop = TurnLoop(
             core=core,
@@ -179,6 +197,7 @@ class Harness:
         )
         self._known_account = (self.account.name, self.account.state.generation)
         self._rows: TaskGroup | None = None
+        self._unasked_turns = 0
         self._running = False
         self._started = anyio.Event()
         self._ended = anyio.Event()
@@ -204,6 +223,7 @@ class Harness:
             with anyio.CancelScope(shield=True):
                 await self._commands.aclose()
                 await self.runner.aclose()
+                await self.permissions.finish()
                 self._slots.forget(self.runner)
                 await self.display.close()
             self._started.set()
@@ -214,10 +234,12 @@ class Harness:
         failure: HiveError | None = None
         async with anyio.create_task_group() as rows:
             self._rows = rows
+            self.permissions.start(rows)
             try:
                 await self._loop.run()
             except HiveError as error:  # told outside of the group, which would wrap it
                 failure = error
+            self.permissions.stop()
         if failure is not None:
             raise failure
 
@@ -287,8 +309,7 @@ class Harness:
     def turn_settled(self, number: int, wake_from: str, result: TurnResult) -> None:
         """A turn has ended, and the core knows: what remains is its row."""
         self.last_error = None if result.ok else result.note or result.kind
-        self._write_row(partial(row_of, result, wake_from=wake_from, model=self.display.model))
-        del number
+        self._write_row(partial(row_of, result, turn=number, wake_from=wake_from, model=self.display.model))
 
     def _from_runner(self, event: AnyLiveEvent) -> None:
         self.display.emit(event)
@@ -297,8 +318,28 @@ class Harness:
 
     def _unasked(self, turn: UnaskedTurn) -> None:
         self._loop.unasked(turn)
-        self._write_row(
-            partial(row_of_unasked, turn, now=unix_seconds(self._clock), model=self.display.model)
+        if self._rows is not None:
+            self._rows.start_soon(self._add_unasked_row, turn, self._clock.time())
+
+    async def _add_unasked_row(self, turn: UnaskedTurn, at: float) -> None:
+        """What a background task spends is charged to what its agent does then, or did last."""
+        self._unasked_turns += 1
+        charge = Charge(
+            key=f"background {at:.3f} {self._unasked_turns}",
+            started_at=int(at),
+            model=turn.model[:200],
+            usage=clamped(turn.usage),
+            cost=clamped_dollars(turn.cost),
+        )
+        charged: Reply | None = None
+        with anyio.move_on_after(LOOSE_ENDS_SECONDS):
+            try:
+                charged = await self._core.ask(charge)
+            except HiveError as error:
+                log.warning("background_turn_not_charged agent=%s error=%s", self.name, error)
+        message, chain = (charged.message, charged.chain) if isinstance(charged, Charged) else (None, None)
+        await self._add_row(
+            partial(row_of_unasked, turn, now=int(at), model=self.display.model, message=message, chain=chain)
         )
 
     def _write_row(self, make: Callable[..., TurnRow]) -> None:
@@ -331,14 +372,15 @@ class Harness:
         self._cli_missing = False
         return cli
 
-    def _account_env(self) -> dict[str, str]:
-        return self.account.environment()
+    async def _model_route(self, cli: AgentCli, box: Box) -> ModelRoute:
+        """By the hive's gateway where it serves this agent; else with the account's key in the CLI's environment."""
+        if (await self._gate.look()).served:
+            return await self._routes.to_gateway(cli, box)
+        return ModelRoute(env=self.account.environment())
 
     async def _login_command(self) -> LoginCommand:
-        command = await self._driver.prepare(self._launcher.box, self._launcher.isolation)
-        keys = self.account.environment()
-        environment = {name: value for name, value in command.env.items() if name not in keys}
-        return LoginCommand(program=command.argv[:1], environment=environment, readable=command.readable)
+        command = await self._plain_driver.prepare(self._launcher.box, self._launcher.isolation)
+        return LoginCommand(program=command.argv[:1], environment=command.env, readable=command.readable)
 
     def _account_changed(self, _: AccountState) -> None:
         """Some account changed; it may be ours now."""

@@ -14,10 +14,11 @@ import anyio
 import msgspec
 
 from hyperhive.clock import SYSTEM_CLOCK, Clock
-from hyperhive.errors import BugError, Closed, Conflict, HiveError, MissingPart
+from hyperhive.errors import BadConfig, BugError, Closed, Conflict, HiveError, MissingPart
 from hyperhive.harness import moves
 from hyperhive.harness.conditions import Timing
 from hyperhive.harness.drivers.claude import ClaudeDriver
+from hyperhive.harness.drivers.link import Permits
 from hyperhive.harness.engine import Engine
 from hyperhive.harness.moves import State
 from hyperhive.harness.sessions import SessionFile
@@ -58,6 +59,7 @@ class TurnRunner:
         timing: how long to wait for what.
         on_state: called with `thinking`, `compacting` or `idle` when that changes.
         on_unasked: called when the CLI ended a turn that nobody had asked for.
+        permits: decides about tools that the config marks `ask`; without it they are denied.
 
     >>> from hyperhive.testing.turns import message, scripted_runner
     >>> async def one_turn() -> str:
@@ -83,6 +85,7 @@ class TurnRunner:
         on_state: Callable[[TurnStateName], object] | None = None,
         on_unasked: Callable[[UnaskedTurn], object] | None = None,
         new_uuid: Callable[[], str] = fresh_uuid,
+        permits: Permits | None = None,
     ) -> None:
         self._launcher = launcher
         self._driver = driver
@@ -99,6 +102,7 @@ class TurnRunner:
             clock=clock,
             timing=timing or Timing(),
             new_uuid=new_uuid,
+            permits=permits,
         )
         self._machine = self._engine.machine
         self._turn: int | None = None
@@ -460,5 +464,5 @@ def _turn_start(messages: Sequence[Delivery], unread: int) -> TurnStart:
 
 
 def _not_started(ids: tuple[int, ...], error: HiveError) -> TurnResult:
-    park = str(error) if isinstance(error, MissingPart) else None
+    park = str(error) if isinstance(error, MissingPart | BadConfig) else None
     return TurnResult(kind="failed" if park else "crashed", pending=ids, note=str(error), park=park)

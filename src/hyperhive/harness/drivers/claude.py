@@ -20,27 +20,15 @@ import msgspec
 from hyperhive.agent_cli import AgentCli
 from hyperhive.config import AgentConfig
 from hyperhive.errors import BadRequest, HiveError
+from hyperhive.harness.drivers.authority import SERVER, asking, authority
+from hyperhive.harness.drivers.mcp_servers import cli_servers, read_extra
 from hyperhive.harness.prompts import fill, load
 from hyperhive.ports import Box
 from hyperhive.safe_open import read_beneath
 
-SERVER: Final = "hyperhive"
 MEMORY_FILE: Final = "CLAUDE.md"
 MEMORY_MAX: Final = 128 * 1024
-QUESTION_TOOL: Final = "AskUserQuestion"
 NO_ISOLATION: Final = "none"
-
-BUILT_IN: Final = (
-    "Task", "Agent", "Bash", "BashOutput", "KillShell", "CronCreate", "CronDelete", "CronList", "Edit",
-    "EnterWorktree", "ExitWorktree", "Glob", "Grep", "LSP", "ListAgents", "Monitor", "NotebookEdit", "Read",
-    "ReportFindings", "ScheduleWakeup", "SendMessage", "Skill", "TaskCreate", "TaskGet", "TaskList", "TaskOutput",
-    "TaskStop", "TaskUpdate", "TodoWrite", "ToolSearch", "WebFetch", "WebSearch", "Workflow", "Write",
-)  # fmt: skip
-"""The built-in tools of the supported versions, but the one that asks a human at a terminal. A new version's new tools
-are not used before they stand here."""
-
-UNISOLATED: Final = ("Read", "Grep", "Edit")
-"""What an agent may use that no runtime holds in."""
 
 SNAPSHOT_SINCE: Final = (2, 1, 328)
 """From this version on a result names its messages' uuids, and a system prompt is recorded unless told otherwise."""
@@ -92,6 +80,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     mcp_digest: str = ""
     """Of the file with the further MCP servers: the same path may hold other servers."""
     warning: str | None = None
+    asks: tuple[str, ...] = ()
+    """Rules of the tools that ask before they run."""
     in_force: str = ""
     """Names the mounts and limits of its box; see `hyperhive.ports.Launcher`."""
 
@@ -110,6 +100,7 @@ class ClaudeDriver:
         account_env: the variables of the agent's account, read anew for every turn.
         route: how this CLI reaches the model, asked anew for every turn; by default with `account_env` alone.
         environ: the operator's environment; only what is named in this file is passed through.
+        extra_mcp: a file with further MCP servers for every agent, read anew for every turn.
     """
 
     def __init__(
@@ -121,7 +112,9 @@ class ClaudeDriver:
         account_env: Callable[[], Mapping[str, str]] = dict,
         route: Callable[[AgentCli, Box], Awaitable[ModelRoute]] | None = None,
         environ: Mapping[str, str],
+        extra_mcp: Path | None = None,
     ) -> None:
+        self._extra_mcp = extra_mcp
         self._profile = profile
         self._find_cli = find_cli
         self._directory = directory
@@ -134,12 +127,14 @@ class ClaudeDriver:
 
         Raises:
             MissingPart: there is no usable CLI.
+            BadConfig: the config says something of tools or MCP servers that cannot be done.
             WorldError: the harness's directory cannot be written.
         """
         cli = await self._find_cli()
         profile = self._profile()
         new = version_of(cli.version) >= SNAPSHOT_SINCE
-        mcp, readable, digest = await anyio.to_thread.run_sync(self._mcp_config, profile.config)
+        config = await anyio.to_thread.run_sync(self._with_extra_servers, profile.config)
+        mcp, readable, digest = await anyio.to_thread.run_sync(self._mcp_config, config)
         certificates = await anyio.to_thread.run_sync(self._certificates)
         isolated = isolation != NO_ISOLATION
         route = ModelRoute(env=dict(self._account_env()))
@@ -147,9 +142,10 @@ class ClaudeDriver:
             route = await self._route(cli, box)
         flags = ["-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose"]
         flags += ["--setting-sources", "", "--strict-mcp-config", "--mcp-config", *mcp]
-        flags += ["--system-prompt-snapshot", "off", "--permission-prompts", "none"] if new else []
+        flags += ["--system-prompt-snapshot", "off"] if new else []
         flags += [] if new else ["--replay-user-messages"]
-        flags += _authority(profile.config, isolated=isolated, cwd=box.state)
+        flags += authority(config, isolated=isolated, cwd=box.state)
+        flags += asking(config, new=new)
         return Command(
             argv=(str(cli.path), *flags),
             prefix=route.prefix,
@@ -158,6 +154,7 @@ class ClaudeDriver:
             append_prompt=await anyio.to_thread.run_sync(_append_prompt, profile, box),
             echoes=not new,
             version=cli.version,
+            asks=config.tools.ask,
             mcp_digest=digest,
             warning=cli.warning,
             in_force=in_force,
@@ -174,18 +171,18 @@ class ClaudeDriver:
             and not any(path.is_relative_to(place) for place in IN_EVERY_BOX)
         ]
 
+    def _with_extra_servers(self, config: AgentConfig) -> AgentConfig:
+        """The config with the host's further servers; of two of one name the agent's own counts."""
+        return msgspec.structs.replace(config, mcp=read_extra(self._extra_mcp) | config.mcp)
+
     def _mcp_config(self, config: AgentConfig) -> tuple[list[str], list[Path], str]:
         """The values of `--mcp-config`, the files they name, and a digest of what is in them."""
         own = {"type": "sdk", "name": SERVER, "alwaysLoad": True}
         values = [msgspec.json.encode({"mcpServers": {SERVER: own}}).decode()]
         if not config.mcp:
             return values, [], ""
-        servers = {
-            key: {"type": "stdio", "command": one.command, "args": one.args, "env": one.env}
-            for key, one in config.mcp.items()
-        }
         path = self._directory / "mcp.json"
-        data = msgspec.json.encode({"mcpServers": servers})
+        data = cli_servers(config.mcp)
         _write_private(path, data)
         return [*values, str(path)], [path], hashlib.sha256(data).hexdigest()
 
@@ -225,29 +222,6 @@ def _no_mentions(*, new: bool) -> dict[str, str]:
 def version_of(text: str) -> tuple[int, ...]:
     """`2.1.328` as numbers that compare."""
     return tuple(int(part) for part in text.split(".") if part.isdecimal())
-
-
-def _authority(config: AgentConfig, *, isolated: bool, cwd: str) -> list[str]:
-    """Which tools there are, and which run unasked. What would ask is denied: nobody is there to be asked."""
-    tools = config.tools
-    rules = list(tools.allow if tools.allow is not None else BUILT_IN if isolated else UNISOLATED)
-    built_in = [name for name in BUILT_IN if any(_tool_name(rule) == name for rule in rules)]
-    # Without a box a bare file tool means: below the agent's own directory.
-    allowed = [f"{rule}(/{cwd}/**)" if not isolated and rule in UNISOLATED else rule for rule in rules]
-    allowed = [*allowed, f"mcp__{SERVER}"]
-    allowed += [
-        f"mcp__{key}__{pattern}" for key, server in config.mcp.items() for pattern in server.allowedTools
-    ]
-    denied = [QUESTION_TOOL, *tools.deny, *tools.ask]
-    return [
-        *("--tools", ",".join(built_in)),
-        *("--allowedTools", ",".join(allowed)),
-        *("--disallowedTools", ",".join(denied)),
-    ]
-
-
-def _tool_name(rule: str) -> str:
-    return rule.partition("(")[0]
 
 
 def _append_prompt(profile: Profile, box: Box) -> str:

@@ -1,5 +1,8 @@
 """One living CLI process: its lines, its control requests, and the hive's tools over its own pipes.
 
+A tool that asks before it runs does so by a `can_use_tool` control request: `Permits` decides, and without one it is
+denied.
+
 The CLI is the client of the hive's MCP server: it asks by `mcp_message` control requests on its output and is answered
 on its input; calls run side by side and can be cancelled. Everything is bounded: the length of a line, what waits to
 be written, the calls under way, how much is read in a second, and how much is handled before others of the loop get
@@ -8,8 +11,8 @@ their turn. What a frame means for a turn is not known here.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Final, Protocol, TypeVar
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, Protocol, TypeVar
 
 import anyio
 import msgspec
@@ -18,6 +21,7 @@ from anyio.lowlevel import checkpoint
 
 from hyperhive.clock import Clock
 from hyperhive.errors import HiveError
+from hyperhive.harness.permissions import NOT_MARKED, Verdict
 from hyperhive.harness.stream_json import Frame, parse_frame
 from hyperhive.ports import ChildProcess, ToolSession
 from hyperhive.protocol.live import clean_line
@@ -38,6 +42,9 @@ DRAIN_SECONDS: Final = 1.0
 STDERR_KEPT: Final = 5
 CONTROL_KINDS: Final = frozenset({"control_request", "control_response", "control_cancel_request"})
 
+SERVED: Final = frozenset({"can_use_tool", "mcp_message"})
+"""What a CLI may ask of its host."""
+
 _ENCODE = msgspec.json.Encoder().encode
 _Shape = TypeVar("_Shape", bound=msgspec.Struct)
 
@@ -56,9 +63,19 @@ class Listener(Protocol):
     def on_output_closed(self) -> None: ...
 
 
+class Permits(Protocol):
+    """Who decides whether a tool may run that asks. Cancelling means that the CLI does not wait any more."""
+
+    async def may(
+        self, rules: Sequence[str], tool: str, tool_input: dict[str, Any], size: int
+    ) -> Verdict: ...
+
+
 class _McpRequest(msgspec.Struct):
     subtype: str = ""
     message: msgspec.Raw = msgspec.Raw()
+    tool_name: str = ""
+    input: msgspec.Raw = msgspec.Raw()
 
 
 class _RpcParams(msgspec.Struct):
@@ -78,7 +95,19 @@ class _Response(msgspec.Struct):
 class CliLink:
     """Speaks to one CLI process. `serve` runs for as long as the process lives and leaves nothing of it."""
 
-    def __init__(self, child: ChildProcess, tools: ToolSession, listener: Listener, clock: Clock) -> None:
+    def __init__(
+        self,
+        child: ChildProcess,
+        tools: ToolSession,
+        listener: Listener,
+        clock: Clock,
+        *,
+        permits: Permits | None = None,
+        rules: Sequence[str] = (),
+    ) -> None:
+        """`rules`: which tools ask; see `permissions.is_marked`."""
+        self._permits = permits
+        self._rules = rules
         self._child = child
         self._tools = tools
         self._listener = listener
@@ -101,11 +130,6 @@ class CliLink:
     def pid(self) -> int:
         """The process id, as the host sees it."""
         return self._child.pid
-
-    @property
-    def calls_open(self) -> int:
-        """Calls of the hive's tools that are under way."""
-        return len(self._calls)
 
     @property
     def ended_well(self) -> bool:
@@ -272,13 +296,12 @@ class CliLink:
             self._answer_request(frame.request_id, _decode(frame.request, _McpRequest()))
 
     def _answer_request(self, request_id: str, request: _McpRequest) -> None:
-        if request.subtype == "can_use_tool":
-            denied = {"behavior": "deny", "message": "Not allowed here, and nobody is there to be asked."}
-            self._respond(request_id, denied)
-        elif request.subtype != "mcp_message" or not bytes(request.message):
+        if request.subtype not in SERVED or (request.subtype == "mcp_message" and not bytes(request.message)):
             self._refuse(request_id, f"this host does not serve {request.subtype[:80]!r}")
         elif len(self._calls) >= CALLS_MAX or self._group is None:
             self._refuse(request_id, "too many calls at once")
+        elif request.subtype == "can_use_tool":
+            self._start(request_id, lambda scope: self._permit(request_id, request, scope))
         else:
             message = bytes(request.message)
             rpc = _decode(msgspec.Raw(message), _Rpc())
@@ -288,15 +311,37 @@ class CliLink:
                 and rpc.params.requestId is not None
             ):
                 self._cancel_call(self._calls_by_rpc_id.get(rpc.params.requestId, ""))
-            scope = anyio.CancelScope()
-            self._calls[request_id] = scope
             if rpc.id is not None and rpc.method is not None:
                 self._calls_by_rpc_id[rpc.id] = request_id
-            self._group.start_soon(self._call, request_id, rpc, message, scope)
+            self._start(request_id, lambda scope: self._call(request_id, rpc, message, scope))
+
+    def _start(self, request_id: str, work: Callable[[anyio.CancelScope], Coroutine[Any, Any, None]]) -> None:
+        """Answer a request in a task of its own, which can be cancelled by the request's id."""
+        if self._group is not None:
+            self._calls[request_id] = scope = anyio.CancelScope()
+            self._group.start_soon(work, scope)
 
     def _cancel_call(self, request_id: str) -> None:
         if scope := self._calls.get(request_id):
             scope.cancel()
+
+    async def _permit(self, request_id: str, request: _McpRequest, scope: anyio.CancelScope) -> None:
+        """Whether a tool may run. One that is allowed gets exactly the input that was asked about."""
+        verdict: Verdict | None = None
+        tool_input = _object(request.input)
+        try:
+            with scope:
+                if self._permits is None or not request.tool_name or tool_input is None:
+                    verdict = Verdict(allowed=False, message=NOT_MARKED)
+                else:
+                    size = len(bytes(request.input))
+                    verdict = await self._permits.may(self._rules, request.tool_name, tool_input, size)
+        finally:
+            self._calls.pop(request_id, None)
+        if verdict is not None:  # else the CLI has withdrawn its request
+            allowed = {"behavior": "allow", "updatedInput": tool_input}
+            denied = {"behavior": "deny", "message": verdict.message}
+            self._respond(request_id, allowed if verdict.allowed else denied)
 
     async def _call(self, request_id: str, rpc: _Rpc, message: bytes, scope: anyio.CancelScope) -> None:
         reply: bytes | None = None
@@ -336,6 +381,13 @@ def _decode(raw: msgspec.Raw, default: _Shape) -> _Shape:
         return msgspec.json.decode(raw, type=type(default))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return default
+
+
+def _object(raw: msgspec.Raw) -> dict[str, Any] | None:
+    try:
+        return msgspec.json.decode(raw, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 class LineReader:
