@@ -6,7 +6,7 @@ lives cost seconds. A `Crash` stands for a `kill -9`: from there on nothing of t
 
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -152,9 +152,15 @@ class DeployWorld:
         assert isinstance(self.repos, MemoryRepos)
         return self.repos
 
+    async def live(self, fuse: Fuse | None, work: Callable[[Life], Awaitable[None]]) -> None:
+        """One life, which may end in a crash."""
+        with suppress(Crash):
+            async with self.life(fuse) as life:
+                await work(life)
+
     @asynccontextmanager
     async def life(self, fuse: Fuse | None = None) -> AsyncIterator[Life]:
-        """Comes up, brings the agents back, and finishes what the last life left. A crash in it ends it silently."""
+        """Comes up, brings the agents back, and finishes what the last life left."""
         fuse = fuse or Fuse()
         store = await Store.open(self.root / "hive.sqlite", migrations=[MIGRATIONS], clock=self.clock)
         crashed = False
@@ -202,7 +208,9 @@ class DeployWorld:
                 yield life
             except Crash:
                 crashed = True
-            await deployer.aclose()
+                raise
+            finally:
+                await deployer.aclose()
         finally:
             await (store.abandon() if crashed else store.aclose())
 
