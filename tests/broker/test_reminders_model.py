@@ -100,11 +100,19 @@ class ReminderMachine(RuleBasedStateMachine):
 
     # --- rules ---
 
-    @rule(name=names, delay=st.sampled_from([0, 1, 30, 60, 86400]), to_file=st.booleans())
+    @rule(
+        name=names,
+        delay=st.sampled_from([0, 30, 60, 61, 86400]),
+        to_file=st.sampled_from([False, False, True]),
+    )
     def set_for_a_while(self, name: str, delay: int, to_file: bool) -> None:
         self.was_set(name, delay, None, to_file)
 
-    @rule(name=names, ahead=st.sampled_from([-86400, 0, 1, 60, 86400]), to_file=st.booleans())
+    @rule(
+        name=names,
+        ahead=st.sampled_from([-86400, 0, 1, 60, 86400]),
+        to_file=st.sampled_from([False, False, True]),
+    )
     def set_for_a_time(self, name: str, ahead: int, to_file: bool) -> None:
         self.was_set(name, None, int(self.clock.time()) + ahead, to_file)
 
@@ -132,7 +140,7 @@ class ReminderMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: int) -> None:
         self.run(self.clock.advance(seconds))
 
-    @rule(seconds=st.sampled_from([-400 * 86400, -86400, -1, 1, 3600, 400 * 86400]))
+    @rule(seconds=st.sampled_from([-400 * 86400, -86400, -1, 3600]))
     def the_wall_clock_jumps(self, seconds: int) -> None:
         self.clock.jump(seconds)
         self.run(self.clock.advance(LOOK_SECONDS))
@@ -174,13 +182,11 @@ class ReminderMachine(RuleBasedStateMachine):
     @invariant()
     def what_is_due_is_mailed_once_and_nothing_else(self) -> None:
         async def looked() -> list[tuple[int, str, str]]:
-            # A file, then a commit, each with a hop to a thread; no clock moves meanwhile.
-            for _ in range(1000):
-                await self.broker.reminders.sweep(0)
+            # What is out of the timer's memory is on disk. No clock moves meanwhile; threads do.
+            for _ in range(2000):
                 if not self.broker.reminders._timer._due():
                     break
                 await asyncio.sleep(0.001)
-            await self.broker.reminders.sweep(0)
             return await self.broker.store.read(
                 lambda conn: conn.execute(
                     "SELECT id, recipient, body FROM messages WHERE id > ? ORDER BY id", (self.seen,)
@@ -232,7 +238,7 @@ def check(examples: int, steps: int, *, random: bool = True) -> None:
 
 
 def test_reminders_do_what_the_model_does() -> None:
-    check(examples=20, steps=25, random=False)  # the campaign looks for new ones
+    check(examples=10, steps=30, random=False)  # the campaign looks for new ones
 
 
 @pytest.mark.campaign
