@@ -7,6 +7,7 @@ from tests.bench.table import Group
 MODULES = (
     "tests.bench.broker_rows",
     "tests.bench.socket_rows",
+    "tests.bench.flood_rows",
     "tests.bench.stream_rows",
     "tests.bench.turn_rows",
     "tests.bench.hive_rows",

@@ -6,11 +6,16 @@ import anyio
 import pytest
 
 from hyperhive.broker import Broker, Limits
-from hyperhive.broker.limits import Quota
+from hyperhive.broker.limits import REFUSAL_SECONDS, Quota
 from hyperhive.config import HiveConfig, parse_hive_file
 from hyperhive.errors import HiveError, LimitReached
+from hyperhive.handlers.patience import patient
+from hyperhive.protocol import replies as p
+from hyperhive.protocol import requests as r
+from hyperhive.protocol.policy import Caller, authorize
 from hyperhive.protocol.types import Receipt
 from hyperhive.testing import FakeClock
+from small_hive import agent
 
 
 async def refusal(broker: Broker, sender: str, recipient: str, body: str = "hi") -> tuple[str, str]:
@@ -250,13 +255,13 @@ def test_the_defaults_are_those_of_the_specification(tmp_path: Path) -> None:
 async def test_a_flood_that_is_refused_leaves_inbox_and_database_bounded(
     path: Path, clock: FakeClock, tmp_path: Path
 ) -> None:
-    """Fifty agents, a thousand messages of 64 KiB each at one victim: what gets in is what the limits say."""
+    """Fifty agents, two hundred messages of 64 KiB each at one victim: what gets in is what the limits say."""
     config = of_file('inbox_cap = 40\nbytes_per_hour = "128K"', tmp_path)
     body = "x" * 65536
     refused: list[HiveError] = []
 
     async def flood(name: str) -> None:
-        for _ in range(1000):
+        for _ in range(200):
             try:
                 await broker.send(name, "victim", body)
             except LimitReached as error:
@@ -267,9 +272,38 @@ async def test_a_flood_that_is_refused_leaves_inbox_and_database_bounded(
             for number in range(50):
                 group.start_soon(flood, f"agent{number}")
         assert await broker.pending("victim") == 40
-        assert len(refused) == 50_000 - 40
+        assert len(refused) == 10_000 - 40
         commits = broker.store.statistics().commits
         assert commits <= 40
         assert on_disk(path) < 3 * 40 * len(body)
         with anyio.fail_after(5):
             assert (await broker.recv("victim", 1, 5))[0].body == body
+
+
+async def test_who_asks_again_at_once_after_a_refusal_is_answered_no_faster_than_who_waits(
+    path: Path, clock: FakeClock
+) -> None:
+    async def send(caller: Caller, request: r.Send) -> p.Reply:
+        return p.Ok(id=(await broker.send(caller.name, request.to, request.body)).id)
+
+    async def ask(name: str) -> None:
+        try:
+            await answer(authorize(agent(name), r.Send), r.Send(to="bob", body="hi"))
+        except LimitReached:
+            refused.append(name)
+
+    refused: list[str] = []
+    async with Broker.open(path, clock=clock, limits=Limits(sends_per_minute=1)) as broker:
+        answer = patient(send, broker.gate)
+        for name in ("alice", "carol"):
+            await ask(name)
+        async with anyio.create_task_group() as group:
+            for name in ("alice", "alice", "alice", "carol"):
+                group.start_soon(ask, name)
+            await anyio.wait_all_tasks_blocked()
+            assert sorted(refused) == ["alice", "carol"]
+            await clock.advance(REFUSAL_SECONDS)
+            await anyio.wait_all_tasks_blocked()
+            assert sorted(refused) == ["alice", "alice", "carol"]
+            await clock.advance(REFUSAL_SECONDS)
+        assert sorted(refused) == ["alice", "alice", "alice", "carol"]

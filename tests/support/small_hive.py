@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from hyperhive.broker import Broker
+from hyperhive.broker import Limits as MailLimits
 from hyperhive.bus import Frame
 from hyperhive.handlers import request_table
 from hyperhive.mcp.server import McpServer
@@ -151,9 +152,13 @@ async def small_hive(
     agents: tuple[str, ...] = ("alice", "bob"),
     limits: Limits | None = None,
     handlers: Mapping[type[r.Request], Handler] | None = None,
+    mail: MailLimits | None = None,
 ) -> AsyncIterator[SmallHive]:
-    """Starts a core on the files under `root` (which must be short: sockets lie there). `handlers` replace rows."""
-    broker = await Broker.open(root / "hive.sqlite")
+    """Starts a core on the files under `root` (which must be short: sockets lie there). `handlers` replace rows.
+
+    `limits` are the sockets', `mail` the broker's.
+    """
+    broker = await Broker.open(root / "hive.sqlite", limits=mail)
     receiving = asyncio.Event()
     source = Source(broker.bus, encode_frame)
     streams = Streams(str(next(EPOCHS)), {"hive": source}.get)

@@ -17,6 +17,9 @@ from hyperhive.config import HiveConfig, parse_size
 from hyperhive.errors import LimitReached
 from hyperhive.names import OPERATOR, SYSTEM
 
+REFUSAL_SECONDS: Final = 0.25
+"""One sender is told of no more refusals than one in this time: to ask again at once is then no faster than to wait."""
+
 ROUNDING: Final = 1e-6
 """What is missing by no more than this is not missing: rates are added up in floating point."""
 
@@ -126,6 +129,7 @@ class Gate:
         self._sends: dict[str, Bucket] = {}
         self._bytes: dict[str, Bucket] = {}
         self._coming: Counter[str] = Counter()
+        self._refusals: dict[str, float] = {}
 
     # --- before ---
 
@@ -186,6 +190,19 @@ class Gate:
         for buckets, amount in ((self._sends, 1), (self._bytes, size)):
             if sender in buckets:
                 buckets[sender].take(-amount)
+
+    async def linger(self, sender: str) -> None:
+        """Returns when a refused sender may be told so: at once, but no sooner than a while after the last time.
+
+        For edges that serve many senders: those who go on without a pause then take no time from the others.
+        """
+        if sender in UNCOUNTED:
+            return
+        now = self._clock.monotonic()
+        at = max(now, self._refusals.get(sender, 0.0))
+        self._refusals[sender] = at + REFUSAL_SECONDS
+        if at > now:
+            await self._clock.sleep(at - now)
 
     # --- inside ---
 
