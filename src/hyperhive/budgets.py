@@ -132,7 +132,9 @@ class Budgets:
             left = end - self._clock.monotonic()
             if left <= 0:
                 return standing
-            await self._until_changed(min(left, max(standing.until - self._clock.time(), 0.001)))
+            # The end of a window is `run`'s to notice, for all who wait at once.
+            in_line = standing.window is None
+            await self._until_changed(min(left, self._line.wait(agent, end - left)) if in_line else left)
             standing = self._standing(agent)
         return standing
 
@@ -143,6 +145,7 @@ class Budgets:
         verdict = self.spending.over_budget(agent)
         if verdict is not None:
             self._line.park(agent)
+            self._wake.set()
             return self._with_question(verdict)
         now = self._clock.monotonic()
         self._release(now)
@@ -170,7 +173,7 @@ class Budgets:
                     scope.cancel()
 
                 group.start_soon(first, self._changed.wait)
-                group.start_soon(first, lambda: self._clock.sleep(min(seconds, LOOK_SECONDS)))
+                group.start_soon(first, lambda: self._clock.sleep(seconds))
 
     # --- between two requests (gateway.Meter) -------------------------------------------------------------------------
 
@@ -336,7 +339,7 @@ class Budgets:
     # --- as time goes by ----------------------------------------------------------------------------------------------
 
     async def reconsider(self) -> None:
-        """Limits or the time may be others: withdraws questions that have become moot, and wakes who is paused."""
+        """Limits or the time may be others: withdraws questions that have become moot, and wakes who may go on."""
         moot = [
             (matter, known.id)
             for matter, known in self._questions.items()
@@ -352,7 +355,8 @@ class Budgets:
             except HiveError as error:  # tried again at the next look
                 self._questions[matter].open = True
                 log.warning("budget_question_not_withdrawn question=%s error=%s", number, error)
-        self._tell()
+        if moot or any(self.spending.over_budget(agent) is None for agent in self._line.parked):
+            self._tell()
 
     def _still_over(self, matter: Matter) -> bool:
         window, raises = matter
@@ -362,22 +366,31 @@ class Budgets:
         )
 
     async def run(self) -> None:
-        """Watches the windows that the operator is asked about, for ever; with none it does nothing at all."""
+        """Watches the windows that agents or questions wait for, for ever; with none it does nothing at all."""
         while True:
-            await self.reconsider()
             self._wake = anyio.Event()
+            await self.reconsider()
             end = self._next_end()
             if end is None:
                 await self._wake.wait()
                 continue
-            await self._clock.sleep(min(max(end - self._clock.time(), 0.0), LOOK_SECONDS))
+            with anyio.CancelScope() as scope:
+                async with anyio.create_task_group() as group:
+
+                    async def sleep(seconds: float, scope: anyio.CancelScope = scope) -> None:
+                        await self._clock.sleep(seconds)
+                        scope.cancel()
+
+                    group.start_soon(sleep, min(max(end - self._clock.time(), 0.0), LOOK_SECONDS))
+                    await self._wake.wait()
+                    scope.cancel()
 
     def _next_end(self) -> float | None:
-        ends = [end_of(window.span, window.start) for (window, _), one in self._questions.items() if one.open]
-        ends += [
-            verdict.until for agent in self._line.parked if (verdict := self.spending.over_budget(agent))
+        asked = [
+            end_of(window.span, window.start) for (window, _), one in self._questions.items() if one.open
         ]
-        return min(ends, default=None)
+        paused = [verdict.until for one in self._line.parked if (verdict := self.spending.over_budget(one))]
+        return min([*asked, *paused], default=None)
 
     def _tell(self) -> None:
         self._changed.set()

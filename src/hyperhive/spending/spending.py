@@ -65,6 +65,9 @@ class Spending:
         self._unlisted: set[str] = set()
         self._charge_op: Operation[Charge, None] = Operation("charge", rows.charge(roots), failed=self._lost)
         self._number_op: Operation[Numbered, None] = Operation("number spending", rows.number)
+        self._written_op: Operation[None, None] = Operation(
+            "charges are written", lambda _, batch: [None] * len(batch)
+        )
         self._forget_op: Operation[int, int] = Operation("forget spending", rows.forget)
 
     async def start(self) -> "Spending":
@@ -215,7 +218,12 @@ class Spending:
 
     async def chains(self, agent: str | None, since: float, limit: int = 20) -> list[ChainRow]:
         """The dearest chains since then, dearest first: who caused what."""
+        await self._written()
         return await self._store.read(lambda conn: rows.chains(conn, int(since), agent, limit))
+
+    async def _written(self) -> None:
+        """Everything that was charged until now is on disk."""
+        await self._store.submit(self._written_op, None)
 
     async def roots(self, chains: Collection[int]) -> dict[int, Root]:
         """Where these chains began, as far as that is known still."""
@@ -228,6 +236,7 @@ class Spending:
 
     async def days(self, agent: str | None, since: float) -> list[DayRow]:
         """Spending by day and agent, newest day first; days are kept for good."""
+        await self._written()
         start = start_of("day", since)
         return await self._store.read(lambda conn: rows.days(conn, start, agent))
 
