@@ -345,3 +345,52 @@ async def test_the_sweep_forgets_counts_and_ended_chains_but_no_chain_that_waits
     with closing(sqlite3.connect(path)) as conn:
         assert [row[0] for row in conn.execute("SELECT state FROM chains")] == ["held"]
         assert conn.execute("SELECT count(*) FROM pair_sends").fetchone() == (0,)
+
+
+# --- by questions -----------------------------------------------------------------------------------------------------
+
+
+async def interview(broker: Broker, most: int = 100) -> int:
+    """Alice asks bob, who answers, whereupon she asks again: until that is refused. How many were asked."""
+    asked = 0
+    while asked < most:
+        await broker.recv("alice", 1, 0)
+        try:
+            number = await broker.questions.ask("alice", "and how are you now?", target="bob")
+        except LimitReached:
+            return asked
+        asked += 1
+        await broker.ack_turn("alice")
+        await broker.recv("bob", 1, 0)
+        await broker.questions.answer(number, "as before", by="bob")
+        await broker.ack_turn("bob")
+    return asked
+
+
+async def test_questions_and_answers_without_end_are_stopped_and_the_operator_is_asked(
+    broker: Broker,
+) -> None:
+    seen: list[AnyDashboardEvent] = []
+    broker.bus.tap(seen.append)
+    await broker.send("operator", "alice", "ask bob how he is, and never stop")
+    assert await interview(broker) == HOPS / 2
+    question = await the_question(broker)
+    assert "message 1 from operator to alice" in question.question
+    assert [one.asker for one in seen if isinstance(one, QuestionAdded)][-1] == "system"
+    with pytest.raises(LimitReached) as refused:
+        await broker.questions.ask("alice", "and how are you now?", target="bob")
+    assert "is held as a possible reply storm" in refused.value.message
+    await broker.questions.ask("alice", "what shall I do?")
+    assert (await the_last_question(broker)).asker == "alice"
+    await broker.questions.answer(question.id, "release", by="operator")
+    assert await broker.questions.ask("alice", "and how are you now?", target="bob") > question.id
+
+
+async def test_questions_count_for_the_rate_of_a_pair(path: Path, clock: FakeClock) -> None:
+    async with Broker.open(path, clock=clock, limits=Limits(pair_rate=5)) as broker:
+        await broker.send("operator", "alice", "ask bob how he is, and never stop")
+        assert await interview(broker) == 5
+
+
+async def the_last_question(broker: Broker) -> QuestionRow:
+    return max(await broker.questions.open("operator"), key=lambda row: row.id)

@@ -129,7 +129,8 @@ class Questions:
 
         Raises:
             BadRequest: it cannot be stored; or one asks oneself. InvalidName, NotFound: nobody has the target's name.
-            LimitReached: too many are open, or the asker may not write so much, or not to the target.
+            LimitReached: too many are open, or the asker may not write so much, or not to the target; or the chain of
+                messages that it belongs to is held.
         """
         check_pair(asker, target, self._directory)
         place, cause = self._place(asker)
