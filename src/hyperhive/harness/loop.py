@@ -15,17 +15,19 @@ import msgspec
 
 from hyperhive.accounts import BoundAccount
 from hyperhive.clock import Clock
-from hyperhive.errors import Closed, HiveError, MissingPart, TimedOut, WorldError
+from hyperhive.errors import BadRequest, Closed, HiveError, MissingPart, NotAvailable, TimedOut, WorldError
 from hyperhive.harness.backoff import Random
 from hyperhive.harness.core import Core
 from hyperhive.harness.files import TurnNumbers
 from hyperhive.harness.loop_events import LoopEvents
+from hyperhive.harness.model_gate import ModelGate
 from hyperhive.harness.pauses import Pauses, PauseSettings
 from hyperhive.harness.slots import Slots, WarmProcess
 from hyperhive.harness.turns import TurnResult, UnaskedTurn
-from hyperhive.protocol.replies import Messages, Reply, Unread
-from hyperhive.protocol.requests import AckTurn, Recv, Request, RequeueInflight, Status
+from hyperhive.protocol.replies import Admission, Charged, Messages, Reply, Unread
+from hyperhive.protocol.requests import AckTurn, Charge, MayTurn, Recv, Request, RequeueInflight, Status
 from hyperhive.protocol.types import RECV_MAX, RECV_WAIT_MAX_SECONDS, Delivery, ResultKind, Urgency
+from hyperhive.spending.usage import clamped, clamped_dollars
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,7 @@ class TurnLoop:
         parked_seconds: Callable[[], float | None] = lambda: None,
     ) -> None:
         """`parked_seconds`: after which time an agent that waits for the operator looks again by itself, if ever."""
+        self._gate = ModelGate(core)
         self._pauses = Pauses(
             account=account,
             events=events,
@@ -75,6 +78,8 @@ class TurnLoop:
             clock=clock,
             random=random,
             parked_seconds=parked_seconds,
+            watch_login=self._gate.watch_login,
+            may_turn=self._may_turn,
         )
         self._core = core
         self._runner = runner
@@ -159,6 +164,7 @@ class TurnLoop:
         await self._ask(RequeueInflight())
         while not self._draining:
             await self._pauses.for_account()
+            await self._pauses.for_budget()
             self._in_hand += await self._next_mail()
             await self._settle_unasked()
             if self._in_hand:
@@ -202,6 +208,11 @@ class TurnLoop:
         self._in_turn = True
         try:
             number, result = await self._run_in_slot(message)
+            if result is None:
+                self._in_hand.insert(0, message)
+                await self._requeue()
+                return
+            result = await self._charged(number, await self._gate.judged(result))
             await self._settle(number, result)
         finally:
             self._in_turn = False
@@ -210,7 +221,8 @@ class TurnLoop:
             await self._runner.retire()  # a process reads its login when it starts
         await self._pauses.after(result, gave_way=self._interruption is not None)
 
-    async def _run_in_slot(self, message: Delivery) -> tuple[int, TurnResult]:
+    async def _run_in_slot(self, message: Delivery) -> tuple[int, TurnResult | None]:
+        """The turn's number and result; None where it may not start any more, now that it could."""
         number = self._waiting = await self._numbers.next()
         self._called_off = False
         try:
@@ -222,6 +234,8 @@ class TurnLoop:
                     return number, self._not_run(message, "cancelled by the operator", kind="cancelled")
                 if unread is None:
                     return number, self._not_run(message, "the agent was stopped", interrupted=True)
+                if not self._pauses.account_usable() or (await self._may_turn()).refused is not None:
+                    return number, None
                 self._fresh.discard(message.id)
                 self._pauses.turn_starts()
                 self._events.state_changed("thinking", None, None)
@@ -313,6 +327,47 @@ class TurnLoop:
         await self._hurry.wait()
         await self._runner.interrupt("the agent was stopped")
 
+    # --- what it cost ---
+
+    async def _may_turn(self, wait_seconds: float = 0) -> Admission:
+        """Whether a turn may start, as far as budgets go."""
+        try:
+            reply = await self._ask(MayTurn(wait_seconds=wait_seconds))
+        except (BadRequest, NotAvailable):  # an older core than this harness: it knows no budgets
+            return Admission()
+        return reply if isinstance(reply, Admission) else Admission()
+
+    async def _charged(self, number: int, result: TurnResult) -> TurnResult:
+        """The result, after the core has counted what it cost: before its messages are settled, which are its cause."""
+        charge = Charge(
+            key=f"{number}.{result.started_at:.3f}",
+            turn=number,
+            started_at=int(result.started_at),
+            model=result.model[:200],
+            usage=clamped(result.usage),
+            cost=clamped_dollars(result.cost),
+            messages=[*result.done, *result.pending],
+        )
+        try:
+            reply = await self._ask(charge)
+        except (BadRequest, NotAvailable):
+            return result
+        if not isinstance(reply, Charged):
+            return result
+        result = msgspec.structs.replace(result, message=reply.message, chain=reply.chain)
+        if reply.refused is None or result.ok or result.kind == "cancelled":
+            return result
+        # What the CLI made of the refusal is no matter: the turn was ended for its budget, and the messages wait.
+        return msgspec.structs.replace(
+            result,
+            kind="limited",
+            note=reply.refused,
+            blame=False,
+            park=None,
+            reset_at=None,
+            cut_by_budget=True,
+        )
+
     # --- settling ---------------------------------------------------------------------------------------------------
 
     async def _settle(self, number: int, result: TurnResult) -> None:
@@ -370,7 +425,8 @@ class TurnLoop:
         Raises:
             HiveError: the core refuses or is closed, or the loop is hurried and the core does not answer.
         """
-        if isinstance(request, Recv):  # its wait is ended by a scope of its own
+        if isinstance(request, Recv) or (isinstance(request, MayTurn) and request.wait_seconds):
+            # its wait is ended by a scope of its own
             return await self._ask_until_answered(request)
         with anyio.CancelScope() as self._asking:
             self._hurry_the_core()

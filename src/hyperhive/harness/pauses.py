@@ -11,10 +11,18 @@ import msgspec
 
 from hyperhive.accounts import AccountState, BoundAccount
 from hyperhive.clock import Clock
+from hyperhive.errors import HiveError
 from hyperhive.harness.backoff import Backoff, Random
 from hyperhive.harness.loop_events import LoopEvents
 from hyperhive.harness.turns import TurnResult
-from hyperhive.protocol.types import WaitingReason
+from hyperhive.protocol.replies import Admission
+from hyperhive.protocol.types import RECV_WAIT_MAX_SECONDS, WaitingReason
+
+LIMIT_MAX_SECONDS = 8 * 86400.0
+"""No usage limit lasts longer than a week; what a CLI says beyond that is cut to this."""
+
+MayTurn = Callable[[float], Awaitable[Admission]]
+"""Asks the core whether a turn may start, for at most so many seconds while it may not."""
 
 
 class PauseSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,8 +44,12 @@ class Pauses:
         clock: Clock,
         random: Random,
         parked_seconds: Callable[[], float | None],
+        may_turn: MayTurn,
+        watch_login: Callable[[AccountState], Awaitable[None]],
     ) -> None:
         self._account = account
+        self._may_turn = may_turn
+        self._watch_login = watch_login
         self._events = events
         self._clock = clock
         self._parked_seconds = parked_seconds
@@ -64,15 +76,50 @@ class Pauses:
         self._seen_changes = self._changes
         self._generation = self._account().state.generation
 
+    def account_usable(self) -> bool:
+        """Whether a turn under the agent's account has a chance now."""
+        return self._account().state.blocked_until(self._clock.time()) is None
+
     async def for_account(self) -> None:
         """Wait while the account needs a login or is at its limit; its agents then come back one after the other."""
         while not self._stopped:
-            state = self._account().state
-            if state.blocked_until(self._clock.time()) is None:
-                return
-            await self._for_state(state)
-            if state.blocked_until(self._clock.time()) is None and (delay := state.release_delay()):
+            account = self._account()
+            state = account.state
+            if state.blocked_until(self._clock.time()) is not None:
+                state.line.park(account.agent)
+                await self._for_state(state)
+            elif delay := state.line.wait(account.agent, self._clock.monotonic()):
                 await self._pause("limited", delay, state.changed)
+            else:
+                return
+        self._account().state.line.leave(self._account().agent)
+
+    async def for_budget(self) -> None:
+        """Wait while mail is there and the core lets no turn start: a budget is used up."""
+        told: int | None = -1
+        admission = await self._may_turn(0)
+        while admission.refused is not None and not self._stopped:
+            if admission.until != told:
+                told = admission.until
+                self._events.noted(f"no turn starts: {admission.refused}")
+            admission = await self._until_admitted(admission)
+
+    async def _until_admitted(self, refused: Admission) -> Admission:
+        """The core's next word on whether a turn may start."""
+        heard: list[Admission | HiveError] = []
+
+        async def ask() -> None:
+            try:
+                heard.append(await self._may_turn(RECV_WAIT_MAX_SECONDS))
+            except HiveError as error:  # told outside of the pause's task group, which would wrap it
+                heard.append(error)
+
+        until = None if refused.until is None else refused.until - self._clock.time()
+        await self._pause("budget", until, ask, for_ever=True)
+        answer = heard[0] if heard else await self._may_turn(0)
+        if isinstance(answer, HiveError):
+            raise answer
+        return answer
 
     async def after(self, result: TurnResult, *, gave_way: bool) -> None:
         """Nothing after a turn that ended well, was cancelled or gave way to something; else say why, and wait."""
@@ -80,24 +127,34 @@ class Pauses:
             self._backoff.reset()
         elif result.kind == "needs_login":
             self._account().state.login_refused(self._generation)
-        elif gave_way or self._stopped:
-            return
+        elif gave_way or self._stopped or result.cut_by_budget:
+            return  # the core says when the next one may start
         elif result.park is not None:
             await self._for_operator(result.park)
         elif result.kind == "limited" and result.reset_at is not None:
             # Never sooner than the backoff: a reset time that has passed must not make a loop of it.
-            soonest = self._clock.time() + self._backoff.next_seconds()
-            self._account().state.limit(max(result.reset_at, soonest))
+            now = self._clock.time()
+            soonest = now + self._backoff.next_seconds()
+            self._account().state.limit(max(min(result.reset_at, now + LIMIT_MAX_SECONDS), soonest))
         else:
             await self._back_off(result)
 
     async def _for_state(self, state: AccountState) -> None:
         if state.needs_login or state.limited_until is None:
-            await self._pause("login", None, state.changed)
+            await self._pause("login", None, lambda: self._login_landed(state))
             return
         until = state.limited_until
         self._events.noted(f"the account {state.name} is at its limit until {until:.0f} (unix time)")
         await self._pause("limited", until - self._clock.time(), state.changed)
+
+    async def _login_landed(self, state: AccountState) -> None:
+        async def watch() -> None:
+            await self._watch_login(state)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch)
+            await state.changed()
+            group.cancel_scope.cancel()
 
     async def _for_operator(self, why: str) -> None:
         if self._changes == self._seen_changes:
@@ -117,8 +174,10 @@ class Pauses:
         reason: WaitingReason,
         seconds: float | None,
         changed: Callable[[], Awaitable[None]] | None = None,
+        *,
+        for_ever: bool = False,
     ) -> None:
-        """Wait so long (None: for ever), or until `changed`, `Pauses.changed` or `stop`."""
+        """Wait so long (None, or `for_ever`: for ever), or until `changed`, `Pauses.changed` or `stop`."""
         if self._stopped:
             return
         until = None if seconds is None else self._clock.time() + seconds
@@ -133,5 +192,5 @@ class Pauses:
             group.start_soon(first, wake.wait)
             if changed is not None:
                 group.start_soon(first, changed)
-            if seconds is not None:
+            if seconds is not None and not for_ever:
                 group.start_soon(first, lambda: self._clock.sleep(seconds))
