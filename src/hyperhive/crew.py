@@ -29,7 +29,7 @@ from hyperhive.protocol.events import (
     TokenUsageChanged,
     TurnStateChanged,
 )
-from hyperhive.protocol.harness_line import AnyHarnessCommand, LineModel
+from hyperhive.protocol.harness_line import AnyHarnessCommand, ForgetModel, LineModel
 from hyperhive.protocol.line import HarnessLine
 from hyperhive.protocol.live import encode_live
 from hyperhive.protocol.policy import TOOLS, Actor
@@ -50,6 +50,14 @@ class Listener(Protocol):
     async def listen(self, path: Path, actor: Actor) -> None: ...
 
     async def unlisten(self, path: Path) -> None: ...
+
+
+class ModelDoors(Protocol):
+    """The agents' ways to the model; see `hyperhive.gateway.Gateway`."""
+
+    async def open(self, agent: AgentName) -> None: ...
+
+    async def close(self, agent: AgentName) -> None: ...
 
 
 class Member(Protocol):
@@ -129,6 +137,7 @@ class Crew:
         known: whether there is an agent of this name.
         touch: this agent's fleet row may look different.
         at_rest: answers for agents whose harness does not run.
+        doors: each agent's way to the model, there for as long as its tools socket.
         buffer: how many frames a reader of an agent's stream may be behind.
     """
 
@@ -143,6 +152,7 @@ class Crew:
         known: Callable[[AgentName], bool],
         touch: Callable[[str], None],
         at_rest: AtRest,
+        doors: ModelDoors,
         buffer: int,
     ) -> None:
         self._paths = paths
@@ -153,6 +163,7 @@ class Crew:
         self._known = known
         self._touch = touch
         self._at_rest = at_rest
+        self._doors = doors
         self._buffer = buffer
         self._members: dict[str, Member] = {}
         self._numbers: dict[str, int] = {}
@@ -208,6 +219,8 @@ class Crew:
             reply = await self._at_rest.handle(name, self._bus(name), command)
             if isinstance(command, LineModel):
                 self._models[name] = command.model
+            elif isinstance(command, ForgetModel):
+                self._models.pop(name, None)
             return reply
         if isinstance(member, Attached) and not member.attached:
             answer = await self._at_rest.look(name, self._bus(name), command)
@@ -282,6 +295,7 @@ class Crew:
             return
         role: Role = "manager" if agent == MANAGER else "agent"
         await self.close_sockets(agent)
+        await self._doors.open(agent)
         await self._listener.listen(
             self._paths.tools_socket(agent), Actor(name=agent, role=role, channel=TOOLS)
         )
@@ -292,6 +306,7 @@ class Crew:
 
     async def close_sockets(self, agent: AgentName) -> None:
         """Nobody in the agent's box is served any more."""
+        await self._doors.close(agent)
         if self._listener is not None:
             await self._listener.unlisten(self._paths.tools_socket(agent))
             await self._listener.unlisten(self._paths.harness_socket(agent))

@@ -7,6 +7,7 @@ from hyperhive.broker import Broker
 from hyperhive.config import DEFAULT_MODEL, HiveConfig
 from hyperhive.crew import Crew
 from hyperhive.errors import HiveError
+from hyperhive.harness.drivers.authority import caution
 from hyperhive.lifecycle import Facts, Lifecycle
 from hyperhive.members import Attached
 from hyperhive.names import OPERATOR, AgentName
@@ -91,12 +92,19 @@ class FleetFacts:
         account = self._account(name)
         member = self._crew.find(name)
         warnings = []
-        if account.kind != "login" and not isinstance(member, Attached):
+        if account.kind != "login" and not lifecycle.behind_gateway(name):
             warnings.append("its account's key is in its CLI's environment, where the agent can read it")
         secretive = [key for key, server in self._config().agent(name).mcp.items() if server.env]
         if secretive:
             warnings.append(
                 f"the env of its MCP servers ({', '.join(secretive)}) is where the agent can read it"
+            )
+        steers = caution(self._config().agent(name).tools, isolated=lifecycle.runtime.isolated)
+        if steers is not None:
+            warnings.append(f"tools that ask: {steers}")
+        if lifecycle.runtime.isolated and view.network == "host":
+            warnings.append(
+                "its box shares the host's network: what listens on the host's loopback can be reached from inside"
             )
         if isinstance(member, Attached) and not member.attached:
             warnings.append("its harness has not reported for duty")

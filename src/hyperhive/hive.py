@@ -39,9 +39,12 @@ from hyperhive.crew import Crew, Listener
 from hyperhive.desk import HiveDesk
 from hyperhive.eventlog import EventLogs
 from hyperhive.fleet_facts import FleetFacts
+from hyperhive.gateway import Gateway, Upstream
 from hyperhive.handlers import request_table
 from hyperhive.handlers.budget import with_budgets
+from hyperhive.handlers.models import models
 from hyperhive.handlers.notices import notices
+from hyperhive.harness.drivers.authority import caution
 from hyperhive.lifecycle import MIGRATIONS as AGENT_TABLES
 from hyperhive.lifecycle import Lifecycle, pick_runtime
 from hyperhive.members import Attached
@@ -105,6 +108,7 @@ class BareHive:
         self.accounts: Accounts
         self.broker: Broker
         self.budgets: Budgets
+        self.gateway: Gateway
         self.lifecycle: Lifecycle
         self.notices: Notifier
         """Tells the operator of what waits; `subscribe` to hear it in this process."""
@@ -150,7 +154,11 @@ class BareHive:
             files=AgentFiles(self.paths, isolated=runtime.isolation != "none"),
         )
         self.accounts.order = self.broker.order_of
+        self.broker.tools.caution_of = lambda name: caution(
+            self.config.agent(name).tools, isolated=runtime.isolated
+        )
         self.budgets = self._make_budgets()
+        self.gateway = self._make_gateway(isolated=runtime.isolated)
         await AccountStates(self._store, self.accounts, self._clock).restore()
         await self.broker.start()
         await self.budgets.spending.start()
@@ -175,6 +183,7 @@ class BareHive:
             known=lambda name: name in self.lifecycle.names(),
             touch=lambda name: self.lifecycle.touch(name),
             at_rest=AtRest(self.paths.agent_harness, self._logs, self._clock),
+            doors=self.gateway,
             buffer=self.config.file.buffer,
         )
         self.bus.tap(self._forget_removed)
@@ -191,6 +200,7 @@ class BareHive:
             clock=self._clock,
             config_of=lambda name: self.config.agent(name),
             facts_of=self._facts.of,
+            behind_gateway=self.gateway.serves,
             tell=herald.tell,
             forget=lambda name, purged: leave_behind(self.broker, name, purged=purged),
             log_tail=lambda name: self._facts.log(name, CRASH_LOG_LINES),
@@ -228,8 +238,9 @@ class BareHive:
             matters=self._attention.matters,
             mask=masker(self.accounts.secrets),
         )
-        table = request_table(self.broker, self.lifecycle, self._crew, desk, notices(self.notices))
-        table = with_budgets(table, self.budgets, self.lifecycle, lambda _: False, self._clock)
+        more = (notices(self.notices), models(self.gateway))
+        table = request_table(self.broker, self.lifecycle, self._crew, desk, *more)
+        table = with_budgets(table, self.budgets, self.lifecycle, self.gateway.serves, self._clock)
         self.dispatcher = Dispatcher(table, streams.open)
         self._edges = self._open_edges(self.dispatcher, self._crew)
         self._crew.serve_on(self._edges)
@@ -253,6 +264,16 @@ class BareHive:
             names=lambda: self.lifecycle.names(),
             stop=lambda name: self.lifecycle.stop(name),
             touch=lambda name: self.lifecycle.touch(name),
+        )
+
+    def _make_gateway(self, *, isolated: bool) -> Gateway:
+        return Gateway(
+            isolated=isolated,
+            account=lambda name: self.accounts.bind(name, self.config.agent(name).account),
+            socket=self.paths.model_socket,
+            upstream=Upstream(self._environ),
+            meter=self.budgets,
+            clock=self._clock,
         )
 
     async def _go(self) -> None:
@@ -356,6 +377,8 @@ class BareHive:
                 await self.lifecycle.runtime.aclose()
             if hasattr(self, "_edges"):
                 await self._edges.aclose()
+            if hasattr(self, "gateway"):
+                await self.gateway.aclose()
             await self._background.aclose()
             await self._logs.aclose()
             if hasattr(self, "broker"):

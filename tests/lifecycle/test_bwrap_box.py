@@ -192,7 +192,7 @@ async def test_a_link_that_stands_in_for_an_agents_directory_is_never_shown(
     """However it came there: a box is refused rather than made over what a link points to."""
     name = AgentName(agent)
     kit.paths.make_agent(name)
-    launcher = kit.runtime.launcher(name, mounts=(), limits=ResourceLimits())
+    launcher = kit.runtime.launcher(name, mounts=(), limits=ResourceLimits(), network="none")
     for place in (
         kit.paths.proposed_config(name), kit.paths.proposed / name, kit.paths.agent_state(name),
         kit.paths.agent_claude(name), kit.paths.tools_dir(name),
@@ -213,7 +213,7 @@ async def test_the_manager_sees_no_repo_through_a_link_and_a_new_one_from_its_ne
     kit: RuntimeKit,
 ) -> None:
     kit.paths.make_agent(MANAGER)
-    launcher = kit.runtime.launcher(MANAGER, mounts=(), limits=ResourceLimits())
+    launcher = kit.runtime.launcher(MANAGER, mounts=(), limits=ResourceLimits(), network="none")
 
     async def shown() -> list[str]:
         child = await launcher.launch(["/bin/ls", "/agents"], ENV)
@@ -248,17 +248,11 @@ async def test_abstract_sockets_of_the_host_are_closed_where_the_kernel_can(kit:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(f"\0{name}")
         server.listen()
-        child = await kit.start("/usr/bin/python3", "-c", script, name)
+        child = await kit.start("/usr/bin/python3", "-c", script, name, network="host")
         ended = await finish(child)
     closed = kit.runtime.found.close_abstract
     assert ("PermissionError" in ended.err) is closed
     assert (ended.out == "in\n") is not closed
-    assert any("abstract" in caution for caution in kit.runtime.cautions) is not closed
-
-
-async def test_the_shared_network_is_said(kit: RuntimeKit) -> None:
-    assert kit.runtime.network == "host"
-    assert any("host's network" in caution for caution in kit.runtime.cautions)
 
 
 async def test_a_readable_file_is_there_alone(kit: RuntimeKit) -> None:
@@ -295,7 +289,7 @@ async def test_a_mount_that_the_operator_took_back_is_gone_from_the_next_box(kit
     """Also for a launcher that was made before."""
     (kit.work / "code").mkdir()
     mount = MountSetting(source=str(kit.work / "code"), target="/workspace/code", mode="rw")
-    now = {"config": AgentConfig(mounts=(mount,))}
+    now = {"config": AgentConfig(mounts=(mount,), network="none")}
     async with Store.open(kit.paths.database, migrations=[MIGRATIONS]) as store:
         hive = Lifecycle(store=store, paths=kit.paths, runtime=kit.runtime, config_of=lambda _: now["config"])
         await hive.start_up()
@@ -303,7 +297,7 @@ async def test_a_mount_that_the_operator_took_back_is_gone_from_the_next_box(kit
         launcher = hive.launcher("alice")
         write = ["/bin/sh", "-c", "echo x >> /workspace/code/file"]
         assert (await finish(await launcher.launch(write, ENV))).code == 0
-        now["config"] = AgentConfig()
+        now["config"] = AgentConfig(network="none")
         assert (await finish(await launcher.launch(write, ENV))).code != 0
         await hive.aclose()
     assert (kit.work / "code/file").read_text() == "x\n"
@@ -313,7 +307,7 @@ async def test_what_another_agent_could_exchange_is_refused_at_launch(kit: Runti
     (kit.work / "code/sub").mkdir(parents=True)
     inside = MountSetting(source=str(kit.work / "code/sub"), target="/workspace/sub")
     launcher = kit.runtime.launcher(
-        kit.agent, mounts=[inside], limits=ResourceLimits(), shared=[kit.work / "code"]
+        kit.agent, mounts=[inside], limits=ResourceLimits(), network="none", shared=[kit.work / "code"]
     )
     kit.paths.make_agent(kit.agent)
     with pytest.raises(BadConfig, match="can write"):

@@ -192,7 +192,7 @@ def test_an_unknown_machine_has_no_filter() -> None:
 @pytest.mark.parametrize("name", ["auto", "bwrap"])
 async def test_auto_is_bwrap(name: RuntimeName, tmp_path: Path) -> None:
     runtime = await pick_runtime(name, Paths.of(tmp_path), {"PATH": "/usr/bin:/bin"})
-    assert (runtime.name, runtime.isolation, runtime.network) == ("bwrap", "bwrap", "host")
+    assert (runtime.name, runtime.isolation) == ("bwrap", "bwrap")
     await runtime.aclose()
 
 

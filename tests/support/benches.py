@@ -57,7 +57,7 @@ class Bench:
         parts: dict[str, Any] = {
             "name": agent,
             "core": core,
-            "launcher": self.runtime.launcher(name, mounts=(), limits=ResourceLimits()),
+            "launcher": self.runtime.launcher(name, mounts=(), limits=ResourceLimits(), network="host"),
             "tools": LocalTools({"send": self._send(agent), "recv": self._recv(core)}),
             "directory": self.paths.agent_harness(name),
             "profile": lambda: Profile(name=agent, config=self.config),

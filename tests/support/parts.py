@@ -112,6 +112,8 @@ PARTS: dict[str, Part] = {
     "bwrap": Part(
         _bwrap, f"install the package bubblewrap (as root: {INSTALL} bwrap) and allow user namespaces"
     ),
+    "pasta": Part(_command("pasta"), f"install the package passt (as root: {INSTALL} pasta)"),
+    "ip": Part(_command("ip"), f"install the package iproute2 (as root: {INSTALL} ip)"),
     "git": Part(_command("git"), f"install the package git (as root: {INSTALL} git)"),
     "make": Part(_command("make"), f"install the package make (as root: {INSTALL} make)"),
     "npm": Part(_command("npm"), f"install the package npm (as root: {INSTALL} npm)"),

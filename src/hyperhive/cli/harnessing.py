@@ -34,10 +34,13 @@ from hyperhive.harness.harness import HarnessSettings
 from hyperhive.harness.model_gate import ModelRoutes
 from hyperhive.harness.slots import Slots
 from hyperhive.harness.socket_probe import SocketProbe
+from hyperhive.lifecycle.launching import AgentLauncher
+from hyperhive.lifecycle.networks import network_in_force
 from hyperhive.lifecycle.runtimes import ResourceLimits, pick_runtime
 from hyperhive.mcp.remote import RemoteToolServer
 from hyperhive.names import MANAGER, AgentName
 from hyperhive.paths import Paths
+from hyperhive.ports import Launcher
 from hyperhive.protocol.events import (
     AnyLiveEvent,
     ModelChanged,
@@ -142,17 +145,25 @@ async def _build(
     stack.push_async_callback(logs.aclose)
     settings, file = config.agent(agent), config.file
     slots = Slots(max_turns=1, max_warm=1, idle_seconds=file.idle_seconds, clock=SYSTEM_CLOCK)
+
+    def make_launcher() -> Launcher:
+        """The network is what the core's gateway leaves it to be, as it told before this launch."""
+        network = network_in_force(settings, isolated=runtime.isolated, behind_gateway=routes.served)
+        limits = ResourceLimits.of(settings.limits)
+        return runtime.launcher(agent, mounts=settings.mounts, limits=limits, network=network)
+
+    routes = ModelRoutes(SocketProbe(), environ)
     harness = Harness(
         name=agent,
         core=core,
-        launcher=runtime.launcher(agent, mounts=settings.mounts, limits=ResourceLimits.of(settings.limits)),
+        launcher=AgentLauncher(make_launcher, lambda: "as it was at the start"),
         tools=RemoteToolServer(at, on_took=core.took),
         directory=paths.agent_harness(agent),
         profile=own.profile,
         accounts=await Accounts.open(paths.accounts, environ),
         clis=clis,
         slots=slots,
-        routes=ModelRoutes(SocketProbe(), environ),
+        routes=routes,
         logs=logs,
         environ=environ,
         settings=HarnessSettings(

@@ -2,7 +2,6 @@
 
 from typing import Protocol
 
-import anyio
 import msgspec
 
 from hyperhive.names import AgentName
@@ -20,15 +19,12 @@ class Meter(Protocol):
     """Counts usage and knows budgets.
 
     Contract: `admit` answers from memory, at once, and is asked before every single request; `used` is told after each
-    one that may have cost something, in the order in which they ended, and does not raise; `changed` returns after the
-    next moment at which an answer of `admit` may have become another one.
+    one that may have cost something, in the order in which they ended, and does not raise.
     """
 
     def admit(self, agent: AgentName) -> Refusal | None: ...
 
     async def used(self, agent: AgentName, usage: Usage) -> None: ...
-
-    async def changed(self) -> None: ...
 
 
 class NoBudgets:
@@ -41,7 +37,3 @@ class NoBudgets:
 
     async def used(self, agent: AgentName, usage: Usage) -> None:
         """Forgotten."""
-
-    async def changed(self) -> None:
-        """Never."""
-        await anyio.sleep_forever()

@@ -1,7 +1,7 @@
 """How each agent stands with the model now: admitted, or refused and why. The one place that decides it.
 
-Before a request, for the harness before a turn, and for the harness after a turn that failed: all ask here. Budgets are
-the meter's to know, logins and limits the account's.
+Before each request, and for the harness after a turn that failed: both ask here. Budgets are the meter's to know,
+logins and limits the account's.
 """
 
 from collections.abc import Awaitable, Callable
@@ -44,16 +44,11 @@ class Standings:
         self._last: dict[AgentName, ModelRefusal] = {}
 
     def now(self, agent: AgentName) -> ModelStanding:
-        """Whether this agent may use the model now. Returns at once.
+        """Whether this agent may use the model now, as far as its account goes. Returns at once.
 
-        Budgets hold for every agent; the account's health is told where the gateway serves, and else is the CLI's own
-        to find out.
+        That is told where the gateway serves, and is else the CLI's own to find out.
         """
         served, last = self._served(agent), self._last.get(agent)
-        if (refusal := self._meter.admit(agent)) is not None:
-            return ModelStanding(
-                served=served, refused="budget", message=refusal.message, until=refusal.until, last=last
-            )
         state = self._account(agent).state
         until = state.blocked_until(self._clock.time()) if served else None
         if until is None:
@@ -80,7 +75,7 @@ class Standings:
         A limit that is over soon is waited for, and what it held back then comes one agent after the other.
         """
         end = self._clock.monotonic() + HOLD_SECONDS
-        while (found := self.now(agent)).refused is not None:
+        while (found := self._for_request(agent)).refused is not None:
             left = end - self._clock.monotonic()
             rest = (found.until or 0) - self._clock.time()
             if found.refused != "limited" or rest > left:
@@ -92,6 +87,12 @@ class Standings:
             if delay := state.line.wait(agent, self._clock.monotonic()):
                 await self._clock.sleep(min(delay, HOLD_SECONDS))
         return None
+
+    def _for_request(self, agent: AgentName) -> ModelStanding:
+        refusal = self._meter.admit(agent)
+        if refusal is None:
+            return self.now(agent)
+        return ModelStanding(refused="budget", message=refusal.message, until=refusal.until)
 
     def without_key(self, agent: AgentName) -> ModelStanding:
         """The agent's account is none that the gateway has a key of."""
@@ -118,7 +119,6 @@ class Standings:
                 group.cancel_scope.cancel()
 
             group.start_soon(first, state.changed)
-            group.start_soon(first, self._meter.changed)
             group.start_soon(first, lambda: self._clock.sleep(seconds))
             await checkpoint()  # now they listen: what changed before that is seen here
             if self.now(agent).refused != found.refused:

@@ -35,6 +35,7 @@ from hyperhive.harness.model import ModelChoice
 from hyperhive.harness.model_gate import ModelGate, ModelRoutes
 from hyperhive.harness.pauses import PauseSettings
 from hyperhive.harness.permissions import Permissions
+from hyperhive.harness.probe import Probe
 from hyperhive.harness.runner import Timing, TurnRunner, fresh_uuid
 from hyperhive.harness.sessions import SESSION_FILE, SessionFile
 from hyperhive.harness.slots import Slots
@@ -192,6 +193,7 @@ class Harness:
             login_command=self._login_command,
             account=lambda: self.account,
             drained=self._drained,
+            probe=Probe(launcher, tools, self._driver, clock, new_uuid).run,
             providers=providers or {},
             clock=clock,
         )
@@ -374,7 +376,8 @@ class Harness:
 
     async def _model_route(self, cli: AgentCli, box: Box) -> ModelRoute:
         """By the hive's gateway where it serves this agent; else with the account's key in the CLI's environment."""
-        if (await self._gate.look()).served:
+        self._routes.served = (await self._gate.look()).served
+        if self._routes.served:
             return await self._routes.to_gateway(cli, box)
         return ModelRoute(env=self.account.environment())
 

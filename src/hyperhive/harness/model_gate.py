@@ -82,7 +82,7 @@ def judge(result: TurnResult, standing: ModelStanding) -> TurnResult:
     said = standing.message or result.note
     match standing.last:
         case "budget":
-            return _without_blame(result, kind="limited", note=standing.message or "the budget is used up")
+            return _without_blame(result, kind="limited", note="the budget is used up")
         case "limited":
             until = standing.until if standing.refused == "limited" else None
             return _without_blame(result, kind="limited", note=said, reset_at=until)
@@ -110,6 +110,8 @@ class ModelRoutes:
     def __init__(self, probe: SocketProbe, environ: Mapping[str, str]) -> None:
         self._probe = probe
         self._environ = environ
+        self.served = False
+        """Whether the gateway served the agent that asked last: a harness of its own has but one."""
 
     async def to_gateway(self, cli: AgentCli, box: Box) -> ModelRoute:
         """By the socket itself where the CLI can, else through a port of the box's own loopback."""

@@ -9,9 +9,10 @@ import msgspec
 from hyperhive.background import Background
 from hyperhive.bus import Bus
 from hyperhive.clock import Clock
-from hyperhive.config import AgentConfig, MountSetting
+from hyperhive.config import AgentConfig, MountSetting, Network
 from hyperhive.lifecycle.actions import Actions
 from hyperhive.lifecycle.launching import AgentLauncher
+from hyperhive.lifecycle.networks import network_in_force
 from hyperhive.lifecycle.roster import Roster
 from hyperhive.lifecycle.runtimes import ResourceLimits, Runtime
 from hyperhive.lifecycle.views import FactsOf, Life, Views, assemble
@@ -36,6 +37,7 @@ class Fleet:
         clock: Clock,
         config_of: Callable[[AgentName], AgentConfig],
         facts_of: FactsOf,
+        behind_gateway: Callable[[AgentName], bool],
     ) -> None:
         """See `Lifecycle`."""
         self.bus = bus
@@ -43,6 +45,7 @@ class Fleet:
         self.runtime = runtime
         self._config_of = config_of
         self._facts_of = facts_of
+        self._behind_gateway = behind_gateway
         self._roster = Roster(store)
         self._background = Background("lifecycle")
         self._views = Views(self._look, bus, clock)
@@ -88,8 +91,22 @@ class Fleet:
 
     def _launcher_now(self, name: AgentName) -> Launcher:
         return self.runtime.launcher(
-            name, mounts=self.mounts(name), limits=self._limits(name), shared=self._shared(name)
+            name,
+            mounts=self.mounts(name),
+            limits=self._limits(name),
+            network=self.network(name),
+            shared=self._shared(name),
         )
+
+    def network(self, name: AgentName) -> Network:
+        """What the programs of an agent reach now."""
+        return network_in_force(
+            self._config_of(name), isolated=self.runtime.isolated, behind_gateway=self.behind_gateway(name)
+        )
+
+    def behind_gateway(self, name: AgentName) -> bool:
+        """Whether the hive's model gateway serves the agent's CLI, so that no key is in its box."""
+        return self._behind_gateway(name)
 
     def _limits(self, name: AgentName) -> ResourceLimits:
         return ResourceLimits.of(self._config_of(name).limits)
@@ -97,7 +114,7 @@ class Fleet:
     def _revision(self, name: AgentName) -> str:
         """Of what a box shows and allows. The manager's shows a repo for every agent that has been started."""
         repos = sorted(agent.name for agent in self._roster if agent.started) if name == MANAGER else []
-        content = msgspec.json.encode((self.mounts(name), self._limits(name), repos))
+        content = msgspec.json.encode((self.mounts(name), self._limits(name), self.network(name), repos))
         return hashlib.blake2b(content, digest_size=8).hexdigest()
 
     def touch(self, name: str) -> None:
@@ -113,7 +130,7 @@ class Fleet:
             failed=agent.failed,
             held=agent.row.held,
             isolation=self.runtime.isolation,
-            network=self.runtime.network,
+            network=self.network(name),
             transient=self._actions.current(name),
         )
         return assemble(life, self._facts_of(name))

@@ -57,6 +57,7 @@ class Upkeep(Fleet):
         clock: Clock = SYSTEM_CLOCK,
         config_of: Callable[[AgentName], AgentConfig] = lambda _: AgentConfig(),
         facts_of: FactsOf = lambda _: Facts(),
+        behind_gateway: Callable[[AgentName], bool] = lambda _: False,
         tell: Tell = tell_nobody,
         log_tail: LogTail = no_log,
         forget: Callable[[AgentName, bool], Awaitable[None]] | None = None,
@@ -69,6 +70,7 @@ class Upkeep(Fleet):
             harnesses: makes the agents' loops.
             config_of: the operator's settings of an agent, as they are now.
             facts_of: what others know of an agent, for its view; must not wait.
+            behind_gateway: whether the hive's model gateway serves an agent, so that its box needs no network.
             tell: hears what has happened (`HelperEvent`s), each under a key that says the same event again.
             log_tail: the last lines of an agent's log, oldest first, for the news of its crash.
             forget: called when an agent was destroyed, before its row says so, and whether it was purged: for
@@ -84,6 +86,7 @@ class Upkeep(Fleet):
             clock=clock,
             config_of=config_of,
             facts_of=facts_of,
+            behind_gateway=behind_gateway,
         )
         self._clock = clock
         self._tell = tell

@@ -306,7 +306,7 @@ class AgentSnapshot(Reply, frozen=True, kw_only=True, tag="snapshot"):
 class ModelStanding(Reply, frozen=True, kw_only=True, tag="model_standing"):
     """How an agent stands with the model.
 
-    `served`: the hive's gateway answers its CLI, which needs no key then. `refused`: it may not use the model now, for
+    `served`: the hive's gateway answers its CLI, which needs no key then. `refused`: its account cannot be used now, for
     this reason, until then (unix seconds) where that is known. `last`: why its last request was refused or failed.
     """
 

@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import ByteReceiveStream, Process
 
-from hyperhive.config import MountSetting, RuntimeName
+from hyperhive.config import MountSetting, Network, RuntimeName
 from hyperhive.lifecycle.runtimes import ResourceLimits, Runtime, pick_runtime
 from hyperhive.names import AgentName, parse_agent_name
 from hyperhive.paths import Paths
@@ -39,13 +39,15 @@ class RuntimeKit:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, name: RuntimeName, directory: Path) -> AsyncIterator["RuntimeKit"]:
+    async def open(
+        cls, name: RuntimeName, directory: Path, environ: Mapping[str, str] = os.environ
+    ) -> AsyncIterator["RuntimeKit"]:
         """A kit in an empty directory; leaves no process behind."""
         paths = await anyio.to_thread.run_sync(Paths.of, directory / "hive")
         await anyio.to_thread.run_sync(paths.make_hive)
         work = anyio.Path(directory / "work")
         await work.mkdir()
-        runtime = await pick_runtime(name, paths, os.environ)
+        runtime = await pick_runtime(name, paths, environ)
         try:
             yield cls(runtime=runtime, paths=paths, work=Path(work))
         finally:
@@ -59,12 +61,15 @@ class RuntimeKit:
         cwd: str | None = None,
         mounts: Sequence[MountSetting] = (),
         limits: ResourceLimits | None = None,
+        network: Network = "none",
         readable: Sequence[Path] = (),
     ) -> ChildProcess:
         """Starts a program of an agent, whose directories are made first."""
         agent = agent or self.agent
         await anyio.to_thread.run_sync(self.paths.make_agent, agent)
-        launcher = self.runtime.launcher(agent, mounts=mounts, limits=limits or ResourceLimits())
+        launcher = self.runtime.launcher(
+            agent, mounts=mounts, limits=limits or ResourceLimits(), network=network
+        )
         return await launcher.launch(argv, env, cwd=cwd, readable=readable)
 
     async def shell(self, script: str, **how: object) -> "Ended":

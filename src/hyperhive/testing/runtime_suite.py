@@ -60,14 +60,15 @@ async def the_environment_is_exactly_what_was_given(kit: RuntimeKit) -> None:
     env = {"PATH": "/usr/bin:/bin", "EMPTY": "", "ODD": "a=b \u00fc\n'\"$"}
     child = await kit.start("/usr/bin/env", "-0", env=env)
     seen = dict(line.split("=", 1) for line in (await finish(child)).out.rstrip("\0").split("\0"))
-    assert seen.pop("PWD") == kit.runtime.launcher(kit.agent, mounts=(), limits=ResourceLimits()).box.state
+    launcher = kit.runtime.launcher(kit.agent, mounts=(), limits=ResourceLimits(), network="none")
+    assert seen.pop("PWD") == launcher.box.state
     assert seen == env
 
 
 async def programs_start_in_the_state_directory(kit: RuntimeKit) -> None:
     """The cwd is the agent's state, or what was asked for; state and the CLI's directory are writable, and stay."""
     assert (await kit.shell("pwd -P; echo kept > note")).code == 0
-    box = kit.runtime.launcher(kit.agent, mounts=(), limits=ResourceLimits()).box
+    box = kit.runtime.launcher(kit.agent, mounts=(), limits=ResourceLimits(), network="none").box
     assert (await kit.shell("pwd; cat note; echo login > $C/file", env={**ENV, "C": box.claude})).out == (
         f"{box.state}\nkept\n"
     )
@@ -184,7 +185,7 @@ async def a_sweep_spares_other_hives(kit: RuntimeKit) -> None:
     await anyio.to_thread.run_sync(other.make_hive)
     await anyio.to_thread.run_sync(other.make_agent, kit.agent)
     theirs = await pick_runtime(kit.runtime.name, other, os.environ)
-    launcher = theirs.launcher(kit.agent, mounts=(), limits=ResourceLimits())
+    launcher = theirs.launcher(kit.agent, mounts=(), limits=ResourceLimits(), network="none")
     child = await launcher.launch(["/bin/sh", "-c", f"echo ready; sleep {nap}; exit"], ENV)
     bystander = await anyio.open_process(["/bin/sh", "-c", f"echo ready; exec sleep {nap}"])
     try:
@@ -242,7 +243,7 @@ for line in sys.stdin:
     with socket.socket(socket.AF_UNIX) as s:
         s.connect(sys.argv[1]); print(s.recv(99).decode(), flush=True)
 """
-    box = kit.runtime.launcher(kit.agent, mounts=(), limits=ResourceLimits()).box
+    box = kit.runtime.launcher(kit.agent, mounts=(), limits=ResourceLimits(), network="none").box
     if not await anyio.Path("/usr/bin/python3").exists():
         raise MissingPart("this case needs /usr/bin/python3", hint="install the package python3")
     child = await kit.start("/usr/bin/python3", "-c", script, f"{box.run}/mcp.sock")

@@ -113,7 +113,7 @@ class TurnBench:
             environ=self._environ,
         )
         return TurnRunner(
-            launcher=self.runtime.launcher(self.name, mounts=(), limits=ResourceLimits()),
+            launcher=self.runtime.launcher(self.name, mounts=(), limits=ResourceLimits(), network="host"),
             driver=driver,
             tools=self.tools,
             session=SessionFile(self.harness_dir / SESSION_FILE, new_uuid),

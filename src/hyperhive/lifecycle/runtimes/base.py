@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from hyperhive.config import MountSetting, RuntimeName
+from hyperhive.config import MountSetting, Network, RuntimeName
 from hyperhive.lifecycle.runtimes import wrapper
 from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
 from hyperhive.names import AgentName
@@ -42,11 +42,6 @@ class Runtime(Protocol):
         ...
 
     @property
-    def network(self) -> str:
-        """What a box's network is: `host` as yet."""
-        ...
-
-    @property
     def unenforced(self) -> Sequence[str]:
         """Names of resource limits that are not held on this machine."""
         ...
@@ -74,11 +69,13 @@ class Runtime(Protocol):
         *,
         mounts: Sequence[MountSetting],
         limits: ResourceLimits,
+        network: Network,
         shared: Sequence[Path] = (),
     ) -> Launcher:
         """The launcher of one agent. Mounts are judged at each launch, which raises BadConfig where one is refused.
 
-        `shared`: what other agents can write; no mount may lead through it.
+        `network`: what its programs reach; a runtime that isolates nothing has no say in that. `shared`: what other
+        agents can write; no mount may lead through it.
         """
         ...
 

@@ -1,21 +1,21 @@
 """Runtime `bwrap`: each program of an agent in a bubblewrap box of its own, without root.
 
-In the box are the agent's own directories, what the operator mounts, and a read-only /usr: see `bwrap_command`. The
-host's network is shared as yet, and `cautions` says so.
+In the box are the agent's own directories, what the operator mounts, and a read-only /usr: see `bwrap_command`. Its
+network is none, one of its own with a way out (`pasta`), or the host's.
 """
 
 import ctypes
 import os
 import shutil
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import anyio
 
-from hyperhive.config import MountSetting, RuntimeName
+from hyperhive.config import MountSetting, Network, RuntimeName
 from hyperhive.errors import BadConfig, MissingPart, WorldError
 from hyperhive.lifecycle.mounts import check_mounts
 from hyperhive.lifecycle.runtimes import bwrap_command
@@ -24,6 +24,7 @@ from hyperhive.lifecycle.runtimes.bwrap_command import BoxFds, BoxPlan, box_argu
 from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
 from hyperhive.lifecycle.runtimes.launch import BoxedProcess, Plan, launch, memory_file
 from hyperhive.lifecycle.runtimes.limiter import Fence, Limiter
+from hyperhive.lifecycle.runtimes.pasta import HOW_TO_GET, Pasta, hidden_resolver
 from hyperhive.lifecycle.runtimes.process import find_program, release, sweep
 from hyperhive.lifecycle.runtimes.seccomp import filter_program
 from hyperhive.names import MANAGER, AgentName
@@ -48,6 +49,7 @@ class Found:
     disable_userns: bool
     close_abstract: bool
     limiter: Limiter
+    pasta: Pasta | None
 
 
 class BwrapRuntime:
@@ -56,7 +58,6 @@ class BwrapRuntime:
     name: RuntimeName = "bwrap"
     isolation = "bwrap"
     isolated = True
-    network = "host"
 
     def __init__(self, paths: Paths, environ: Mapping[str, str], *, owner: str = "") -> None:
         self._paths = paths
@@ -84,10 +85,10 @@ class BwrapRuntime:
     @property
     def cautions(self) -> Sequence[str]:
         """What the boxes do not keep apart here."""
-        said = ["boxes share the host's network: servers on its loopback can be reached from inside"]
-        if not self.found.close_abstract:
+        said = []
+        if self.found.pasta is None:
             said.append(
-                "the host's abstract unix sockets can be reached from inside (Linux 6.12 closes them)"
+                "pasta is not installed: agents that need a network and are not given the host's cannot work"
             )
         if not self.found.disable_userns:
             said.append("programs in a box can make user namespaces of their own (bubblewrap 0.8 forbids it)")
@@ -118,6 +119,7 @@ class BwrapRuntime:
             disable_userns=disable,
             close_abstract=await anyio.to_thread.run_sync(_can_close_abstract, program),
             limiter=await Limiter.detect(self._marks.hive, self._environ),
+            pasta=await anyio.to_thread.run_sync(Pasta.find, self._environ.get("PATH", "/usr/bin:/bin")),
         )
 
     async def sweep(self) -> None:
@@ -130,10 +132,11 @@ class BwrapRuntime:
         *,
         mounts: Sequence[MountSetting],
         limits: ResourceLimits,
+        network: Network,
         shared: Sequence[Path] = (),
     ) -> "BwrapLauncher":
         """The launcher of one agent."""
-        return BwrapLauncher(self, self._paths, agent, mounts, limits, shared)
+        return BwrapLauncher(self, self._paths, agent, mounts, limits, network, shared)
 
     async def release(self, agent: AgentName) -> None:
         """Removes what a stopped agent left."""
@@ -144,17 +147,27 @@ class BwrapRuntime:
         if self._found is not None:
             await self.sweep()
 
-    def _prepare(self, box: BoxPlan, limits: ResourceLimits) -> tuple[Fence, list[int]]:
-        """The agent's groups, and the descriptors that the box is made from; the first is the arguments'. Blocks."""
-        fence = self.found.limiter.fence(box.agent, limits)
+    def _prepare(
+        self, box: BoxPlan, limits: ResourceLimits, network: Network, gate: int | None
+    ) -> tuple[Fence, list[int]]:
+        """The agent's groups, and the descriptors that the box is made from; the first is the arguments'. Blocks.
+
+        `gate` is one of them, and is closed where it comes not so far.
+        """
         fds = _MemoryFiles()
         try:
+            if gate is not None:
+                fds.all.append(gate)
+            fence = self.found.limiter.fence(box.agent, limits)
+            resolver = hidden_resolver() if network == "out" else None
             files = BoxFds(
                 passwd=fds.add("passwd", bwrap_command.PASSWD.encode()),
                 group=fds.add("group", bwrap_command.GROUP.encode()),
                 hosts=fds.add("hosts", bwrap_command.hosts_file(box.agent).encode()),
                 nsswitch=fds.add("nsswitch", bwrap_command.NSSWITCH.encode()),
                 seccomp=None if self._filter is None else fds.add("seccomp", self._filter),
+                gate=gate,
+                resolver=None if resolver is None else fds.add("resolver", resolver),
             )
             arguments = b"".join(os.fsencode(word) + b"\0" for word in box_arguments(box, files))
             return fence, [fds.add("args", arguments), *fds.all[:-1]]
@@ -163,25 +176,61 @@ class BwrapRuntime:
             raise
 
     async def run(
-        self, box: BoxPlan, limits: ResourceLimits, argv: Sequence[str], env: Mapping[str, str]
+        self,
+        box: BoxPlan,
+        limits: ResourceLimits,
+        network: Network,
+        argv: Sequence[str],
+        env: Mapping[str, str],
     ) -> BoxedProcess:
         """Starts one program in a new box; what `BwrapLauncher.launch` does."""
         found = self.found
-        fence, fds = await anyio.to_thread.run_sync(self._prepare, box, limits)
-        return await launch(
-            Plan(
-                argv=[found.program, "--args", str(fds[0]), "--", *argv],
-                env=env,
-                cwd="/",
-                mark=self._marks.next(box.agent),
-                prefix=fence.prefix,
-                cgroups=fence.cgroups,
-                rlimits=fence.rlimits,
-                close_abstract=found.close_abstract,
-                fds=fds,
-                status_flag="--json-status-fd",
-                program=argv[0],
+        mark = self._marks.next(box.agent)
+        if network != "out":
+            fence, fds = await anyio.to_thread.run_sync(self._prepare, box, limits, network, None)
+            return await launch(self._launch_plan(fence, fds, argv, env, mark))
+        if found.pasta is None:
+            raise MissingPart(
+                f"{box.agent} needs a network of its own, and pasta is not installed", hint=HOW_TO_GET
             )
+        pasta = found.pasta
+        closed, opener = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(opener, False)
+        try:
+            fence, fds = await anyio.to_thread.run_sync(self._prepare, box, limits, network, closed)
+
+            async def join(pid: int) -> BoxedProcess:
+                companion = await pasta.join(pid, mark=mark, fence=fence)
+                os.write(opener, b"x")
+                return companion
+
+            return await launch(self._launch_plan(fence, fds, argv, env, mark, gate=join))
+        finally:
+            os.close(opener)
+
+    def _launch_plan(
+        self,
+        fence: Fence,
+        fds: list[int],
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        mark: int,
+        gate: Callable[[int], Awaitable[BoxedProcess | None]] | None = None,
+    ) -> Plan:
+        found = self.found
+        return Plan(
+            argv=[found.program, "--args", str(fds[0]), "--", *argv],
+            env=env,
+            cwd="/",
+            mark=mark,
+            prefix=fence.prefix,
+            cgroups=fence.cgroups,
+            rlimits=fence.rlimits,
+            close_abstract=found.close_abstract,
+            fds=fds,
+            status_flag="--json-status-fd",
+            gate=gate,
+            program=argv[0],
         )
 
 
@@ -195,6 +244,7 @@ class BwrapLauncher:
         agent: AgentName,
         mounts: Sequence[MountSetting],
         limits: ResourceLimits,
+        network: Network,
         shared: Sequence[Path],
     ) -> None:
         self._runtime = runtime
@@ -203,6 +253,7 @@ class BwrapLauncher:
         self._mounts = mounts
         self._shared = shared
         self._limits = limits
+        self._network = network
         self._box = paths.box(agent, isolated=True)
 
     @property
@@ -217,8 +268,8 @@ class BwrapLauncher:
 
     @property
     def revision(self) -> str:
-        """Of the mounts and limits, which do not change in this launcher."""
-        return f"{hash((tuple(self._mounts), self._limits)):x}"
+        """Of the mounts, limits and network, which do not change in this launcher."""
+        return f"{hash((tuple(self._mounts), self._limits, self._network)):x}"
 
     async def launch(
         self,
@@ -230,7 +281,7 @@ class BwrapLauncher:
     ) -> BoxedProcess:
         """Starts a program in a box; see `hyperhive.ports.Launcher`."""
         box = await anyio.to_thread.run_sync(self._plan, argv[0], readable, cwd)
-        return await self._runtime.run(box, self._limits, argv, env)
+        return await self._runtime.run(box, self._limits, self._network, argv, env)
 
     def _plan(self, program: str, readable: Sequence[Path], cwd: str | None) -> BoxPlan:
         """What this launch's box shows, judged anew: so the manager sees a new agent's repo from its next process on.
@@ -251,6 +302,7 @@ class BwrapLauncher:
             cwd=cwd or self._box.state,
             tmp_bytes=max(self._limits.memory // 2, 1 << 20),
             disable_userns=self._runtime.found.disable_userns,
+            own_network=self._network != "host",
             proposed=self._paths.proposed_repos() if self._agent == MANAGER else (),
         )
 

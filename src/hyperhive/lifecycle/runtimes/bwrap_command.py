@@ -48,6 +48,8 @@ class BoxPlan:
     cwd: str
     tmp_bytes: int
     disable_userns: bool
+    own_network: bool = True
+    """A network namespace of its own: with nothing but its loopback, until somebody joins it to more."""
     proposed: Sequence[str] = ()
 
 
@@ -60,6 +62,10 @@ class BoxFds:
     hosts: int
     nsswitch: int
     seccomp: int | None
+    gate: int | None = None
+    """The box's program is not started before there is something to read here."""
+    resolver: int | None = None
+    """Its /etc/resolv.conf, where that is not the machine's."""
 
 
 def hosts_file(agent: str) -> str:
@@ -84,6 +90,7 @@ def box_arguments(plan: BoxPlan, fds: BoxFds, root: Path = Path("/")) -> list[st
         "--remount-ro", "/",
         "--chdir", plan.cwd,
         *(() if fds.seccomp is None else ("--seccomp", str(fds.seccomp))),
+        *(() if fds.gate is None else ("--block-fd", str(fds.gate))),
     ]  # fmt: skip
 
 
@@ -118,6 +125,8 @@ def _namespaces(plan: BoxPlan) -> Iterator[str]:
     yield from ("--cap-drop", "ALL", "--die-with-parent", "--new-session")
     if plan.disable_userns:
         yield "--disable-userns"
+    if plan.own_network:
+        yield "--unshare-net"
     yield from ("--proc", "/proc", "--dev", "/dev")
     yield from ("--symlink", "../tmp", "/var/tmp")  # noqa: S108 - the box's own
     yield from ("--perms", "1777", "--size", str(plan.tmp_bytes), "--tmpfs", "/tmp")  # noqa: S108 - the box's own
@@ -144,7 +153,9 @@ def _etc(fds: BoxFds, root: Path) -> Iterator[str]:
     for name, fd in files.items():
         yield from ("--perms", "0444", "--ro-bind-data", str(fd), f"/etc/{name}")
     resolver = root / "etc/resolv.conf"
-    if resolver.exists():  # often a link into /run, which the box has not
+    if fds.resolver is not None:
+        yield from ("--perms", "0444", "--ro-bind-data", str(fds.resolver), "/etc/resolv.conf")
+    elif resolver.exists():  # often a link into /run, which the box has not
         yield from ("--ro-bind", str(resolver.resolve()), "/etc/resolv.conf")
 
 

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +47,12 @@ class Plan:
     """Flag that takes the number of the status descriptor (bubblewrap's), put right behind `argv[0]`. The box itself
     tells then what it started: the init of its pid namespace, whose child is the payload."""
 
+    stdio: Sequence[int] = ()
+    """Descriptors (of `fds`) that become the program's 0, 1, 2 in place of its pipes."""
+    gate: Callable[[int], Awaitable["BoxedProcess | None"]] | None = None
+    """Called with the pid of the box's init before the box's program is started, which waits for that. What it gives
+    lives with the box's program."""
+
     program: str = field(default="")
     """What to name when it cannot be started."""
 
@@ -63,6 +69,8 @@ class BoxedProcess:
         self._mark = mark
         self._payload = payload
         self._handle = handle
+        self.companion: BoxedProcess | None = None
+        """Runs under the same mark beside the payload, and is closed with it."""
         if process.stdin is None or process.stdout is None or process.stderr is None:
             raise BugError("a boxed process was started without pipes")
         self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
@@ -125,6 +133,8 @@ class BoxedProcess:
             if self._handle >= 0:
                 os.close(self._handle)
                 self._handle = -1
+            if self.companion is not None:
+                await self.companion.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -145,6 +155,7 @@ async def launch(plan: Plan) -> BoxedProcess:
     ours.settimeout(0)
     spec = -1
     process: Process | None = None
+    companions: list[BoxedProcess] = []
     top = -1
     try:
         spec = await anyio.to_thread.run_sync(memory_file, "spec", _spec(plan, theirs.fileno()))
@@ -158,14 +169,18 @@ async def launch(plan: Plan) -> BoxedProcess:
         top = _handle(process.pid)
         theirs.close()
         with anyio.fail_after(START_SECONDS):
-            payload = await _await_payload(plan, process, ours)
+            payload = await _await_payload(plan, process, ours, companions)
             handle = _handle(payload)
-        return BoxedProcess(process, ours, plan.mark, payload, handle)
+        boxed = BoxedProcess(process, ours, plan.mark, payload, handle)
+        boxed.companion = companions[0] if companions else None
+        return boxed
     except BaseException as error:
         ours.close()
         with anyio.CancelScope(shield=True):
             if process is not None:
                 await _discard(process, top, plan.mark)
+            for companion in companions:
+                await companion.aclose()
         if isinstance(error, TimeoutError):
             raise TimedOut(f"{plan.program} did not start within {START_SECONDS:.0f} s") from error
         if isinstance(error, OSError):
@@ -201,13 +216,16 @@ def _spec(plan: Plan, status: int) -> bytes:
             "cgroups": list(plan.cgroups),
             "rlimits": list(plan.rlimits),
             "close_abstract": plan.close_abstract,
+            "stdio": list(plan.stdio),
             "status_fd": status,
         }
     )
 
 
-async def _await_payload(plan: Plan, process: Process, line: socket.socket) -> int:
-    """The payload's pid, once there is one."""
+async def _await_payload(
+    plan: Plan, process: Process, line: socket.socket, companions: "list[BoxedProcess]"
+) -> int:
+    """The payload's pid, once there is one. What the gate gives is put into `companions`."""
     told = b""
     while b"\n" not in told:
         if not (more := await _receive(line)):
@@ -218,6 +236,8 @@ async def _await_payload(plan: Plan, process: Process, line: socket.socket) -> i
     if "step" in word:
         raise _refusal(plan, word["step"], word["errno"])
     pid = int(word["child-pid"])
+    if plan.gate is not None and (companion := await plan.gate(pid)) is not None:
+        companions.append(companion)
     if plan.status_flag is None:
         return pid
     child = await anyio.to_thread.run_sync(_await_child, pid, abandon_on_cancel=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 
-from hyperhive.config import MountSetting, RuntimeName
+from hyperhive.config import MountSetting, Network, RuntimeName
 from hyperhive.errors import MissingPart, WorldError
 from hyperhive.lifecycle.runtimes import wrapper
 from hyperhive.lifecycle.runtimes.base import Marks
@@ -28,7 +28,6 @@ class ProcessRuntime:
     name: RuntimeName = "process"
     isolation = "none"
     isolated = False
-    network = "host"
 
     def __init__(self, paths: Paths, environ: Mapping[str, str], *, owner: str = "") -> None:
         self._paths = paths
@@ -72,6 +71,7 @@ class ProcessRuntime:
         *,
         mounts: Sequence[MountSetting],  # noqa: ARG002 - the port's
         limits: ResourceLimits,
+        network: Network,  # noqa: ARG002 - the port's
         shared: Sequence[Path] = (),  # noqa: ARG002 - the port's
     ) -> "ProcessLauncher":
         """The launcher of one agent. Mounts lie where they are: there is no /workspace."""

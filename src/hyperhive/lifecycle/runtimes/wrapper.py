@@ -196,6 +196,8 @@ def _exec(spec: dict[str, Any]) -> None:
         1, 65
     ):  # what Python, or `nohup` round the hive, ignores would be ignored behind exec too
         libc.signal(number, None)
+    for number, fd in enumerate(spec["stdio"]):
+        os.dup2(fd, number)
     os.chdir(spec["cwd"])
     os.execve(spec["argv"][0], spec["argv"], spec["env"])  # noqa: S606 - this is the point
 
