@@ -212,7 +212,6 @@ class TurnLoop:
                 self._in_hand.insert(0, message)
                 await self._requeue()
                 return
-            result = await self._charged(number, await self._gate.judged(result))
             await self._settle(number, result)
         finally:
             self._in_turn = False
@@ -231,7 +230,8 @@ class TurnLoop:
                 unread = None if self._draining or self._called_off else await self._ask(Status())
                 self._waiting = None
                 if self._called_off:
-                    return number, self._not_run(message, "cancelled by the operator", kind="cancelled")
+                    cancelled = self._not_run(message, "cancelled by the operator", kind="cancelled")
+                    return number, await self._charged(number, cancelled)
                 if unread is None:
                     return number, self._not_run(message, "the agent was stopped", interrupted=True)
                 if not self._pauses.account_usable() or (await self._may_turn()).refused is not None:
@@ -239,7 +239,10 @@ class TurnLoop:
                 self._fresh.discard(message.id)
                 self._pauses.turn_starts()
                 self._events.state_changed("thinking", None, None)
-                return number, await self._run_watched(message, unread, number)
+                result = await self._gate.judged(await self._run_watched(message, unread, number))
+                result = await self._charged(number, result)
+                self._pauses.learn(result)  # before somebody else gets the slot
+                return number, result
         finally:
             self._waiting = None
 

@@ -121,21 +121,28 @@ class Pauses:
             raise answer
         return answer
 
-    async def after(self, result: TurnResult, *, gave_way: bool) -> None:
-        """Nothing after a turn that ended well, was cancelled or gave way to something; else say why, and wait."""
-        if result.ok or result.kind == "cancelled":
-            self._backoff.reset()
-        elif result.kind == "needs_login":
+    def learn(self, result: TurnResult) -> None:
+        """What a turn's end says of the account, for all who share it; to be told before another turn may start."""
+        if result.kind == "needs_login":
             self._account().state.login_refused(self._generation)
-        elif gave_way or self._stopped or result.cut_by_budget:
-            return  # the core says when the next one may start
-        elif result.park is not None:
-            await self._for_operator(result.park)
         elif result.kind == "limited" and result.reset_at is not None:
             # Never sooner than the backoff: a reset time that has passed must not make a loop of it.
             now = self._clock.time()
             soonest = now + self._backoff.next_seconds()
             self._account().state.limit(max(min(result.reset_at, now + LIMIT_MAX_SECONDS), soonest))
+
+    async def after(self, result: TurnResult, *, gave_way: bool) -> None:
+        """Nothing after a turn that ended well, was cancelled or gave way to something; else say why, and wait.
+
+        What the account keeps from working is waited for before the next turn, and so is a budget.
+        """
+        account = result.kind == "needs_login" or (result.kind == "limited" and result.reset_at is not None)
+        if result.ok or result.kind == "cancelled":
+            self._backoff.reset()
+        elif account or result.cut_by_budget or gave_way or self._stopped:
+            return
+        elif result.park is not None:
+            await self._for_operator(result.park)
         else:
             await self._back_off(result)
 
