@@ -62,6 +62,14 @@ class Desk:
         self.git("commit", "--quiet", "--allow-empty", "-m", message)
         return self.git("rev-parse", "HEAD")
 
+    def sneak(self, name: str, content: str) -> str:
+        """Commits one more file without looking at the others, which its content may be about; gives the id."""
+        self.git("update-index", "--add", "--cacheinfo", f"100644,{self.blob(content.encode())},{name}")
+        commit = self.git("commit-tree", self.git("write-tree"), "-p", "HEAD", "-m", "sneaked")
+        self.git("update-ref", "HEAD", commit)
+        (self.repo / name).write_text(content)
+        return commit
+
     def tree(self, entries: list[tuple[str, str, bytes]], *, onto: str | None = "HEAD") -> str:
         """Commits a tree made entry by entry (mode, object, name), past all that git would refuse; gives the id."""
         raw = b"".join(

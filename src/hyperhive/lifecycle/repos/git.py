@@ -10,6 +10,7 @@ import re
 import resource
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -20,6 +21,7 @@ from anyio.abc import ByteReceiveStream, ByteSendStream
 from hyperhive.errors import MissingPart, TimedOut, WorldError
 from hyperhive.lifecycle.runtimes.base import Marks
 from hyperhive.lifecycle.runtimes.launch import Plan, launch
+from hyperhive.ports import ChildProcess
 from hyperhive.terminal import visible
 
 OLDEST: Final = (2, 36)
@@ -122,7 +124,9 @@ class TooMuch(WorldError):
         self.start = start
 
 
-class _Child(Protocol):
+class Child(Protocol):
+    """What a plain child and a boxed one have in common."""
+
     @property
     def stdin(self) -> ByteSendStream | None: ...
     @property
@@ -188,6 +192,8 @@ class Git:
         try:
             with anyio.fail_after(SECONDS):
                 said = await _talk(process, stdin, limit)
+                if said.too_much:
+                    process.kill()
                 return _judge(args[0], said, await process.wait())
         except TimeoutError as error:
             raise TimedOut(f"git {args[0]} took longer than {SECONDS:.0f} s") from error
@@ -195,6 +201,7 @@ class Git:
             with anyio.CancelScope(shield=True):
                 if process.returncode is None:
                     process.kill()
+                await drain(process)
                 await process.aclose()
 
     async def test(self, repo: Path, *args: str) -> bool:
@@ -235,15 +242,35 @@ class Git:
         try:
             with anyio.fail_after(seconds):
                 async with await launch(plan) as process:
-                    said = await _talk(process, stdin, limit)
-                    if said.too_much:
-                        await process.kill()
-                    return _judge(args[0], said, await process.wait())
+                    try:
+                        said = await _talk(process, stdin, limit)
+                        if said.too_much:
+                            await process.kill()
+                        return _judge(args[0], said, await process.wait())
+                    finally:
+                        await put_down(process)
         except TimeoutError as error:
             raise TimedOut(f"git {args[0]} took longer than {seconds:.0f} s") from error
 
     def _argv(self, repo: Path | None, args: Sequence[str]) -> list[str]:
         return [self.program, *(() if repo is None else (f"--git-dir={repo}",)), *args]
+
+
+async def put_down(process: ChildProcess) -> None:
+    """Ends a process that may still have much to say, so that nothing of it is left open."""
+    with anyio.CancelScope(shield=True):
+        if process.returncode is None:
+            await process.kill()
+        await drain(process)
+
+
+async def drain(process: Child) -> None:
+    """Reads what a process that is ending leaves in its pipes: one that nobody reads to its end is never closed."""
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+                async for _ in stream:
+                    pass
 
 
 def _judge(verb: str, said: _Talk, code: int) -> bytes:
@@ -254,7 +281,7 @@ def _judge(verb: str, said: _Talk, code: int) -> bytes:
     return bytes(said.out)
 
 
-async def _talk(process: _Child, stdin: bytes, limit: int) -> _Talk:
+async def _talk(process: Child, stdin: bytes, limit: int) -> _Talk:
     """Feeds and hears a process to the end of its output, or until it said more than `limit`."""
     said = _Talk(limit)
     async with anyio.create_task_group() as group:

@@ -90,9 +90,11 @@ class Maker:
             repo, "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules",
             "--no-auto-maintenance", "--update-head-ok", "--end-of-options", str(source), *both, protocol="file",
         )  # fmt: skip
+        await anyio.to_thread.run_sync(_undo_attributes, repo)  # what is applied came from an agent once
         await self._git.run(repo, "read-tree", "--reset", "-u", BRANCH, env={"GIT_WORK_TREE": str(room)})
         config = _proposed_config(f"{self._applied_seen}/{agent}")
         await anyio.to_thread.run_sync((repo / "config").write_text, config)
+        await anyio.to_thread.run_sync((repo / "info" / "attributes").unlink)
         await anyio.to_thread.run_sync(_put, self._paths, agent, room)
 
 
@@ -154,14 +156,19 @@ def _data(content: bytes) -> bytes:
 
 def _finish_applied(room: Path, target: Path) -> None:
     (room / "config").write_text(APPLIED_CONFIG)
-    (room / "info").mkdir(exist_ok=True)
-    (room / "info" / "attributes").write_text(ATTRIBUTES)
+    _undo_attributes(room)
     _sync_tree(room)
     try:
         room.rename(target)
     except OSError as error:
         raise WorldError(f"{target} cannot be made: {error.strerror}") from error
     _sync(target.parent)
+
+
+def _undo_attributes(repo: Path) -> None:
+    """No attribute of a file in a tree holds in this repo."""
+    (repo / "info").mkdir(exist_ok=True)
+    (repo / "info" / "attributes").write_text(ATTRIBUTES)
 
 
 def _proposed_config(origin: str) -> str:

@@ -19,7 +19,7 @@ import anyio
 from anyio.abc import ByteReceiveStream, UNIXSocketStream
 
 from hyperhive.errors import BadRequest, HiveError, LimitReached, NotFound, StaleBase, TimedOut, WorldError
-from hyperhive.lifecycle.repos.git import Git, GitFailed, TooMuch
+from hyperhive.lifecycle.repos.git import Git, GitFailed, TooMuch, put_down
 from hyperhive.lifecycle.repos.making import INIT, clear
 from hyperhive.lifecycle.repos.reader import RepoReader
 from hyperhive.lifecycle.repos.trees import RepoLimits, check_tree, listing_limit
@@ -127,10 +127,13 @@ class Quarantine:
                 raise
             async with aclosing(child):
                 pump = Pump(child, line, self._limits.pack)
-                async with anyio.create_task_group() as group:
-                    group.start_soon(pump.run)
-                    failure, out = await self._try(room, command, theirs.detach(), more or [])
-                    group.cancel_scope.cancel()
+                try:
+                    async with anyio.create_task_group() as group:
+                        group.start_soon(pump.run)
+                        failure, out = await self._try(room, command, theirs.detach(), more or [])
+                        group.cancel_scope.cancel()
+                finally:
+                    await put_down(child)
         if pump.exceeded:
             raise LimitReached(f"the proposed repo has more than {self._limits.pack} bytes of objects")
         if failure is not None:
@@ -249,6 +252,6 @@ def _unreadable(failure: HiveError, said: bytes) -> WorldError:
     found = failure.said if isinstance(failure, GitFailed) else failure.message
     return WorldError(
         f"the proposed repo cannot be read: {visible(found[:1000])}"
-        + (f" ({theirs[:500]})" if theirs else ""),
+        + (f" ({theirs[-500:]})" if theirs else ""),
         hint="git fsck in the proposed repo shows what is wrong with it",
     )

@@ -196,17 +196,14 @@ class Repos:
         """
         old, new = _full(old), _full(new)
         async with self._turn(agent) as git:
-            if await self._main(git, agent) == new:
+            now = await self._main(git, agent)
+            if now == new:
                 return
+            if now != old:
+                raise Conflict(f"main of {agent} is {now[:12]}, not {old[:12]}")
             if not await self._descends(git, agent, old, new):
                 raise StaleBase(f"{new[:12]} does not descend from {old[:12]}")
-            try:
-                await git.run(self._paths.applied_repo(agent), "update-ref", "--no-deref", BRANCH, new, old)
-            except GitFailed as failed:
-                now = await self._main(git, agent)
-                if now == old:
-                    raise
-                raise Conflict(f"main of {agent} is {now[:12]}, not {old[:12]}") from failed
+            await git.run(self._paths.applied_repo(agent), "update-ref", "--no-deref", BRANCH, new, old)
 
     async def read(self, agent: AgentName, sha: str, path: str, max_bytes: int) -> bytes | None:
         """A file of a commit; None where it has none at this path.
