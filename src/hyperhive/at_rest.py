@@ -66,18 +66,22 @@ class AtRest:
             Conflict: it needs a harness that runs.
         """
         if isinstance(command, line.LineModel):
-            return await self._set_model(agent, bus, command.model)
+            note = f"model: {command.model}, from the next start on"
+            return await self._set_model(agent, bus, command.model, note)
+        if isinstance(command, line.ForgetModel):
+            return await self._set_model(agent, bus, "", command.note)
         answer = await self.look(agent, bus, command)
         if answer is None:
             raise Conflict(f"{agent} does not run", hint=f"`hyperhive start {agent}` starts it")
         return answer
 
-    async def _set_model(self, agent: AgentName, bus: Bus[AnyLiveEvent], model: str) -> p.Reply:
+    async def _set_model(self, agent: AgentName, bus: Bus[AnyLiveEvent], model: str, note: str) -> p.Reply:
         warning = await LineFile(self._directory(agent) / MODEL_FILE).write(model)
         display = self._display(agent, bus)
         await display.open()
-        display.set_model(model)
-        display.note(f"model: {model}, from the next start on" + (f" ({warning})" if warning else ""))
+        if model:
+            display.set_model(model)
+        display.note(note + (f" ({warning})" if warning else ""))
         await display.close()
         return p.Ok(note=warning)
 

@@ -25,7 +25,7 @@ from hyperhive.protocol.events import (
     TurnStateChanged,
     UnknownEvent,
 )
-from hyperhive.protocol.harness_line import AnyHarnessCommand, Drain
+from hyperhive.protocol.harness_line import AnyHarnessCommand, Drain, Probe
 from hyperhive.protocol.line import HarnessLine
 from hyperhive.protocol.live import decode_live
 from hyperhive.protocol.types import LoginStatus, TokenUsage, TurnStateName, WaitingReason
@@ -33,6 +33,7 @@ from hyperhive.protocol.types import LoginStatus, TokenUsage, TurnStateName, Wai
 log = logging.getLogger(__name__)
 
 DRAIN_ANSWER_SECONDS: Final = 3600.0
+PROBE_SECONDS: Final = 600.0
 CRASH_SECONDS: Final = 9.0
 """A harness whose line was lost has so long to dial again (it tries every second): a crash is told of within 10."""
 
@@ -162,7 +163,7 @@ class Attached:
                 hint=f"`hyperhive agent serve {self._agent}` runs one",
             )
         seq = self._bus.current_seq
-        reply = await self._line.ask(command)
+        reply = await self._line.ask(command, within=PROBE_SECONDS if isinstance(command, Probe) else 30.0)
         if isinstance(reply, p.AgentSnapshot | p.EventPage):
             return msgspec.structs.replace(reply, seq=seq)
         return reply

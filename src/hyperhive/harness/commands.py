@@ -40,6 +40,7 @@ class Commands:
         login_command: Callable[[], Awaitable[LoginCommand]],
         account: Callable[[], BoundAccount],
         drained: Callable[[bool], Awaitable[None]],
+        probe: Callable[[], Awaitable[None]],
         providers: Mapping[str, Provider],
         clock: Clock,
     ) -> None:
@@ -54,6 +55,7 @@ class Commands:
         self._login_command = login_command
         self._account = account
         self._drained = drained
+        self._probe = probe
         self._providers = providers
         self._clock = clock
         self._background: Background | None = None
@@ -149,6 +151,16 @@ class Commands:
         self._loop.changed()
         return Ok(note=warning)
 
+    async def _forget_model(self, ask: line.ForgetModel) -> Reply:
+        warning = await self._model.forget()
+        self._display.note(f"{ask.note} ({warning})" if warning else ask.note)
+        self._loop.changed()
+        return Ok(note=warning)
+
+    async def _run_probe(self, _: line.Probe) -> Reply:
+        await self._probe()
+        return Ok()
+
     async def _new_session(self, _: line.LineNewSession) -> Reply:
         if self._loop.in_turn:
             raise Conflict(f"{self._name} is in a turn: start a new session when it has ended")
@@ -210,6 +222,8 @@ class Commands:
         line.LineCancel: _cancel,
         line.LineCompact: _compact,
         line.LineModel: _set_model,
+        line.ForgetModel: _forget_model,
+        line.Probe: _run_probe,
         line.LineNewSession: _new_session,
         line.LineLoginStart: _login_start,
         line.LineLoginCode: _login_code,

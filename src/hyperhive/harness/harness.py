@@ -193,7 +193,7 @@ class Harness:
             login_command=self._login_command,
             account=lambda: self.account,
             drained=self._drained,
-            probe=Probe(launcher, tools, self._driver, clock, new_uuid).run,
+            probe=Probe(launcher, tools, self._driver, clock, new_uuid, lambda: profile().config.mcp).run,
             providers=providers or {},
             clock=clock,
         )

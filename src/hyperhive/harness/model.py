@@ -33,6 +33,12 @@ class ModelChoice:
         self._tell(model)
         return await self._file.write(model)
 
+    async def forget(self) -> str | None:
+        """What was set counts no more. Returns a warning where that could not be kept on disk."""
+        self._set = None
+        self._tell(self.current)
+        return await self._file.write("")
+
     def refresh(self) -> None:
         """The config may have changed."""
         self._tell(self.current)

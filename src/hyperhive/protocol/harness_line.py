@@ -77,6 +77,17 @@ class LineLoginCancel(HarnessCommand, frozen=True, kw_only=True, tag="login_canc
     """Give the login up."""
 
 
+class ForgetModel(HarnessCommand, frozen=True, kw_only=True, tag="forget_model"):
+    """The model that was set at run time counts no more: from the next turn on it is the config's."""
+
+    note: Annotated[str, Meta(max_length=4096)]
+    """Why; the agent's stream says so."""
+
+
+class Probe(HarnessCommand, frozen=True, kw_only=True, tag="probe"):
+    """Start a CLI process of its own, without a turn; answered when its tools are connected, or cannot be."""
+
+
 class Drain(HarnessCommand, frozen=True, kw_only=True, tag="drain"):
     """Finish the running turn (or end it, with `now`), requeue, and start no other."""
 
@@ -95,5 +106,7 @@ AnyHarnessCommand = (
     | LineLoginStart
     | LineLoginCode
     | LineLoginCancel
+    | ForgetModel
+    | Probe
     | Drain
 )

@@ -90,6 +90,7 @@ class _Rpc(msgspec.Struct):
 
 class _Response(msgspec.Struct):
     request_id: str = ""
+    response: msgspec.Raw = msgspec.Raw()
 
 
 class CliLink:
@@ -104,8 +105,10 @@ class CliLink:
         *,
         permits: Permits | None = None,
         rules: Sequence[str] = (),
+        on_reply: Callable[[str, bytes], None] | None = None,
     ) -> None:
-        """`rules`: which tools ask; see `permissions.is_marked`."""
+        """`rules`: which tools ask; see `permissions.is_marked`. `on_reply`: what the CLI answers a control request."""
+        self._on_reply = on_reply
         self._permits = permits
         self._rules = rules
         self._child = child
@@ -285,7 +288,10 @@ class CliLink:
 
     def _control(self, frame: Frame) -> None:
         if frame.type == "control_response":
-            what = self._asked.pop(_decode(frame.response, _Response()).request_id, None)
+            response = _decode(frame.response, _Response())
+            what = self._asked.pop(response.request_id, None)
+            if what is not None and self._on_reply is not None:
+                self._on_reply(what, bytes(response.response))
             if what is not None:
                 self._listener.on_answer(what)
         elif frame.request_id is None:
