@@ -55,8 +55,8 @@ COMMANDS: Final[dict[str, tuple[Command, ...]]] = {
         Command("rebuild", "later:rebuild", "Put right whatever drifted on the host."),
         Command("update", "later:update", "Rebuild on the hive's current revision."),
         Command("rollback", "later:rollback", "Deploy an earlier configuration again."),
-        Command("budget", "later:budget", "Show or raise what may be spent."),
-        Command("tool-rules", "later:tool_rules", "List or revoke what is always allowed."),
+        Command("budget", "budget:budget", "Show what was spent, on what, and set today's limit."),
+        Command("tool-rules", "tool_rules:tool_rules", "List or revoke what is always allowed."),
     ),
     "Mail": (
         Command("send", "mail:send", "Write to an agent; --wait until it was worked."),

@@ -125,29 +125,6 @@ def rollback(name: str, to: int, /, *, common: Common = DEFAULTS) -> int:
     return _forward(common, r.Rollback(name=name, to=to))
 
 
-def budget(
-    name: str | None = None, /, *, tokens_per_day: int | None = None, common: Common = DEFAULTS
-) -> int:
-    """Show what was spent, or raise a limit.
-
-    Args:
-        name: an agent; without one, the hive.
-        tokens_per_day: the new limit.
-        common: flags of every command.
-    """
-    return _forward(common, r.Budget(name=name, tokens_per_day=tokens_per_day))
-
-
-def tool_rules(*, revoke: int | None = None, common: Common = DEFAULTS) -> int:
-    """List the tools that you always allow, or take one back.
-
-    Args:
-        revoke: the rule's number.
-        common: flags of every command.
-    """
-    return _forward(common, r.ToolRules(revoke=revoke))
-
-
 def reload(*, common: Common = DEFAULTS) -> int:
     """Read hive.toml again. An invalid one leaves the old in force."""
     return _forward(common, r.Reload())

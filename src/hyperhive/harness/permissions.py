@@ -16,7 +16,6 @@ import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from hyperhive.config import Tools
 from hyperhive.errors import HiveError
 from hyperhive.harness.core import Core
 from hyperhive.protocol.replies import ToolVerdict
@@ -51,20 +50,6 @@ def is_marked(rules: Iterable[str], tool: str) -> bool:
 def _covers(name: str, tool: str) -> bool:
     # A server's name alone means all of its tools.
     return fnmatchcase(tool, name) or (name.startswith("mcp__") and tool.startswith(f"{name}__"))
-
-
-def caution(tools: Tools, unasked: Sequence[str]) -> str | None:
-    """What must be said of an agent whose tools ask while it may run programs unasked.
-
-    `unasked`: the tools that run unasked where the config has no `allow`.
-    """
-    if not tools.ask:
-        return None
-    allowed = {rule_name(rule) for rule in (unasked if tools.allow is None else tools.allow)}
-    stopped = {*tools.ask, *tools.deny}
-    if "Bash" not in allowed or "Bash" in stopped:
-        return None
-    return "This steers, it does not confine: Bash runs unasked here, and what asks can be got round by it."
 
 
 class Permissions:

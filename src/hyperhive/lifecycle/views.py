@@ -12,7 +12,7 @@ import msgspec
 
 from hyperhive.bus import Bus
 from hyperhive.clock import Clock
-from hyperhive.errors import NotFound
+from hyperhive.errors import InvalidName, NotFound
 from hyperhive.names import AgentName
 from hyperhive.protocol.events import AnyDashboardEvent, ContainerStateChanged
 from hyperhive.protocol.types import (
@@ -151,7 +151,7 @@ class Views:
     def _publish(self, name: AgentName, now: float) -> None:
         try:
             view = self._look(name)
-        except NotFound:  # destroyed since it was touched
+        except (NotFound, InvalidName):  # destroyed since it was touched; or the operator, who was asked something
             return
         if self._shown.get(name) != view:
             self._shown[name] = view

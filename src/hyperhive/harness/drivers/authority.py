@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from hyperhive.config import AgentConfig
+from hyperhive.config import AgentConfig, Tools
 from hyperhive.errors import BadConfig
 from hyperhive.harness.permissions import rule_name
 
@@ -36,6 +36,15 @@ _RULE: Final = re.compile(r"[A-Za-z0-9_*-]+(\(.*\))?", re.DOTALL)
 def unasked_tools(*, isolated: bool) -> tuple[str, ...]:
     """The built-in tools that run unasked where the config names none."""
     return BUILT_IN if isolated else UNISOLATED
+
+
+def caution(tools: Tools, *, isolated: bool) -> str | None:
+    """What must be said of an agent whose tools ask while it may run programs unasked."""
+    rules = unasked_tools(isolated=isolated) if tools.allow is None else tools.allow
+    stopped = {*tools.ask, *tools.deny}
+    if not tools.ask or "Bash" in stopped or "Bash" not in map(rule_name, rules):
+        return None
+    return "This steers, it does not confine: Bash runs unasked here, and what asks can be got round by it."
 
 
 def authority(config: AgentConfig, *, isolated: bool, cwd: str) -> list[str]:
