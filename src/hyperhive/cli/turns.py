@@ -80,7 +80,7 @@ def turns(name: str, /, *, limit: int = 20, failed: bool = False, common: Common
             session.screen.line("no turns yet" if not failed else "no turn failed")
             return
         now = time.time()
-        header = ("ENDED", "RESULT", "TOOK", "FROM", "TOOLS", "IN", "OUT", "COST", "MODEL")
+        header = ("ENDED", "RESULT", "TOOK", "FROM", "TOOLS", "IN", "OUT", "COST", "CAUSE", "MODEL")
         cells = [_turn_cells(row, now) for row in rows]
         session.screen.lines(table(header, cells, session.screen.columns, right=frozenset({2, 4, 5, 6, 7})))
 
@@ -116,8 +116,17 @@ def _turn_cells(row: TurnRow, now: float) -> list[str]:
     tokens_in = row.input_tokens + row.cache_read_input_tokens + row.cache_creation_input_tokens
     return [
         ago(row.ended_at, now), row.result_kind.replace("_", " "), f"{row.duration_ms / 1000:.1f}s", row.wake_from,
-        str(row.tool_call_count), count(tokens_in), count(row.output_tokens), money(row.cost), row.model,
+        str(row.tool_call_count), count(tokens_in), count(row.output_tokens), money(row.cost), _cause(row), row.model,
     ]  # fmt: skip
+
+
+def _cause(row: TurnRow) -> str:
+    """The message that the turn was for, and the one that all began with."""
+    if row.message is None:
+        return "-"
+    if row.chain is None or row.chain == row.message:
+        return f"{row.message}"
+    return f"{row.message} < {row.chain}" + (f" by {row.root}" if row.root else "")
 
 
 def _figure(value: object) -> str:
