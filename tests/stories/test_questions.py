@@ -1,0 +1,114 @@
+"""Questions on the real agent CLI, through the death of the hive: asked, answered from the command line, expired.
+
+Nobody's turn waits for an answer: it ends, and the answer starts another one, in whichever life of the hive.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from console import Console
+from hive_process import HivePlace, HiveProcess, running
+from hyperhive.client import RemoteHive, connect
+from hyperhive.protocol.replies import Question
+from hyperhive.testing.fake_anthropic import FakeAnthropic, tool_turn
+from story import Json
+
+NewPlace = Callable[..., HivePlace]
+
+SECONDS = 40.0
+
+pytestmark = [pytest.mark.needs("claude"), pytest.mark.needs("bwrap"), pytest.mark.timeout(120)]
+
+
+def ask(**fields: object) -> tuple[str, Json]:
+    return "mcp__hyperhive__ask", fields
+
+
+RULES = [
+    tool_turn(
+        "choose a database", ask(question="Which database?", options=["sqlite", "postgres"]), end="asked"
+    ),
+    tool_turn("choose a colour", ask(question="Which colour?", to="bob"), end="asked"),
+    tool_turn("be quick", ask(question="Now?", ttl_seconds=1), end="asked"),
+    tool_turn("change your mind", ask(question="Never mind?"), end="asked"),
+    tool_turn(
+        '"event":"question_asked","id":2,',
+        ("mcp__hyperhive__answer", {"id": 2, "answer": "green"}),
+        end="done",
+    ),
+    tool_turn(
+        "answer for me", ("mcp__hyperhive__answer", {"id": 1, "answer": "postgres"}), end="{tool_result}"
+    ),
+]
+
+
+def told(api: FakeAnthropic, number: int, answer: str, answerer: str) -> bool:
+    """Whether a model was woken with this answer, after a line that says it is the system's."""
+    facts = [f'"event":"question_answered","id":{number},', f'"answer":"{answer}","answerer":"{answerer}"']
+    return any(
+        all(fact in request["text"] for fact in (*facts, "from system, boundary"))
+        for request in api.requests
+        if request["round"] == 0
+    )
+
+
+def quiet(place: HivePlace) -> bool:
+    """No agent has anything to do."""
+    return all(one.acked for one in place.mail() if one.recipient != "operator")
+
+
+async def open_question(client: RemoteHive, number: int) -> Question:
+    """That one, once it waits for the operator."""
+    with anyio.fail_after(SECONDS):
+        while True:
+            for row in await client.broker.questions.open():
+                if row.id == number:
+                    return row
+            await anyio.sleep(0.05)
+
+
+async def test_answers_reach_their_askers_beyond_the_death_of_the_hive(
+    places: NewPlace, api: FakeAnthropic
+) -> None:
+    """The operator's from the command line, a colleague's, the watchdog's and a cancellation: each starts a turn."""
+    api.scenario = {"rules": RULES}
+    place = places()
+    async with HiveProcess(place) as hive:
+        async with connect(place.run) as client:
+            for name in ("alice", "bob"):
+                await client.lifecycle.spawn(name)
+            await client.broker.send("operator", "alice", "choose a database")
+            row = await open_question(client, 1)
+            assert (row.asker, row.question, row.options) == (
+                "alice",
+                "Which database?",
+                ("sqlite", "postgres"),
+            )
+            await hive.until(lambda: quiet(place))  # asking held up nothing
+            [view] = (await client.lifecycle.status("alice")).agents
+            assert view.view.state == "needs_you"
+            await client.broker.send("operator", "bob", "answer for me")
+            await hive.until(lambda: any("not bob's to answer" in one["tool_result"] for one in api.requests))
+        await hive.kill()
+    await place.nothing_left()
+
+    async with running(place) as (hive, client):
+        console = Console(place.root, {"HYPERHIVE_RUN_DIR": str(place.run)})
+        done = await anyio.to_thread.run_sync(partial(console.run, "answer", "1", "2"))
+        assert (done.code, done.out) == (0, "question 1 is answered: postgres\n")
+        await hive.until(lambda: told(api, 1, "postgres", "operator"))
+        await client.broker.send("operator", "alice", "choose a colour")
+        await hive.until(lambda: told(api, 2, "green", "bob"))
+        await client.broker.send("operator", "alice", "be quick")
+        await hive.until(lambda: told(api, 3, "[expired]", "ttl-watchdog"))
+        await client.broker.send("operator", "alice", "change your mind")
+        await client.broker.questions.cancel((await open_question(client, 4)).id)
+        await hive.until(lambda: told(api, 4, "[cancelled by operator]", "operator"))
+        await hive.until(lambda: quiet(place))
+        assert await client.broker.questions.open(None) == []
+        [view] = (await client.lifecycle.status("alice")).agents
+        assert view.view.state != "needs_you"
