@@ -4,7 +4,7 @@ Whoever is on it is hostile: heads and bodies have a size and a time in which th
 taken is given up, and a client that hangs up ends whatever is done for it.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -91,20 +91,13 @@ class Connection:
 
     async def _serve_one(self) -> bool:
         """One request and its reply. False: the connection is at its end."""
-        held = 0
+        body = bytearray()
         try:
             head = await self._next_head()
             if head is None:
                 return False
-            body = bytearray()
-            async for piece in self._body(head):
-                if not self._room.take(len(piece)):
-                    raise Refused(503, "too many large requests at once")
-                held += len(piece)
-                body += piece
-            request = Request(head.method, head.target, list(head.headers), bytes(body))
-            del body
-            await self._handle(self, request)
+            await self._read_body(body)
+            await self._handle(self, Request(head.method, head.target, list(head.headers), bytes(body)))
         except Refused as refused:
             await self.refuse(refused.status, "invalid_request_error", refused.message, close=True)
         except h11.RemoteProtocolError as error:
@@ -114,7 +107,7 @@ class Connection:
                 )
             return False
         finally:
-            self._room.give(held)
+            self._room.give(len(body))
         return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
 
     # --- the request ------------------------------------------------------------------------------------------------
@@ -139,9 +132,8 @@ class Connection:
             raise Refused(413, f"a request may have {BODY_MAX} bytes")
         return event
 
-    async def _body(self, head: h11.Request) -> AsyncIterator[bytes]:
-        del head
-        size = 0
+    async def _read_body(self, body: bytearray) -> None:
+        """Reads it into `body`, of which every byte has been taken from the room."""
         with anyio.fail_after(BODY_SECONDS):
             while True:
                 event = self._http.next_event()
@@ -150,10 +142,11 @@ class Connection:
                         await self._write(h11.InformationalResponse(status_code=100, headers=[]))
                     await self._read()
                 elif isinstance(event, h11.Data):
-                    size += len(event.data)
-                    if size > BODY_MAX:
+                    if len(body) + len(event.data) > BODY_MAX:
                         raise Refused(413, f"a request may have {BODY_MAX} bytes")
-                    yield bytes(event.data)
+                    if not self._room.take(len(event.data)):
+                        raise Refused(503, "too many large requests at once")
+                    body += event.data
                 elif isinstance(event, h11.EndOfMessage):
                     return
                 else:
