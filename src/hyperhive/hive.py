@@ -42,6 +42,7 @@ from hyperhive.fleet_facts import FleetFacts
 from hyperhive.gateway import Gateway, Upstream
 from hyperhive.handlers import request_table
 from hyperhive.handlers.budget import with_budgets
+from hyperhive.handlers.files import state_files
 from hyperhive.handlers.models import models
 from hyperhive.handlers.notices import notices
 from hyperhive.harness.drivers.authority import caution
@@ -145,13 +146,18 @@ class BareHive:
         await self._background.start()
         self.accounts = await Accounts.open(self.paths.accounts, self._environ)
         runtime = await pick_runtime(self.config.runtime, self.paths, self._environ)
+        files = AgentFiles(
+            self.paths,
+            isolated=runtime.isolated,
+            mounts=lambda name: self.lifecycle.mounts_judge(name),
+        )
         self.broker = Broker(
             store=self._store,
             clock=self._clock,
             limits=Limits.of(lambda: self.config),
             directory=lambda name: self.lifecycle.exists(name),
             bus=self.bus,
-            files=AgentFiles(self.paths, isolated=runtime.isolation != "none"),
+            files=files,
         )
         self.accounts.order = self.broker.order_of
         self.broker.tools.caution_of = lambda name: caution(
@@ -238,7 +244,7 @@ class BareHive:
             matters=self._attention.matters,
             mask=masker(self.accounts.secrets),
         )
-        more = (notices(self.notices), models(self.gateway))
+        more = (notices(self.notices), models(self.gateway), state_files(self.broker, files))
         table = request_table(self.broker, self.lifecycle, self._crew, desk, *more)
         table = with_budgets(table, self.budgets, self.lifecycle, self.gateway.serves, self._clock)
         self.dispatcher = Dispatcher(table, streams.open)

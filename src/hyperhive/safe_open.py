@@ -87,16 +87,26 @@ def read_beneath(root: Path, relative: str, *, limit: int = READ_MAX) -> bytes:
     """
     fd = open_beneath(root, relative)
     try:
-        chunks: list[bytes] = []
-        left = limit
+        return read_all(fd, relative, limit)
+    finally:
+        os.close(fd)
+
+
+def read_all(fd: int, name: str, limit: int) -> bytes:
+    """What is left to read of an open file, at most `limit` bytes; it may grow meanwhile.
+
+    Raises:
+        WorldError: it cannot be read.
+    """
+    chunks: list[bytes] = []
+    left = limit
+    try:
         while left > 0 and (chunk := os.read(fd, min(left, 65536))):
             chunks.append(chunk)
             left -= len(chunk)
-        return b"".join(chunks)
     except OSError as error:
-        raise WorldError(f"{relative!r} cannot be read: {error.strerror}") from error
-    finally:
-        os.close(fd)
+        raise WorldError(f"{name!r} cannot be read: {error.strerror}") from error
+    return b"".join(chunks)
 
 
 def write_beneath(root: Path, relative: str, data: bytes, *, tag: str) -> None:

@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from hyperhive.broker import causes, listings, rows, storms
+from hyperhive.broker import causes, file_refs, listings, rows, storms
 from hyperhive.broker.deadletters import SetAside
 from hyperhive.broker.desk import Desk
+from hyperhive.broker.file_refs import Files, MessageFiles
 from hyperhive.broker.handout import Handout, Lease
 from hyperhive.broker.limits import Gate, Limits
 from hyperhive.broker.listings import InboxCounts
 from hyperhive.broker.looking import DAY, Looking
 from hyperhive.broker.loose_ends import LooseEnds
 from hyperhive.broker.questions import Questions
-from hyperhive.broker.reminder_timer import StateFiles
 from hyperhive.broker.reminders import Reminders
 from hyperhive.broker.repeats import Cause
 from hyperhive.broker.schema import MIGRATIONS
@@ -76,10 +76,11 @@ class Broker:
         limits: Limits | None = None,
         directory: Callable[[str], bool] | None = None,
         bus: Bus[AnyDashboardEvent] | None = None,
-        files: StateFiles | None = None,
+        files: Files | None = None,
     ) -> None:
         """A broker on a shared store, which must have been opened with `hyperhive.broker.MIGRATIONS`.
 
+        `files`: the agents' directories, for the files that bodies name and reminders write; without it there are none.
         Await `start()` before use. Closing it leaves the store open.
         """
         self.bus: Bus[AnyDashboardEvent] = bus if bus is not None else Bus()
@@ -95,7 +96,7 @@ class Broker:
         storms = Storms(limits)
         self.questions = Questions(self._desk, self.gate, storms, directory)
         self._sending = Sending(
-            self._desk, directory, self.gate, storms, self._set_aside, self.questions.announce
+            self._desk, directory, self.gate, storms, self._set_aside, self.questions.announce, files
         )
         self.questions.on_answer(STORM, StormErrand(self._desk, limits, self._set_aside.no_longer_held))
         self.tools = ToolAsks(self._desk, self.questions, limits)
@@ -386,6 +387,14 @@ class Broker:
         return await self._store.read(
             lambda conn: listings.operator_rows(conn, limit, include_done=include_done)
         )
+
+    async def files_of(self, message_id: int) -> MessageFiles:
+        """The files that a message refers to, as they were when it was sent.
+
+        Raises:
+            NotFound: there is no such message (any more).
+        """
+        return await self._store.read(lambda conn: file_refs.files_of(conn, message_id))
 
     async def mark_done(self, ids: Iterable[int]) -> int:
         """Sets the done mark on the operator's mail; returns how many had none yet."""

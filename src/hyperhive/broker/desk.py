@@ -83,14 +83,30 @@ class Desk:
         """A message is durable."""
         body, cut = cut_body(entry.body)
         self.bus.publish(
-            Sent(id=entry.id, sender=entry.sender, recipient=recipient, body=body, at=entry.at, cut=cut)
+            Sent(
+                id=entry.id,
+                sender=entry.sender,
+                recipient=recipient,
+                body=body,
+                at=entry.at,
+                file_refs=entry.files(),
+                cut=cut,
+            )
         )
 
     def say_delivered(self, recipient: str, entry: Entry, turn: int | None) -> None:
         """A message was handed out."""
         body, cut = cut_body(entry.body)
         self.bus.publish(
-            Delivered(id=entry.id, sender=entry.sender, recipient=recipient, body=body, at=entry.at, cut=cut)
+            Delivered(
+                id=entry.id,
+                sender=entry.sender,
+                recipient=recipient,
+                body=body,
+                at=entry.at,
+                file_refs=entry.files(),
+                cut=cut,
+            )
         )
         self.say_state(entry.id, "in_flight", turn)
 

@@ -48,9 +48,13 @@ class Entry(msgspec.Struct, gc=False):
     tries: int = 0
     hops: int = 0
     chain: int = 0
-    file_refs: bytes | None = None
+    file_refs: str | None = None
     claim: Claim = Claim.NONE
     back: bool = False
+
+    def files(self) -> tuple[FileRef, ...]:
+        """The files that its body names."""
+        return _FILE_REFS.decode(self.file_refs) if self.file_refs else ()
 
     def delivery(self, recipient: str) -> Delivery:
         """As it is handed out."""
@@ -62,7 +66,7 @@ class Entry(msgspec.Struct, gc=False):
             at=self.at,
             redelivered=self.attempt > 0,
             urgency=URGENCIES[self.urgency],
-            file_refs=_FILE_REFS.decode(self.file_refs) if self.file_refs else (),
+            file_refs=self.files(),
         )
 
 

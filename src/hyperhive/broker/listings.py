@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from hyperhive.broker import repeats, storms
+from hyperhive.broker import file_refs, repeats, storms
 from hyperhive.broker.inbox import Entry
 from hyperhive.broker.rows import ENTRY, Mail, bury
 from hyperhive.errors import HiveError, NotFound
@@ -49,14 +49,21 @@ def inbox_rows(conn: sqlite3.Connection, ids: Sequence[int], max_chars: int | No
 
 def operator_rows(conn: sqlite3.Connection, limit: int, *, include_done: bool) -> list[OperatorInboxRow]:
     """The operator's mail, newest first."""
-    columns = "SELECT id, sender, body, sent_at, acked_at FROM messages"
+    columns = "SELECT id, sender, body, sent_at, acked_at, file_refs FROM messages"
     if include_done:
         query = f"{columns} NOT INDEXED WHERE recipient = 'operator' ORDER BY id DESC LIMIT ?"
     else:
         index = "INDEXED BY unacked WHERE acked_at IS NULL AND"
         query = f"{columns} {index} recipient = 'operator' ORDER BY id DESC LIMIT ?"
     return [
-        OperatorInboxRow(id=row[0], sender=row[1], body=row[2], at=row[3], done_at=row[4])
+        OperatorInboxRow(
+            id=row[0],
+            sender=row[1],
+            body=row[2],
+            at=row[3],
+            done_at=row[4],
+            file_refs=file_refs.decode(row[5]),
+        )
         for row in conn.execute(query, (limit,))
     ]
 

@@ -27,6 +27,7 @@ class NewMessage(msgspec.Struct, gc=False):
     cause: int = 0
     hops: int = 0
     chain: int = 0
+    file_refs: str | None = None
 
 
 class Ack(msgspec.Struct, frozen=True):
@@ -91,8 +92,8 @@ _INSERT_PLAIN: Final = (
     "INSERT INTO messages (id, sender, recipient, body, sent_at, urgency) VALUES (?,?,?,?,?,?)"
 )
 _INSERT: Final = (
-    "INSERT INTO messages (id, sender, recipient, body, sent_at, urgency, cause, hops, chain)"
-    " VALUES (?,?,?,?,?,?,?,?,?)"
+    "INSERT INTO messages (id, sender, recipient, body, sent_at, urgency, cause, hops, chain, file_refs)"
+    " VALUES (?,?,?,?,?,?,?,?,?,?)"
 )
 
 
@@ -119,8 +120,13 @@ def insert(conn: sqlite3.Connection, new: NewMessage) -> int:
     """Stores one message; gives its id."""
     number = next_id(conn)
     row = (number, new.sender, new.recipient, new.body, new.at, new.urgency)
-    conn.execute(_INSERT, (*row, new.cause or None, new.hops, new.chain or None))
+    conn.execute(_INSERT, (*row, new.cause or None, new.hops, new.chain or None, new.file_refs))
     return number
+
+
+def send_with_files(conn: sqlite3.Connection, batch: Sequence[NewMessage]) -> list[int]:
+    """As `send`, for messages that refer to files: they have their own statement, so that others pay nothing for it."""
+    return [insert(conn, new) for new in batch]
 
 
 # --- leases ---------------------------------------------------------------------------------------------------------

@@ -6,10 +6,11 @@ The limits themselves are in limits.py; what has been sent before is not refused
 from collections.abc import Callable
 from functools import lru_cache, partial
 
-from hyperhive.broker import guarded, repeats, rows
+from hyperhive.broker import file_refs, guarded, repeats, rows
 from hyperhive.broker.bodies import check_body
 from hyperhive.broker.deadletters import SetAside
 from hyperhive.broker.desk import Desk
+from hyperhive.broker.file_refs import Files
 from hyperhive.broker.guarded import GuardedMessage, Stored
 from hyperhive.broker.inbox import URGENCIES, Entry, Inbox
 from hyperhive.broker.limits import Gate
@@ -48,15 +49,20 @@ class Sending:
         storms: Storms,
         set_aside: SetAside,
         announce: Callable[[list[QuestionRow]], None],
+        files: Files | None,
     ) -> None:
-        """`announce`: told of the questions that held messages raise."""
+        """`announce`: told of the questions that held messages raise; `files`: looks up what bodies refer to."""
         self._desk = desk
         self._directory = directory
         self._gate = gate
         self._set_aside = set_aside
         self._announce = announce
+        self._files = files
         self._send_op: Operation[NewMessage, int] = Operation(
             "send", rows.send, applied=self._sent, commutes=True
+        )
+        self._send_with_files_op: Operation[NewMessage, int] = Operation(
+            "send with files", rows.send_with_files, applied=self._sent
         )
         self._send_once_op: Operation[GuardedMessage, Stored] = Operation(
             "send once", partial(guarded.send_once, storms=storms), applied=self._sent_once
@@ -98,8 +104,11 @@ class Sending:
             self._gate.coming(new.recipient, -1)
 
     async def _store(self, new: NewMessage, effect: Effect | None, size: int) -> Receipt:
+        if self._files is not None:
+            new.file_refs = await file_refs.refs_of(self._files, new.sender, new.recipient, new.body)
         if effect is None:
-            return Receipt(id=await self._desk.store.submit(self._send_op, new))
+            op = self._send_op if new.file_refs is None else self._send_with_files_op
+            return Receipt(id=await self._desk.store.submit(op, new))
         stored = await self._desk.store.submit(self._send_once_op, GuardedMessage(new, effect))
         if not stored.new:
             self._gate.give_back(new.sender, size)
@@ -151,4 +160,7 @@ class Sending:
 
 
 def _entry(new: NewMessage, number: int) -> Entry:
-    return Entry(number, new.sender, new.body, new.at, new.urgency, 0, 0, new.hops, new.chain or number)
+    chain = new.chain or number
+    return Entry(
+        number, new.sender, new.body, new.at, new.urgency, 0, 0, new.hops, chain, file_refs=new.file_refs
+    )

@@ -61,6 +61,7 @@ COMMANDS: Final[dict[str, tuple[Command, ...]]] = {
     "Mail": (
         Command("send", "mail:send", "Write to an agent; --wait until it was worked."),
         Command("inbox", "mail:inbox", "Read what agents wrote to you; --done puts it away."),
+        Command("file", "files:file", "Show a file that a message refers to, or one of an agent's."),
         Command("dead", "mail:dead", "List the dead letters; requeue or drop them."),
         Command("ask", "questions:ask", "Ask an agent a question."),
         Command("questions", "questions:questions", "List the questions that wait for you."),

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from hyperhive.clock import Clock
 from hyperhive.config import AgentConfig, MountSetting, Network
 from hyperhive.lifecycle.actions import Actions
 from hyperhive.lifecycle.launching import AgentLauncher
+from hyperhive.lifecycle.mounts import ResolvedMount, check_mounts
 from hyperhive.lifecycle.networks import network_in_force
 from hyperhive.lifecycle.roster import Roster
 from hyperhive.lifecycle.runtimes import ResourceLimits, Runtime
@@ -79,6 +81,15 @@ class Fleet:
         """The agent's mounts: the configuration's and those of its spawn."""
         agent = self._roster.live(name)
         return self._all_mounts(agent.name, agent.row.mounts)
+
+    def mounts_judge(self, name: str) -> Callable[[], list[ResolvedMount]]:
+        """What judges the agent's mounts as they are now. It blocks, raises BadConfig, and may be called in a thread.
+
+        Raises:
+            NotFound: there is no such agent.
+        """
+        mounts, shared = self.mounts(name), self._shared(AgentName(name))
+        return partial(check_mounts, mounts, self.paths, shared=shared)
 
     def launcher(self, name: str) -> AgentLauncher:
         """Where this agent's programs are started, each with the mounts and limits that are in force then.

@@ -23,6 +23,8 @@ ANSWERS: Final[dict[type[r.Request], type[a.Reply]]] = {
     r.Dead: a.DeadLetters,
     r.Requeue: a.Ok,
     r.Drop: a.Ok,
+    r.StateFileCheck: a.StateFile,
+    r.StateFileRead: a.StateFile,
     r.Search: a.RecentRows,
     # questions, reminders, loose ends
     r.Ask: a.QuestionQueued,

@@ -40,6 +40,8 @@ POLICY: Final[dict[type[r.Request], Grants]] = {
     r.Dead: _OPERATOR,
     r.Requeue: _OPERATOR,
     r.Drop: _OPERATOR,
+    r.StateFileCheck: _OPERATOR,
+    r.StateFileRead: _OPERATOR,
     r.Search: _OPERATOR,
     # questions, reminders, loose ends
     r.Ask: {**_OPERATOR, **_AGENT},

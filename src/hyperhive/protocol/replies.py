@@ -13,6 +13,7 @@ from hyperhive.protocol.types import (
     ContainerView,
     DeadLetter,
     Delivery,
+    FileRef,
     InboxRow,
     LoginStatus,
     LooseEnd,
@@ -127,6 +128,18 @@ class InboxRows(Reply, frozen=True, kw_only=True, tag="inbox"):
     """The operator's mail, newest first."""
 
     messages: list[OperatorInboxRow]
+
+
+class StateFile(Reply, frozen=True, kw_only=True, tag="state_file"):
+    """A file of an agent, and how it begins: as `text` where it is UTF-8, else in `base64`; at most 1 MiB of it.
+
+    `truncated`: the file is longer than what is here. A check has neither.
+    """
+
+    file: FileRef
+    text: str | None = None
+    base64: str | None = None
+    truncated: bool = False
 
 
 class DeadLetters(Reply, frozen=True, kw_only=True, tag="dead"):
@@ -404,6 +417,7 @@ AnyReply = (
     | Approvals
     | ApprovalDiff
     | InboxRows
+    | StateFile
     | DeadLetters
     | QuestionRows
     | ToolVerdict

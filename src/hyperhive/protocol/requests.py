@@ -149,6 +149,27 @@ class Drop(Request, frozen=True, kw_only=True, tag="drop"):
     id: Id
 
 
+class StateFileCheck(Request, frozen=True, kw_only=True, tag="state_file_check"):
+    """Whether a file is there and what it is: the `n`th that a message names (from 1), or an `agent`'s by its `path`.
+
+    The path is as the agent sees it.
+    """
+
+    message: Id | None = None
+    n: Annotated[int, Meta(ge=1, le=1000)] = 1
+    agent: Name | None = None
+    path: ShortText | None = None
+
+
+class StateFileRead(Request, frozen=True, kw_only=True, tag="state_file_read"):
+    """The beginning of a file, named as for `state_file_check`."""
+
+    message: Id | None = None
+    n: Annotated[int, Meta(ge=1, le=1000)] = 1
+    agent: Name | None = None
+    path: ShortText | None = None
+
+
 class Search(Request, frozen=True, kw_only=True, tag="search"):
     """Full-text search over messages."""
 
@@ -566,6 +587,8 @@ AnyRequest = (
     | Dead
     | Requeue
     | Drop
+    | StateFileCheck
+    | StateFileRead
     | Search
     | Ask
     | Answer

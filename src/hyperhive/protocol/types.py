@@ -50,7 +50,11 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class FileRef(Wire, frozen=True, kw_only=True):
-    """A file that a message's body names, as the receiver sees it. The host's path never leaves the core."""
+    """A file that a message's body names, by the path that its sender sees (the operator's: that its recipient sees).
+
+    `size` and `kind` (`text`, `image`, `binary`) are as they were when it was sent. The host's path never leaves the
+    core.
+    """
 
     path: str
     size: int
@@ -86,13 +90,14 @@ class InboxRow(msgspec.Struct, frozen=True, kw_only=True, rename={"sender": "fro
 class OperatorInboxRow(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"sender": "from"}
 ):
-    """A message to the operator, with its done mark."""
+    """A message to the operator, with its done mark and the files that it names."""
 
     id: int
     sender: str
     body: str
     at: int
     done_at: int | None = None
+    file_refs: tuple[FileRef, ...] = ()
 
 
 class DeadLetter(
