@@ -43,7 +43,7 @@ async def questions(client: RemoteHive) -> list[Question]:
 async def question(client: RemoteHive) -> Question:
     """The one that waits for the operator, once there is one."""
     with anyio.fail_after(SECONDS):
-        while not (rows := await questions(client)):
+        while not (rows := await questions(client)):  # noqa: ASYNC110 (another process does it)
             await anyio.sleep(0.05)
     [row] = rows
     return row
