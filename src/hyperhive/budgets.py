@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 KIND: Final = "budget"
 OPTIONS: Final = ("raise", "wait", "stop")
+WITHDRAWN: Final = "withdrawn"
 LOOK_SECONDS: Final = 30.0
 """While somebody is paused, the wall clock is looked at so often: it may jump, and sleeping does not."""
 
@@ -110,8 +111,9 @@ class Budgets:
         """
         since = start_of("day", self._clock.time()) - SECONDS["day"]
         for one in await self._store.read(lambda conn: grants.asked_since(conn, since)):
-            known = Question(id=one.question, open=one.answer is None and not one.done)
-            self._questions[(one.window, one.raises)] = known
+            if one.answer != WITHDRAWN:
+                known = Question(id=one.question, open=one.answer is None and not one.done)
+                self._questions[(one.window, one.raises)] = known
             if one.answer == "stop" and not one.done:
                 await self._stop_all(one.window, one.question)
 
@@ -340,23 +342,27 @@ class Budgets:
 
     async def reconsider(self) -> None:
         """Limits or the time may be others: withdraws questions that have become moot, and wakes who may go on."""
-        moot = [
-            (matter, known.id)
-            for matter, known in self._questions.items()
-            if known.open and known.id is not None and not self._still_over(matter)
-        ]
-        for matter, number in moot:
-            over = self._clock.time() >= end_of(matter[0].span, matter[0].start)
-            why = f"the {matter[0].span} is over" if over else "the budget is not used up any more"
-            self._questions[matter].open = False
-            try:
-                await self._broker.questions.withdraw([number], why)
-                await self._store.submit(self._done_op, (number, "withdrawn"))
-            except HiveError as error:  # tried again at the next look
-                self._questions[matter].open = True
-                log.warning("budget_question_not_withdrawn question=%s error=%s", number, error)
+        moot = [(matter, known) for matter, known in self._questions.items() if not self._still_over(matter)]
+        for matter, known in moot:
+            if known.open and known.id is None:
+                continue  # it is being stored
+            # Should its budget be used up once more, that is asked anew: the operator had lifted the limit.
+            self._questions.pop(matter, None)
+            if known.open and known.id is not None and not await self._withdraw(matter[0], known.id):
+                self._questions.setdefault(matter, known)  # tried again at the next look
         if moot or any(self.spending.over_budget(agent) is None for agent in self._line.parked):
             self._tell()
+
+    async def _withdraw(self, window: Window, question: int) -> bool:
+        over = self._clock.time() >= end_of(window.span, window.start)
+        why = f"the {window.span} is over" if over else "the budget is not used up any more"
+        try:
+            await self._broker.questions.withdraw([question], why)
+            await self._store.submit(self._done_op, (question, WITHDRAWN))
+        except HiveError as error:
+            log.warning("budget_question_not_withdrawn question=%s error=%s", question, error)
+            return False
+        return True
 
     def _still_over(self, matter: Matter) -> bool:
         window, raises = matter
