@@ -170,7 +170,9 @@ async def test_a_tree_of_a_billion_paths_ends_in_an_error_soon(repos: Repos, des
         await repos.propose(ALICE, sha, 1)
 
 
-async def test_a_tree_five_thousand_deep_ends_in_an_error_soon(repos: Repos, paths: Paths, desk: Desk) -> None:
+async def test_a_tree_five_thousand_deep_ends_in_an_error_soon(
+    repos: Repos, paths: Paths, desk: Desk
+) -> None:
     import hashlib
     import zlib
 
