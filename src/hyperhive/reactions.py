@@ -61,7 +61,8 @@ def _recipient(event: AnyHelperEvent) -> AgentName:
 class AccountWatch:
     """Tells of logins that were lost and found, once for each account however many agents share it.
 
-    `started_at`: of this life of the hive (unix seconds); an account's generations are counted anew in each.
+    What was lost when the hive ended last was told then. `started_at`: of this life of the hive (unix seconds); an
+    account's generations are counted anew in each.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class AccountWatch:
         self._background = background
         self._agents_of = agents_of
         self._touch = touch
-        self._needs: set[str] = set()
+        self._needs = {state.name for state in accounts.states() if state.needs_login}
         accounts.subscribe(self._changed)
 
     def _changed(self, state: AccountState) -> None:

@@ -7,12 +7,14 @@ import anyio
 import pytest
 
 from hive_mail import mail_from
+from hyperhive.accounts import Secret
+from hyperhive.broker.inbox import URGENCIES
 from hyperhive.client import RemoteHive, connect
 from hyperhive.config import HiveConfig, load
 from hyperhive.host import Hive
 from hyperhive.names import AgentName
 from hyperhive.protocol import requests as r
-from hyperhive.protocol.replies import BudgetPage, Ok, Question, QuestionRows, Spent, TurnRows
+from hyperhive.protocol.replies import Accounts, BudgetPage, Ok, Question, QuestionRows, Spent, TurnRows
 from hyperhive.protocol.types import ContainerView
 
 LIMIT = 30.0
@@ -24,6 +26,12 @@ prompt = "Team: ada, ben"
 
 [agents.alice.limits]
 budget = { tokens_per_day = 1 }
+
+[agents.bob]
+account = "work"
+
+[agents.carol]
+account = "work"
 """
 
 
@@ -96,7 +104,9 @@ async def test_who_caused_this_is_told_for_every_turn_of_a_chain_through_three_a
         causes = {name: [(row.chain, row.root) for row in rows] for name, rows in turns.items()}
         assert causes["ben"] == [(order.id, "operator")]
         assert causes["ada"] == [(other.id, "operator"), (order.id, "operator")]
-        assert sorted(causes["manager"])[:2] == [(1, "system"), (2, "system")], "it was told of the two spawns"
+        assert sorted(causes["manager"])[:2] == [(1, "system"), (2, "system")], (
+            "it was told of the two spawns"
+        )
         assert sorted(causes["manager"])[2:] == [(order.id, "operator")] * 3
         assert [row.turn for row in turns["ada"]] == [2, 1]
         chains = {row.chain: row for row in page.chains}
@@ -167,3 +177,37 @@ async def test_an_idle_hive_starts_nothing_and_spends_nothing(
             assert (page.days, page.chains) == ([], [])
             assert [one.day_tokens for one in page.spent] == [0] * len(page.spent)
             assert (await worked(operator, "alice", 0)).turns == []
+
+
+async def test_mail_during_a_limit_starts_nothing_in_this_life_of_the_hive_nor_in_the_next(
+    config: HiveConfig, environ: dict[str, str]
+) -> None:
+    agents = [AgentName("bob"), AgentName("carol")]
+    until = 4_000_000_000
+
+    async def parked(hive: Hive) -> None:
+        async with hive.bus.subscribe() as events:
+            while {hive.lifecycle.view(name).waiting_reason for name in agents} != {"limited"}:
+                await anext(events)
+
+    with anyio.fail_after(LIMIT):
+        async with Hive.open(config=config, environ=environ) as hive:
+            await hive.accounts.set("work", "key", Secret("dummy"))
+            hive.accounts.state("work").limit(until)
+            for name in agents:
+                await hive.lifecycle.spawn(name)
+                for urgency in URGENCIES:
+                    await hive.broker.send("operator", name, "hello?", urgency=urgency)
+            await parked(hive)
+        async with (
+            Hive.open(config=config, environ=environ) as hive,
+            connect(run_dir=hive.paths.run_dir) as operator,
+        ):
+            await parked(hive)
+            await hive.broker.send("operator", "bob", "hello?", urgency="interrupt")
+            listed = await operator.request(r.Account())
+            assert isinstance(listed, Accounts)
+            assert ("work", until) in [(one.name, one.limited_until) for one in listed.accounts]
+            for name in agents:
+                assert await operator.request(r.Turns(name=name)) == TurnRows(turns=[])
+                assert hive.broker.pending_now(name) == (4 if name == "bob" else 3)
