@@ -76,6 +76,23 @@ async def test_what_would_ask_for_permission_is_denied_with_a_reason(scripted: B
     assert told["response"]["message"]
 
 
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"tool_name": "", "input": {}},
+        {"tool_name": "Bash"},
+        {"tool_name": "Bash", "input": "echo"},
+        {"tool_name": "Bash", "input": {}, "permission_suggestions": [{"behavior": "allow"}]},
+    ],
+)
+async def test_a_forged_request_for_permission_is_denied_without_harm(
+    scripted: Benches, forged: dict[str, Any]
+) -> None:
+    """Whatever a box's CLI prints; the rules that mark tools stand on the hive's side."""
+    told = await answer(scripted, {"subtype": "can_use_tool", **forged})
+    assert told["response"]["behavior"] == "deny"
+
+
 async def test_a_request_that_nobody_serves_is_answered_with_an_error(scripted: Benches) -> None:
     told = await answer(scripted, {"subtype": "elicitation", "message": "password?"})
     assert told["subtype"] == "error"

@@ -83,9 +83,13 @@ class Around:
     def __init__(self) -> None:
         self.waits: list[bool] = []
         self.notes: list[str] = []
+        self.went_on = 0
 
     def permissions(self, core: FakeCore) -> Permissions:
-        return Permissions(core, self.waits.append, self.notes.append)
+        return Permissions(core, self.waits.append, self.go_on, self.notes.append)
+
+    async def go_on(self) -> None:
+        self.went_on += 1
 
 
 async def may(permissions: Permissions, tool: str = "WebFetch", **fields: Any) -> Verdict:
@@ -109,7 +113,7 @@ async def test_the_verdict_is_waited_for_as_long_as_it_takes_under_one_name() ->
         assert (await may(permissions)).allowed
         assert len({one.call_id for one in core.asked}) == 1
         assert len(core.asked) == 4
-        assert around.waits == [True, False]
+        assert (around.waits, around.went_on) == ([True, False], 1)
         assert around.notes == [
             "WebFetch waits for the operator: question 7",
             "WebFetch: the operator said allow once",

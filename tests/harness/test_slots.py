@@ -241,3 +241,66 @@ def test_after_any_history_no_idle_process_outlives_its_time_or_the_cap(
             assert slots.idle == 0
 
     anyio.run(play)
+
+
+async def test_a_turn_that_waits_for_a_human_lends_its_slot_and_waits_to_go_on() -> None:
+    async with keeper(max_turns=1) as (slots, _):
+        first, second = Process(), Process()
+        order: list[str] = []
+        over = anyio.Event()
+
+        async def asks() -> None:
+            async with slots.turn(first, lambda: None):
+                slots.lend(first)
+                slots.lend(first)
+                order.append("first waits")
+                await settle()
+                await slots.reclaim(first)
+                await slots.reclaim(first)
+                order.append("first goes on")
+
+        async def works() -> None:
+            async with slots.turn(second, lambda: None):
+                order.append("second runs")
+                await over.wait()
+                order.append("second ends")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(asks)
+            group.start_soon(works)
+            await settle()
+            await settle()
+            assert order == ["first waits", "second runs"]
+            assert slots.running == 1
+            over.set()
+        assert order[2:] == ["second ends", "first goes on"]
+        assert slots.running == 0
+        await use(slots, first)  # the one slot is there, once
+
+
+@pytest.mark.parametrize("when", ["while it waits for the human", "while it waits for the slot"])
+async def test_a_lent_slot_is_neither_lost_nor_doubled_when_its_turn_ends(when: str) -> None:
+    async with keeper(max_turns=1) as (slots, _):
+        asking, other = Process(), Process()
+        async with anyio.create_task_group() as group:
+            async with slots.turn(asking, lambda: None):
+                slots.lend(asking)
+                if when == "while it waits for the slot":
+                    await slots.turn(other, lambda: None).__aenter__()
+                    group.start_soon(slots.reclaim, asking)
+                    await settle()
+            await settle()
+            if when == "while it waits for the slot":
+                slots.lend(other)  # its turn ends: the one that waited finds its own ended, and takes nothing
+                await settle()
+            async with slots.turn(Process(), lambda: None):
+                queued: list[str] = []
+                group.start_soon(use_told, slots, queued)
+                await settle()
+                assert queued == ["queued"], "there is one slot"
+        assert slots.running == 0
+
+
+async def use_told(slots: Slots, queued: list[str]) -> None:
+    async with slots.turn(Process(), lambda: queued.append("queued")):
+        await checkpoint()

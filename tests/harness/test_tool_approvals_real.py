@@ -10,7 +10,7 @@ import pytest
 
 from benches import LIMIT, Bench, Watch, ask, bench
 from hyperhive.accounts import Secret
-from hyperhive.broker import QuestionRow
+from hyperhive.broker import Limits, QuestionRow
 from hyperhive.config import AgentConfig, Tools
 from hyperhive.harness.harness import HarnessSettings
 from hyperhive.protocol import harness_line as line
@@ -43,14 +43,16 @@ async def newest_hive(tmp_path: Path, api: FakeAnthropic) -> AsyncIterator[Bench
         yield made
 
 
-def asking_bench(version: str, tmp_path: Path, api: FakeAnthropic) -> AbstractAsyncContextManager[Bench]:
+def asking_bench(
+    version: str, tmp_path: Path, api: FakeAnthropic, limits: Limits | None = None
+) -> AbstractAsyncContextManager[Bench]:
     environ = {
         "HYPERHIVE_CLAUDE": str(claude_path(version)),
         "ANTHROPIC_BASE_URL": api.url,
         "CLAUDE_CODE_MAX_RETRIES": "0",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
     }
-    return bench(tmp_path, environ=environ)
+    return bench(tmp_path, environ=environ, limits=limits)
 
 
 async def prepared(hive: Bench, config: AgentConfig = MARKED) -> Path:
@@ -215,6 +217,7 @@ async def test_who_waits_for_the_operator_is_neither_stuck_nor_drained(
         with anyio.move_on_after(1.5) as waited:  # several times stuck_seconds
             await watch.until(turn_ended)
         assert waited.cancelled_caught
+        assert newest_hive.slots.running == 0, "others may have its slot meanwhile"
         alice.drain()
         assert alice.in_turn
         await answer(newest_hive, "allow once")
@@ -241,3 +244,19 @@ async def test_a_subagent_asks_like_its_agent(newest_hive: Bench, api: FakeAnthr
         await answer(newest_hive, "deny: not this one")
         await answer(newest_hive, "allow once")
         await until(lambda: there(state) == {"b.txt"}, LIMIT)
+
+
+@pytest.mark.needs("claude")
+async def test_what_nobody_answers_in_time_is_denied(api: FakeAnthropic, tmp_path: Path) -> None:
+    async with asking_bench("2.1.328", tmp_path, api, Limits(tool_ttl_seconds=1)) as hive:
+        state = await prepared(hive)
+        api.scenario = {"rules": [tool_turn("work", touch("a.txt"))]}
+        async with hive.running(hive.harness()) as alice:
+            watch = Watch(alice)
+            message = await hive.send("work")
+            await watch.until(turn_ended)
+            await until(lambda: not hive.broker.in_flight_now("alice"), LIMIT)
+            assert await hive.acked(message)
+        assert there(state) == set()
+        assert "the operator did not answer within 1 s" in told(api)
+        assert hive.broker.questions.open_now() == []

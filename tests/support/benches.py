@@ -11,7 +11,7 @@ import msgspec
 from broker_core import BrokerCore
 from hyperhive.accounts import Accounts
 from hyperhive.agent_cli import AgentClis
-from hyperhive.broker import Broker
+from hyperhive.broker import Broker, Limits
 from hyperhive.clock import SYSTEM_CLOCK, Clock
 from hyperhive.config import AgentConfig
 from hyperhive.eventlog import EventLogs
@@ -110,7 +110,12 @@ class Bench:
 
 @asynccontextmanager
 async def bench(
-    tmp_path: Path, *, clock: Clock = SYSTEM_CLOCK, environ: Mapping[str, str] | None = None, agents: int = 1
+    tmp_path: Path,
+    *,
+    clock: Clock = SYSTEM_CLOCK,
+    environ: Mapping[str, str] | None = None,
+    agents: int = 1,
+    limits: Limits | None = None,
 ) -> AsyncIterator[Bench]:
     """A bench below `tmp_path`; `environ` is the operator's environment (HYPERHIVE_CLAUDE and what is passed on)."""
 
@@ -125,7 +130,7 @@ async def bench(
     paths = await anyio.to_thread.run_sync(lay_out)
     accounts = await Accounts.open(paths.accounts, {})
     logs = EventLogs()
-    async with Broker.open(paths.database) as broker:
+    async with Broker.open(paths.database, limits=limits) as broker:
         made = Bench(paths, broker, accounts, logs, clock)
         made.environ.update(environ or {})
         await made.runtime.check()

@@ -149,7 +149,7 @@ class Harness:
             environ=environ,
             extra_mcp=extra_mcp,
         )
-        self.permissions = Permissions(core, self.display.tool_waits, self.display.note)
+        self.permissions = Permissions(core, self._tool_waits, self._turn_goes_on, self.display.note)
         self.runner = TurnRunner(
             launcher=launcher,
             driver=self._driver,
@@ -312,6 +312,14 @@ class Harness:
         """A turn has ended, and the core knows: what remains is its row."""
         self.last_error = None if result.ok else result.note or result.kind
         self._write_row(partial(row_of, result, turn=number, wake_from=wake_from, model=self.display.model))
+
+    def _tool_waits(self, waits: bool) -> None:
+        self.display.tool_waits(waits)
+        if waits:
+            self._slots.lend(self.runner)
+
+    async def _turn_goes_on(self) -> None:
+        await self._slots.reclaim(self.runner)
 
     def _from_runner(self, event: AnyLiveEvent) -> None:
         self.display.emit(event)

@@ -8,7 +8,7 @@ something else. Nothing here ever allows: it passes on what the core said.
 
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple
 
@@ -58,6 +58,7 @@ class Permissions:
     Args:
         core: asked as this agent's harness.
         on_waiting: called with whether some call waits for the operator, when that changes.
+        go_on: awaited before the verdict of a call that has waited is given: there may be no room for it now.
         note: tells people.
         new_id: gives names for calls that never repeat.
     """
@@ -66,11 +67,13 @@ class Permissions:
         self,
         core: Core,
         on_waiting: Callable[[bool], object],
+        go_on: Callable[[], Awaitable[None]],
         note: Callable[[str], object],
         new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
         self._core = core
         self._on_waiting = on_waiting
+        self._go_on = go_on
         self._note = note
         self._new_id = new_id
         self._waiting = 0
@@ -132,6 +135,7 @@ class Permissions:
         finally:
             self._count(-1)
         self._note(f"{call.tool}: {verdict.message}")
+        await self._go_on()
         return verdict
 
     async def _ask(self, call: AskTool, wait_seconds: float = 0) -> ToolVerdict:

@@ -57,6 +57,7 @@ class Slots:
         self._max_warm = max_warm
         self._idle_seconds = idle_seconds
         self._clock = clock
+        self._turning: dict[WarmProcess, bool] = {}  # whether it holds its slot, or has lent it
         self._idle: dict[WarmProcess, float] = {}  # insertion order is the order of last use
         self._wake = anyio.Event()
         self.running = 0
@@ -72,13 +73,32 @@ class Slots:
         """Hold a turn's slot. Where none is free `on_queued` is called and the caller waits its turn."""
         await self._acquire(on_queued)
         self._idle.pop(process, None)
+        self._turning[process] = True
         self.running += 1
         try:
             yield
         finally:
+            self.lend(process)
+            del self._turning[process]
+            self.rest(process)
+
+    def lend(self, process: WarmProcess) -> None:
+        """Its turn waits for a human: meanwhile another may have the slot."""
+        if self._turning.get(process):
+            self._turning[process] = False
             self.running -= 1
             self._turns.release()
-            self.rest(process)
+
+    async def reclaim(self, process: WarmProcess) -> None:
+        """Its turn goes on, as soon as there is a slot for it again."""
+        if self._turning.get(process) is not False:
+            return
+        await self._acquire(lambda: None)
+        if self._turning.get(process) is False:
+            self._turning[process] = True
+            self.running += 1
+        else:  # its turn has ended meanwhile, or has its slot back already
+            self._turns.release()
 
     def rest(self, process: WarmProcess) -> None:
         """The process has no turn: keep it warm for a while, if it is there."""
