@@ -35,12 +35,14 @@ from hyperhive.budgets import Budgets
 from hyperhive.bus import Bus
 from hyperhive.clock import Clock, unix_seconds
 from hyperhive.config import HiveConfig
+from hyperhive.config_code import ConfigCode
 from hyperhive.crew import Crew, Listener
 from hyperhive.desk import HiveDesk
 from hyperhive.eventlog import EventLogs
 from hyperhive.fleet_facts import FleetFacts
 from hyperhive.gateway import Gateway, Upstream
 from hyperhive.handlers import request_table
+from hyperhive.handlers.approvals import approvals
 from hyperhive.handlers.budget import with_budgets
 from hyperhive.handlers.files import state_files
 from hyperhive.handlers.models import models
@@ -48,6 +50,8 @@ from hyperhive.handlers.notices import notices
 from hyperhive.harness.drivers.authority import caution
 from hyperhive.lifecycle import MIGRATIONS as AGENT_TABLES
 from hyperhive.lifecycle import Lifecycle, pick_runtime
+from hyperhive.lifecycle.approvals import MIGRATIONS as APPROVAL_TABLES
+from hyperhive.lifecycle.approvals import ApprovalQueue
 from hyperhive.members import Attached
 from hyperhive.names import AgentName
 from hyperhive.notices import MIGRATIONS as NOTICE_TABLES
@@ -111,6 +115,8 @@ class BareHive:
         self.budgets: Budgets
         self.gateway: Gateway
         self.lifecycle: Lifecycle
+        self.config_code: ConfigCode
+        self.approvals: ApprovalQueue
         self.notices: Notifier
         """Tells the operator of what waits; `subscribe` to hear it in this process."""
         self.dispatcher: Dispatcher
@@ -131,7 +137,14 @@ class BareHive:
         await anyio.to_thread.run_sync(self.paths.make_hive)
         self._store = await Store.open(
             self.paths.database,
-            migrations=[MAIL_TABLES, AGENT_TABLES, ACCOUNT_TABLES, SPENDING_TABLES, NOTICE_TABLES],
+            migrations=[
+                MAIL_TABLES,
+                AGENT_TABLES,
+                APPROVAL_TABLES,
+                ACCOUNT_TABLES,
+                SPENDING_TABLES,
+                NOTICE_TABLES,
+            ],
             clock=self._clock,
         )
         try:
@@ -197,6 +210,20 @@ class BareHive:
             self._crew, self.broker, outfitter.account, lambda: self.config, self.budgets.spending
         )
         herald = Herald(self.broker)
+        self.config_code = ConfigCode(
+            store=self._store,
+            paths=self.paths,
+            runtime=runtime,
+            environ=self._environ,
+            clock=self._clock,
+            bus=self.bus,
+            tell=herald.tell,
+            config=lambda: self.config,
+            harnesses=self._crew,
+        )
+        self.approvals = self.config_code.queue
+        self.config = msgspec.structs.replace(self.config, overlay=self.config_code.overlay)
+        self.broker.loose_ends.add("approval", self.config_code)
         self.lifecycle = Lifecycle(
             store=self._store,
             paths=self.paths,
@@ -208,10 +235,12 @@ class BareHive:
             facts_of=self._facts.of,
             behind_gateway=self.gateway.serves,
             tell=herald.tell,
-            forget=lambda name, purged: leave_behind(self.broker, name, purged=purged),
+            forget=self._leave_behind,
+            provision=self.config_code.provision,
             log_tail=lambda name: self._facts.log(name, CRASH_LOG_LINES),
             drain_seconds=self.config.file.drain_seconds,
         )
+        self.config_code.serve(self.lifecycle)
         self.broker.questions.changed.append(self.lifecycle.touch)
         AccountWatch(
             self.accounts, herald, self._background, self._users, self.lifecycle.touch, self.started_at
@@ -233,8 +262,8 @@ class BareHive:
             accounts=self.accounts,
             clock=self._clock,
             views=lambda: [self.lifecycle.view(name) for name in self.lifecycle.names()],
-            open_approvals=lambda: (),
-            failed_approvals=lambda _: (),
+            open_approvals=self.approvals.pending_now,
+            failed_approvals=self.approvals.failed_since,
             users=self._users,
         )
         self.notices = Notifier(
@@ -245,7 +274,14 @@ class BareHive:
             mask=masker(self.accounts.secrets),
         )
         more = (notices(self.notices), models(self.gateway), state_files(self.broker, files))
-        table = request_table(self.broker, self.lifecycle, self._crew, desk, *more)
+        table = request_table(
+            self.broker,
+            self.lifecycle,
+            self._crew,
+            desk,
+            *more,
+            approvals(self.approvals, self.config_code.deployer, self.broker),
+        )
         table = with_budgets(table, self.budgets, self.lifecycle, self.gateway.serves, self._clock)
         self.dispatcher = Dispatcher(table, streams.open)
         self._edges = self._open_edges(self.dispatcher, self._crew)
@@ -282,12 +318,18 @@ class BareHive:
             clock=self._clock,
         )
 
+    async def _leave_behind(self, name: AgentName, purged: bool) -> None:
+        await leave_behind(self.broker, name, purged=purged)
+        await self.config_code.leave_behind(name, purged=purged)
+
     async def _go(self) -> None:
+        await self.config_code.start()
         await self.lifecycle.start_up()
         await self.lifecycle.ensure_manager()
         await self.budgets.start()
         await self._edges.listen(self.paths.host_socket, Actor.operator())
         await self.lifecycle.start_all()
+        await self.config_code.resume()
         self._background.spawn(
             lambda: watch_mail(self.bus, self.lifecycle.touch, self.lifecycle.names), "watch mail"
         )
@@ -377,6 +419,8 @@ class BareHive:
             return
         self._closing = True
         with anyio.CancelScope(shield=True):
+            if hasattr(self, "config_code"):
+                await self.config_code.aclose()
             if hasattr(self, "lifecycle"):
                 self._crew.core_is_leaving = True
                 await self.lifecycle.aclose()

@@ -111,7 +111,7 @@ async def test_the_operators_requests_are_answered(operator: RemoteHive, home: P
     assert isinstance(who, Identity)
     assert (who.name, who.role) == ("operator", "operator")
     with pytest.raises(NotAvailable):
-        await operator.request(r.Pending())
+        await operator.request(r.MetaUpdate(inputs=[]))
     with pytest.raises(Forbidden):
         await operator.request(r.Recv())
 

@@ -9,7 +9,7 @@ Who may write to whom, and how much, is in `Limits`; it knows nothing of agents 
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from hyperhive.broker.looking import DAY, Looking
 from hyperhive.broker.loose_ends import LooseEnds
 from hyperhive.broker.questions import Questions
 from hyperhive.broker.reminders import Reminders
-from hyperhive.broker.repeats import Cause
+from hyperhive.broker.repeats import Cause, Effect, digest_of
 from hyperhive.broker.schema import MIGRATIONS
 from hyperhive.broker.sending import Sending, checked_principal, level_of
 from hyperhive.broker.storms import STORM, StormErrand, Storms
@@ -195,6 +195,18 @@ class Broker:
         """
         new = self._sending.message(sender, recipient, body, urgency)
         return await self._sending.send(new, dedupe_key, call_id, repeatable=repeatable)
+
+    def effect(self, sender: str, request: str, fields: Sequence[object], call_id: str | None) -> Effect:
+        """A request with an effect outside of the broker, for `repeats`: what `sender` asks for now."""
+        return Effect(
+            sender=sender,
+            request=request,
+            digest=digest_of(request, fields),
+            cause=self.cause_of(sender),
+            call_id=call_id,
+            dedupe_key=None,
+            now=self._desk.steady(),
+        )
 
     def cause_of(self, sender: str) -> Cause | None:
         """The oldest message that this sender has in flight: half of the repeat key of its requests."""

@@ -33,7 +33,8 @@ class Actions:
         self._background = background
         self._touch = touch
         self._running: dict[AgentName, _Running] = {}
-        self._closed = False
+        self.closed = anyio.Event()
+        """No further action begins: the hive is stopping."""
 
     def current(self, name: AgentName) -> TransientName | None:
         """What is going on with this agent."""
@@ -42,7 +43,7 @@ class Actions:
 
     def close(self) -> None:
         """No further action begins."""
-        self._closed = True
+        self.closed.set()
 
     def check_free(self, name: AgentName) -> None:
         """Refuses where something is going on, or the hive is stopping.
@@ -50,7 +51,7 @@ class Actions:
         Raises:
             Conflict: it is; the message says what.
         """
-        if self._closed:
+        if self.closed.is_set():
             raise Conflict("the hive is stopping", hint="ask again when it is back")
         if running := self._running.get(name):
             raise Conflict(f"{name} is {running.what} right now", hint="ask again when that is done")

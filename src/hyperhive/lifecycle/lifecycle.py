@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 import anyio.to_thread
@@ -20,10 +20,10 @@ from hyperhive.config import RuntimeName
 from hyperhive.errors import Conflict, Forbidden, HiveError, NotAvailable, NotFound
 from hyperhive.lifecycle.harnesses import HarnessFactory
 from hyperhive.lifecycle.mounts import check_mounts
+from hyperhive.lifecycle.redeploying import Redeploying
 from hyperhive.lifecycle.roster import Agent
 from hyperhive.lifecycle.rows import MIGRATIONS, AgentRow
 from hyperhive.lifecycle.runtimes import pick_runtime
-from hyperhive.lifecycle.upkeep import Upkeep
 from hyperhive.names import MANAGER, OPERATOR, AgentName, parse_agent_name, parse_resident
 from hyperhive.opening import Opening
 from hyperhive.paths import Paths
@@ -34,11 +34,19 @@ from hyperhive.protocol.events import (
 from hyperhive.protocol.types import Mount, TransientName
 from hyperhive.store import Store
 
-_DRAINING: Final[tuple[TransientName, ...]] = ("stopping", "restarting", "destroying")
+_DRAINING: Final[tuple[TransientName, ...]] = ("stopping", "restarting", "destroying", "rebuilding")
 """Actions that may wait for a turn to end."""
 
 
-class Lifecycle(Upkeep):
+class ConfigDeployer(Protocol):
+    """What the lifecycle needs of `deploy.Deployer`."""
+
+    async def rebuild(self, agent: str, *, now: bool = False) -> None: ...
+
+    async def roll_back(self, agent: str, to: int) -> int: ...
+
+
+class Lifecycle(Redeploying):
     """The agents of one hive. Every action returns when it is done, and is durable then.
 
     One action per agent at a time; a second is refused with `Conflict`. `by` is who asks (the server knows, the caller
@@ -58,6 +66,7 @@ class Lifecycle(Upkeep):
     """
 
     _owned: Store | None = None
+    _deployer: "ConfigDeployer | None" = None
 
     @classmethod
     def open(
@@ -271,15 +280,34 @@ class Lifecycle(Upkeep):
         """The names of all agents, the manager first; no tombstones."""
         return [*self.names()]
 
-    async def rebuild(self, name: str) -> None:
-        """Not served by this version: raises NotAvailable."""
-        self._roster.live(name)
-        raise NotAvailable("rebuild is not available in this version", hint=f"`hyperhive restart {name}`")
+    async def rebuild(self, name: str, *, now: bool = False) -> None:
+        """Puts right whatever drifted on the host, and starts the agent anew; returns when it is well.
 
-    async def rollback(self, name: str, to: int) -> None:
-        """Not served by this version: raises NotAvailable."""
+        Raises:
+            NotFound: there is none. HiveError: it is not well, and why.
+            NotAvailable: this lifecycle is used alone, without config repos.
+        """
         self._roster.live(name)
-        raise NotAvailable(f"rollback to {to} is not available in this version")
+        await self._configs().rebuild(name, now=now)
+
+    async def rollback(self, name: str, to: int) -> int:
+        """Deploys what was deployed under number `to` again; returns the new approval's id once that is durable.
+
+        Raises:
+            NotFound: there is no such agent or number. Conflict: it runs that already, or another deploy is under way.
+            NotAvailable: this lifecycle is used alone, without config repos.
+        """
+        self._roster.live(name)
+        return await self._configs().roll_back(name, to)
+
+    def deploy_by(self, deployer: "ConfigDeployer") -> None:
+        """Who carries out what concerns configs."""
+        self._deployer = deployer
+
+    def _configs(self) -> "ConfigDeployer":
+        if self._deployer is None:
+            raise NotAvailable("this lifecycle has no config repos", hint="a hive has them")
+        return self._deployer
 
     # --- inside -----------------------------------------------------------------------------------------------------
 

@@ -34,6 +34,15 @@ async def tell_nobody(event: AnyHelperEvent, key: str) -> None:
     del event, key
 
 
+Provision = Callable[[AgentName], Awaitable[None]]
+"""Makes what an agent needs beside its directories, where it is missing; called at each of its starts."""
+
+
+async def provide_nothing(agent: AgentName) -> None:
+    """For a lifecycle that is used alone."""
+    del agent
+
+
 LogTail = Callable[[AgentName], Awaitable[Sequence[str]]]
 """The last lines of an agent's log, oldest first; may be asked while nothing of the agent runs."""
 
@@ -65,6 +74,7 @@ class Supervisor:
         tell: Tell,
         log_tail: LogTail,
         drain_seconds: float,
+        provision: Provision,
     ) -> None:
         self._paths = paths
         self._runtime = runtime
@@ -76,6 +86,7 @@ class Supervisor:
         self._tell = tell
         self._log_tail = log_tail
         self._drain_seconds = drain_seconds
+        self._provision = provision
 
     # --- starting ---------------------------------------------------------------------------------------------------
 
@@ -93,6 +104,7 @@ class Supervisor:
         life = agent.life
         try:
             await anyio.to_thread.run_sync(self._paths.make_agent, agent.name)
+            await self._provision(agent.name)
             agent.harness = await self._harnesses.start(
                 agent.name, lambda reason: self._ended(agent, life, reason)
             )

@@ -23,7 +23,15 @@ from hyperhive.lifecycle.removal import purge_files
 from hyperhive.lifecycle.roster import Agent
 from hyperhive.lifecycle.rows import AgentRow
 from hyperhive.lifecycle.runtimes import Runtime
-from hyperhive.lifecycle.supervisor import LogTail, Supervisor, Tell, no_log, tell_nobody
+from hyperhive.lifecycle.supervisor import (
+    LogTail,
+    Provision,
+    Supervisor,
+    Tell,
+    no_log,
+    provide_nothing,
+    tell_nobody,
+)
 from hyperhive.lifecycle.views import Facts, FactsOf
 from hyperhive.names import MANAGER, AgentName
 from hyperhive.paths import Paths
@@ -62,6 +70,7 @@ class Upkeep(Fleet):
         log_tail: LogTail = no_log,
         forget: Callable[[AgentName, bool], Awaitable[None]] | None = None,
         drain_seconds: float = 900.0,
+        provision: Provision = provide_nothing,
     ) -> None:
         """A lifecycle on a shared store, opened with `hyperhive.lifecycle.MIGRATIONS`; await `start_up` before use.
 
@@ -77,6 +86,7 @@ class Upkeep(Fleet):
                 questions, mail and whatever else bears its name. Called again after a crash.
                 Idempotent.
             drain_seconds: how long a running turn may go on when an agent is stopped.
+            provision: makes what an agent needs beside its directories, where it is missing; called at each start.
         """
         super().__init__(
             store=store,
@@ -102,6 +112,7 @@ class Upkeep(Fleet):
             tell=tell,
             log_tail=log_tail,
             drain_seconds=drain_seconds,
+            provision=provision,
         )
 
     async def start_up(self) -> None:

@@ -69,7 +69,7 @@ ANSWERS: Final[dict[type[r.Request], type[a.Reply]]] = {
     r.Events: a.EventPage,
     r.Turns: a.TurnRows,
     r.Stats: a.StatsPage,
-    r.Audit: a.EventPage,
+    r.Audit: a.AuditRows,
     r.Cancel: a.Ok,
     r.Compact: a.Ok,
     r.Model: a.Ok,

@@ -122,6 +122,29 @@ class ApprovalDiff(Reply, frozen=True, kw_only=True, tag="approval"):
 
     approval: Approval
     diff: str
+    warnings: tuple[str, ...] = ()
+    """What should be said with it: characters that do not show, what would fail, what is cut, what restarts."""
+
+
+class AuditEntry(Wire, frozen=True, kw_only=True):
+    """One decision: who, by which way, on which commit, and why. It never changes."""
+
+    id: int
+    at: int
+    approval: int
+    agent: str
+    action: str
+    who: str
+    channel: str
+    sha: str | None = None
+    diff_sha256: str | None = None
+    why: str | None = None
+
+
+class AuditRows(Reply, frozen=True, kw_only=True, tag="audit"):
+    """The decisions, newest first."""
+
+    entries: list[AuditEntry]
 
 
 class InboxRows(Reply, frozen=True, kw_only=True, tag="inbox"):
@@ -416,6 +439,7 @@ AnyReply = (
     | Agents
     | Approvals
     | ApprovalDiff
+    | AuditRows
     | InboxRows
     | StateFile
     | DeadLetters

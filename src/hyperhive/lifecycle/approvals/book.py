@@ -26,12 +26,16 @@ from hyperhive.protocol.events import (
     ApprovalResolved,
     ApprovalResolvedMail,
 )
+from hyperhive.protocol.types import Approval
 from hyperhive.store import Operation, Store
 
 log = logging.getLogger(__name__)
 
 EVENT_DIFF_MAX: Final = 64 * 1024
 """Characters of a diff that go out with `approval_added`; `show` gives it whole."""
+
+NEWS_SECONDS: Final = 86_400
+"""For so long what failed is at hand."""
 
 Tell = Callable[[AnyHelperEvent, str], Awaitable[None]]
 Failpoint = Callable[[str], Awaitable[None]]
@@ -78,6 +82,7 @@ class Book:
         self._failpoint = failpoint
         self._deployer: Deployer = NoDeployer()
         self._open: dict[int, Row] = {}
+        self._failed: list[Row] = []
         self._reserve_op = Operation("reserve approval", rows.each(rows.reserve))
         self._drop_op: Operation[int | None, None] = Operation("drop drafts", rows.drop_drafts)
         self._submit_op = Operation("submit approval", rows.each(rows.submit), applied=self._submitted)
@@ -92,6 +97,8 @@ class Book:
             lambda conn: rows.in_stages(conn, ("proposal", "approved", "building"))
         )
         self._open = {row.id: row for row in found}
+        since = unix_seconds(self._clock) - NEWS_SECONDS
+        self._failed = await self._store.read(lambda conn: rows.failed_since(conn, since))
 
     def deploy_with(self, deployer: Deployer) -> None:
         """Hands what is approved to this one from now on."""
@@ -118,6 +125,9 @@ class Book:
     def _advanced(self, job: rows.Advance, row: Row) -> None:
         self._keep(row)
         log.info("approval_advanced id=%s agent=%s stage=%s", row.id, row.agent, job.to)
+        if row.stage == "failed":
+            since = unix_seconds(self._clock) - NEWS_SECONDS
+            self._failed = [one for one in self._failed if (one.resolved_at or 0) >= since] + [row]
         self.bus.publish(ApprovalChanged(approval=row.wire()))
 
     def _keep(self, row: Row) -> None:
@@ -136,6 +146,10 @@ class Book:
         """
         known = self._open.get(id)
         return known if known is not None else await self._store.read(lambda conn: rows.find(conn, id))
+
+    def failed_since(self, at: int) -> list[Approval]:
+        """What failed at or after this unix time, of the last day."""
+        return [row.wire() for row in self._failed if (row.resolved_at or 0) >= at]
 
     async def unfinished(self) -> tuple[list[Row], list[Row]]:
         """What was approved and not carried out, and what is final and nobody was told."""

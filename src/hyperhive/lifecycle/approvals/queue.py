@@ -52,6 +52,7 @@ class ApprovalQueue(Book):
         alive: Callable[[str], bool] = lambda _: False,
         tell: Tell = tell_nobody,
         remarks: Remarks | None = None,
+        ready: Callable[[AgentName], Awaitable[None]] | None = None,
         failpoint: Failpoint = no_failpoint,
     ) -> None:
         """Await `start` before use.
@@ -59,12 +60,14 @@ class ApprovalQueue(Book):
         Args:
             alive: whether there is an agent of this name now.
             tell: mails helper events, each under a key that says the same event again.
+            ready: returns when an agent has its repos.
             remarks: what should be said of a change (agent, base, sha) beside its diff.
             failpoint: called before and after each step; for tests.
         """
         super().__init__(store=store, repos=repos, bus=bus, clock=clock, tell=tell, failpoint=failpoint)
         self._alive = alive
         self._remarks = remarks
+        self._ready = ready
         self._locks: dict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
     # --- requests ---------------------------------------------------------------------------------------------------
@@ -84,6 +87,8 @@ class ApprovalQueue(Book):
         if not self._alive(name):
             raise NotFound(f"there is no agent named {name}", hint="`hyperhive list` shows who there is")
         async with self._locks[name]:
+            if self._ready is not None:
+                await self._ready(name)
             floor = _highest(await self._repos.tags(name))
             number, new = await self._reserve(name, "apply_commit", self._by(by, channel), floor, once)
             if not new:

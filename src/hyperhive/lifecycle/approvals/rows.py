@@ -193,6 +193,12 @@ def untold(conn: sqlite3.Connection) -> list[Row]:
     return [Row(*row) for row in conn.execute(query)]
 
 
+def failed_since(conn: sqlite3.Connection, at: int) -> list[Row]:
+    """What failed at or after this unix time, oldest first."""
+    query = f"SELECT {_COLUMNS} FROM approvals WHERE stage = 'failed' AND resolved_at >= ? ORDER BY id"  # noqa: S608
+    return [Row(*row) for row in conn.execute(query, (at,))]
+
+
 # --- changing ---------------------------------------------------------------------------------------------------------
 
 

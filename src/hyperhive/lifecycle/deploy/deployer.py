@@ -5,10 +5,12 @@ approvals that the operator gave.
 """
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
+import anyio
 import msgspec
 
 from hyperhive import agent_toml
@@ -82,6 +84,7 @@ class Deployer:
         self._clock = clock
         self._tell = tell
         self._background = Background("deploys")
+        self._providing: dict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
     async def start(self) -> None:
         """Ready for what is approved from now on."""
@@ -168,6 +171,17 @@ class Deployer:
 
     # --- putting right ----------------------------------------------------------------------------------------------
 
+    def provide(self, agent: AgentName) -> None:
+        """As `provision`, in the background: a new agent needs nothing of its repos before there is a proposal."""
+        if self._configs.deployed(agent) is None:
+            self._background.spawn(lambda: self._provide(agent), f"repos of {agent}")
+
+    async def _provide(self, agent: AgentName) -> None:
+        try:
+            await self.provision(agent)
+        except HiveError as error:  # a proposal, a rebuild or the next start tries again
+            log.warning("repos_not_made agent=%s error=%s", agent, error)
+
     async def provision(self, agent: AgentName) -> None:
         """The agent has its repos and its first row. Idempotent, and cheap where that is so already.
 
@@ -177,23 +191,21 @@ class Deployer:
         Raises:
             WorldError: the repos cannot be made.
         """
-        if self._configs.deployed(agent) is not None:
-            return
-        try:
-            await self._repos.ensure(agent)
-        except MissingPart as error:
-            log.warning("agent_without_repo agent=%s error=%s", agent, error)
-            return
-        sha = await self._repos.main(agent)
-        tags = await self._repos.tags(agent)
-        mine = [name.removeprefix("deployed/") for name, at in tags.items() if at == sha]
-        numbers = [int(number) for number in mine if number.isdecimal()]
-        await self._configs.begin(
-            Deployment(
-                agent, max(numbers, default=0), sha, await self._stored(agent, sha), unix_seconds(self._clock)
-            )
-        )
-        await self._steps.reconcile(agent)
+        async with self._providing[agent]:
+            if self._configs.deployed(agent) is not None or not self._stage.alive(agent):
+                return
+            try:
+                await self._repos.ensure(agent)
+            except MissingPart as error:
+                log.warning("agent_without_repos agent=%s error=%s", agent, error)
+                return
+            sha = await self._repos.main(agent)
+            tags = await self._repos.tags(agent)
+            mine = [name.removeprefix("deployed/") for name, at in tags.items() if at == sha]
+            number = max((int(one) for one in mine if one.isdecimal()), default=0)
+            config = await self._stored(agent, sha)
+            await self._configs.begin(Deployment(agent, number, sha, config, unix_seconds(self._clock)))
+            await self._steps.reconcile(agent)
 
     async def _stored(self, agent: AgentName, sha: str) -> str:
         try:
@@ -238,9 +250,12 @@ class Deployer:
         await self._steps.check_health(agent, [])
 
     async def forget(self, agent: AgentName) -> None:
-        """The agent is purged: its rows, and its place in the lock file. Idempotent."""
-        await self._configs.forget(agent)
-        await self._lock.remove(agent)
+        """The agent is purged: its rows, its place in the lock file and its repos. Idempotent."""
+        async with self._providing[agent]:
+            await self._configs.forget(agent)
+            await self._lock.remove(agent)
+            with suppress(MissingPart):  # without git there are none
+                await self._repos.purge(agent)
 
     async def _reconcile_all(self) -> None:
         for agent in self._configs.agents():

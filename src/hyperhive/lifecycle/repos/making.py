@@ -70,7 +70,7 @@ class Maker:
         await anyio.to_thread.run_sync(clear, room)
         await self._git.run(None, *INIT, "--bare", "--", str(room))
         await self._git.run(room, "fast-import", "--quiet", stdin=_first_commit(self._seed))
-        await anyio.to_thread.run_sync(_finish_applied, room, target)
+        await anyio.to_thread.run_sync(finish_applied, room, target)
 
     async def proposed(self, agent: AgentName) -> None:
         """The proposed repo with main as it is applied now, where there is none. Idempotent.
@@ -154,7 +154,12 @@ def _data(content: bytes) -> bytes:
     return b"data %d\n%s\n" % (len(content), content)
 
 
-def _finish_applied(room: Path, target: Path) -> None:
+def finish_applied(room: Path, target: Path) -> None:
+    """Gives a bare repo in staging the core's configuration, and puts it in place. Blocks.
+
+    Raises:
+        WorldError: something has its place.
+    """
     (room / "config").write_text(APPLIED_CONFIG)
     _undo_attributes(room)
     _sync_tree(room)

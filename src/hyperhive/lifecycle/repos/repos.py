@@ -19,6 +19,7 @@ from hyperhive.lifecycle.removal import remove_tree
 from hyperhive.lifecycle.repos.diffs import Diff, make_diff
 from hyperhive.lifecycle.repos.git import Git, GitFailed, find_git
 from hyperhive.lifecycle.repos.making import BRANCH, IDENTITY, Maker, clear_stale
+from hyperhive.lifecycle.repos.migrating import migrate
 from hyperhive.lifecycle.repos.quarantine import Quarantine, check_ref
 from hyperhive.lifecycle.repos.reader import BoxedReader, PlainReader, RepoReader
 from hyperhive.lifecycle.repos.trees import RepoLimits, path_fault
@@ -237,6 +238,13 @@ class Repos:
                 repo, "commit-tree", "-p", onto, tree.decode().strip(), stdin=_text(message), env=_identity(when)
             )  # fmt: skip
         return made.decode("ascii").strip()
+
+    async def migrate(self) -> list[str]:
+        """Brings an older layout of the state directory to this one; a sentence for each thing done. Idempotent.
+
+        Before any agent runs, and before `ensure`.
+        """
+        return await migrate(await self._begin(), self._paths)
 
     async def purge(self, agent: AgentName) -> None:
         """Deletes both repos. Idempotent."""

@@ -1,0 +1,198 @@
+"""Config as code, put together for one hive: repos, approvals, deployed configs and the deployer.
+
+Owns nothing but how these parts meet the others: what a deploy does with a running agent (`HiveStage`), and what is
+left behind when an agent goes. What an approval is, and how it is carried out, is theirs.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
+
+import anyio
+import anyio.to_thread
+
+from hyperhive.bus import Bus
+from hyperhive.clock import Clock
+from hyperhive.config import AgentConfig, HiveConfig
+from hyperhive.errors import BugError, NotAvailable
+from hyperhive.lifecycle import Lifecycle
+from hyperhive.lifecycle.approvals import ApprovalQueue
+from hyperhive.lifecycle.approvals.book import Tell
+from hyperhive.lifecycle.approvals.ports import Repos as AnyRepos
+from hyperhive.lifecycle.deploy import Configs, Deployer
+from hyperhive.lifecycle.deploy.lock import MetaLock
+from hyperhive.lifecycle.repos import Repos
+from hyperhive.lifecycle.runtimes import Runtime
+from hyperhive.names import AgentName
+from hyperhive.paths import Paths
+from hyperhive.protocol.events import AnyDashboardEvent
+from hyperhive.protocol.harness_line import AnyHarnessCommand, ForgetModel, Probe
+from hyperhive.protocol.replies import Reply
+from hyperhive.protocol.types import ApprovalEnd
+from hyperhive.store import Store
+
+
+class Harnesses(Protocol):
+    """What a deploy needs of the crew."""
+
+    async def ask(self, name: AgentName, command: AnyHarnessCommand) -> Reply: ...
+
+    def config_changed(self, agent: AgentName) -> None: ...
+
+
+class ConfigCode:
+    """Made before the lifecycle (whose settings come from here), and given it with `serve`."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        paths: Paths,
+        runtime: Runtime,
+        environ: Mapping[str, str],
+        clock: Clock,
+        bus: Bus[AnyDashboardEvent],
+        tell: Tell,
+        config: Callable[[], HiveConfig],
+        harnesses: Harnesses,
+        repos: AnyRepos | None = None,
+    ) -> None:
+        """`repos`: others than those on this disk, for tests."""
+        self._config = config
+        self._paths = paths
+        self._lifecycle: Lifecycle | None = None
+        self.configs = Configs(store)
+        self.repos = repos or Repos.of(paths, runtime, environ.get("PATH", "/usr/bin:/bin"))
+        self.queue = ApprovalQueue(
+            store=store,
+            repos=self.repos,
+            bus=bus,
+            clock=clock,
+            alive=lambda name: self._agents.is_alive(name),
+            tell=tell,
+            ready=lambda agent: self.deployer.provision(agent),
+            remarks=lambda agent, base, sha: self.deployer.remarks(agent, base, sha),
+        )
+        file = config().file
+        self.deployer = Deployer(
+            queue=self.queue,
+            repos=self.repos,
+            configs=self.configs,
+            stage=HiveStage(lambda: self._agents, harnesses, runtime.name),
+            lock=MetaLock(paths.meta),
+            operator=lambda name: self._config().operators(name),
+            clock=clock,
+            tell=tell,
+            health_seconds=file.health_seconds,
+            up_seconds=file.up_seconds,
+        )
+
+    @property
+    def _agents(self) -> Lifecycle:
+        if self._lifecycle is None:
+            raise BugError("config as code was not given a lifecycle")
+        return self._lifecycle
+
+    def serve(self, lifecycle: Lifecycle) -> None:
+        """Deploys to these agents."""
+        self._lifecycle = lifecycle
+        lifecycle.deploy_by(self.deployer)
+
+    async def start(self) -> None:
+        """Reads the rows; what is approved from now on is carried out. Before any agent starts."""
+        await self.configs.load()
+        await self.queue.start()
+        await self.deployer.start()
+
+    async def provision(self, agent: AgentName) -> None:
+        """The agent has, or will soon have, its repos. Waits where they may say what it is to run."""
+        known = await anyio.to_thread.run_sync((self._paths.applied_repo(agent) / "HEAD").is_file)
+        if known:
+            await self.deployer.provision(agent)
+        else:
+            self.deployer.provide(agent)
+
+    async def resume(self) -> None:
+        """Goes on with what an earlier life left. Once the agents run."""
+        await self.deployer.resume()
+
+    async def aclose(self) -> None:
+        """Begins nothing more. Before the agents stop."""
+        await self.deployer.aclose()
+
+    def overlay(self, name: str, operator: AgentConfig) -> AgentConfig:
+        """See `HiveConfig.overlay`."""
+        return self.configs.effective(name, operator)
+
+    def deployed_sha(self, name: str) -> str | None:
+        """The commit that an agent runs; None where it began with none of its own."""
+        deployment = self.configs.deployed(name)
+        return None if deployment is None else deployment.sha
+
+    async def leave_behind(self, name: AgentName, *, purged: bool) -> None:
+        """An agent is destroyed: nobody decides on it any more. Purged: nothing tells what it ran. Idempotent."""
+        await self.queue.resolve_all(name, "destroyed")
+        if purged:
+            await self.deployer.forget(name)
+
+    # --- a source of loose ends ---
+
+    async def loose_ends(self, owner: str | None) -> Sequence[ApprovalEnd]:
+        """See `LooseEndSource`."""
+        return self.queue.loose_ends(owner)
+
+    async def cancel(self, id: int, /, *, by: str, any: bool) -> object:  # noqa: A002 - the wire's names
+        """Raises: NotAvailable: only the operator's word ends an approval."""
+        del by, any
+        raise NotAvailable(f"approval {id} cannot be withdrawn: the operator approves or denies it")
+
+
+class HiveStage:
+    """Implements `deploy.Stage` on the agents of a hive."""
+
+    def __init__(self, lifecycle: Callable[[], Lifecycle], harnesses: Harnesses, runtime: str) -> None:
+        self._of = lifecycle
+        self._harnesses = harnesses
+        self._runtime = runtime
+
+    @property
+    def closing(self) -> anyio.Event:
+        """See `Stage`, as all of these."""
+        return self._of().closing
+
+    def alive(self, agent: AgentName) -> bool:
+        return self._of().is_alive(agent)
+
+    def should_run(self, agent: AgentName) -> bool:
+        return self._of().should_run(agent)
+
+    def life(self, agent: AgentName) -> int | None:
+        return self._of().life_of(agent)
+
+    async def act(self, agent: AgentName, work: Callable[[], Awaitable[None]]) -> None:
+        await self._of().redeploy(agent, work)
+
+    async def halt(self, agent: AgentName, *, now: bool) -> None:
+        await self._of().halt_for_deploy(agent, now=now)
+
+    async def start(self, agent: AgentName) -> None:
+        await self._of().start_for_deploy(agent)
+
+    def take_over(self, agent: AgentName) -> None:
+        self._harnesses.config_changed(agent)
+        self._of().touch(agent)
+
+    async def probe(self, agent: AgentName) -> None:
+        await self._harnesses.ask(agent, Probe(req=0))
+
+    async def forget_model(self, agent: AgentName, note: str) -> None:
+        await self._harnesses.ask(agent, ForgetModel(req=0, note=note[:4000]))
+
+    def check_packages(self, packages: Sequence[str]) -> None:
+        if packages:
+            raise NotAvailable(
+                f"the runtime {self._runtime} cannot provide packages ({', '.join(packages)})",
+                hint="install them on the host, or use a runtime that can",
+            )
+
+    async def spawn(self, agent: AgentName) -> None:
+        await self._of().spawn(agent)
