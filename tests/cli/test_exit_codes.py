@@ -68,7 +68,7 @@ async def test_a_request_that_this_version_does_not_serve_fails_honestly(
 ) -> None:
     """Every command of a later release sends its request and prints the hive's own word."""
     words = {
-        "remind": ["x", "--delay-seconds", "5"], "show": ["1"],
+        "show": ["1"],
         "approve": ["1"], "deny": ["1"], "rebuild": ["a"], "update": ["a"], "rollback": ["a", "0"],
         "request-spawn": ["a"],
     }  # fmt: skip

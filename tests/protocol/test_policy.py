@@ -27,6 +27,8 @@ ack                       any       -        -      -                -
 dead                      any       -        -      -                -
 requeue                   any       -        -      -                -
 drop                      any       -        -      -                -
+state_file_check          any       -        -      -                -
+state_file_read           any       -        -      -                -
 search                    any       -        -      -                -
 ask                       any       own      own    own              own
 answer                    any       own      own    own              own

@@ -28,7 +28,7 @@ def file(
         check: say only what it is.
         common: flags of every command.
     """
-    if agent is None and not what.isdecimal():
+    if agent is None and not (what.isascii() and what.isdecimal() and len(what) < 20):
         raise BadRequest(
             f"{what[:80]!r} is no message's number", hint="for a path say whose it is: --agent NAME PATH"
         )

@@ -244,6 +244,9 @@ def _print_message(session: Session, row: OperatorInboxRow, now: float) -> None:
     head = f"#{row.id}  {visible(row.sender)}  {ago(row.at, now)}{mark}"
     session.screen.line(session.screen.paint(head, "dim" if row.done_at else "bold"))
     session.screen.body(row.body)
+    for number, ref in enumerate(row.file_refs, 1):
+        what = f"{visible(ref.path)} ({visible(ref.kind)}, {ref.size} bytes)"
+        session.screen.line(session.screen.paint(f"  {what}: hyperhive file {row.id} {number}", "dim"))
 
 
 def _list_dead(session: Session, limit: int) -> int:
