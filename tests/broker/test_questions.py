@@ -209,6 +209,11 @@ async def test_loose_ends_are_ones_own_or_the_hives(broker: Broker, clock: FakeC
     assert own == [QuestionEnd(id=first, asker="alice", target="bob", question="Which?", age_seconds=30)]
     assert await broker.loose_ends.open("dave") == []
     assert [end.id for end in await broker.loose_ends.open()] == [first, second]
+    long = await broker.questions.ask("erin", "x" * 10_000)
+    [end] = await broker.loose_ends.open("erin")
+    assert end == QuestionEnd(
+        id=long, asker="erin", target="operator", question="x" * 500 + "…", age_seconds=0
+    )
     with pytest.raises(Forbidden):
         await broker.loose_ends.cancel("question", first, by="bob", any=False)
     await broker.loose_ends.cancel("question", first, by="alice", any=False)

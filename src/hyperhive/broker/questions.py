@@ -49,6 +49,7 @@ __all__ = ["Errand", "OpenQuestion", "QuestionRow", "Questions", "raise_in"]
 log = logging.getLogger(__name__)
 
 DAY: Final = 86_400
+SHOWN_CHARS: Final = 500
 
 
 class Questions:
@@ -406,7 +407,7 @@ class Questions:
                 id=row.id,
                 asker=row.asker,
                 target=row.target,
-                question=row.question,
+                question=_begun(row.question),
                 age_seconds=max(0, now - row.asked_at),
             )
             for row in rows
@@ -425,6 +426,11 @@ class Questions:
             if row.fault is not None and row.id not in self._reported:
                 self._reported.add(row.id)
                 log.error("question_unreadable question=%s fault=%s", row.id, row.fault)
+
+
+def _begun(text: str) -> str:
+    """A loose end says which question it is, not all that it asks."""
+    return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}…"
 
 
 def _seen(future: asyncio.Future[Resolved]) -> None:

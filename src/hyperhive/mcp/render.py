@@ -93,6 +93,11 @@ def _loose_end(end: LooseEnd) -> str:
     if isinstance(end, ApprovalEnd):
         return f"approval {end.id} ({end.approval_kind} {end.agent} {end.commit_ref}), {age}"
     if isinstance(end, QuestionEnd):
-        return f"question {end.id}, {end.asker} to {end.target}, {age}: {end.question}"
+        return f"question {end.id}, {end.asker} to {end.target}, {age}: {_below(end.question)}"
     failed = f" (failed: {end.failure})" if end.failure else ""
-    return f"reminder {end.id} of {end.owner}, due at {end.due_at}, {age}: {end.message}{failed}"
+    return f"reminder {end.id} of {end.owner}, due at {end.due_at}, {age}: {_below(end.message)}{failed}"
+
+
+def _below(text: str) -> str:
+    """Somebody's text, so that no line of it reads as a loose end of its own."""
+    return "\n    ".join(text.splitlines())
