@@ -255,7 +255,7 @@ async def test_what_nobody_answers_in_time_is_denied(api: FakeAnthropic, tmp_pat
             watch = Watch(alice)
             message = await hive.send("work")
             await watch.until(turn_ended)
-            await until(lambda: not hive.broker.in_flight_now("alice"), LIMIT)
+            await watch.state("idle")
             assert await hive.acked(message)
         assert there(state) == set()
         assert "the operator did not answer within 1 s" in told(api)
