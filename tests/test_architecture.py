@@ -46,6 +46,7 @@ SUPERVISORS: set[tuple[str, str]] = {
     ("store/writer.py", "Writer._main"),  # the writer's thread cannot start: whoever opens the store is told
     ("store/writer.py", "Writer._execute"),  # one bad job must not fail the others of its batch
     ("store/writer.py", "Writer._alone"),  # the error is that one caller's
+    ("gateway/door.py", "Door._welcome"),  # one connection must not end the others
     ("crew.py", "Embedded.run"),  # one agent's loop must not end the others'
     ("testing/runtime_suite.py", "_passes"),  # a case that fails is counted; the other cases run all the same
     ("broker/reminder_timer.py", "ReminderTimer._write"),  # one file must not stop the other reminders
