@@ -16,83 +16,6 @@ from hyperhive.terminal import visible
 Flag = Annotated[bool, Parameter(negative="")]
 
 
-def pending(*, common: Common = DEFAULTS) -> int:
-    """List what waits for your approval."""
-    return _forward(common, r.Pending())
-
-
-def show(id: int, /, *, common: Common = DEFAULTS) -> int:  # noqa: A002
-    """Show one approval with its whole diff.
-
-    Args:
-        id: the approval's number.
-        common: flags of every command.
-    """
-    return _forward(common, r.Show(id=id))
-
-
-def approve(
-    id: int,  # noqa: A002
-    /,
-    *,
-    sha: str | None = None,
-    diff_sha256: str | None = None,
-    common: Common = DEFAULTS,
-) -> int:
-    """Approve exactly what was shown.
-
-    Args:
-        id: the approval's number.
-        sha: the commit that you saw.
-        diff_sha256: the hash of the diff that you saw.
-        common: flags of every command.
-    """
-    return _forward(common, r.Approve(id=id, sha=sha, diff_sha256=diff_sha256))
-
-
-def deny(id: int, /, *, note: str | None = None, common: Common = DEFAULTS) -> int:  # noqa: A002
-    """Deny an approval.
-
-    Args:
-        id: the approval's number.
-        note: why; whoever asked is told.
-        common: flags of every command.
-    """
-    return _forward(common, r.Deny(id=id, note=note))
-
-
-def audit(*, limit: int = 100, before: int | None = None, common: Common = DEFAULTS) -> int:
-    """List the decisions, newest first.
-
-    Args:
-        limit: how many at most.
-        before: only those before this number.
-        common: flags of every command.
-    """
-    return _forward(common, r.Audit(limit=limit, before=before))
-
-
-def request_spawn(name: str, /, *, common: Common = DEFAULTS) -> int:
-    """Queue a new agent for approval.
-
-    Args:
-        name: the agent.
-        common: flags of every command.
-    """
-    return _forward(common, r.RequestSpawn(name=name))
-
-
-def rebuild(name: str, /, *, now: Flag = False, common: Common = DEFAULTS) -> int:
-    """Put right whatever drifted on the host.
-
-    Args:
-        name: the agent.
-        now: end the running turn at once.
-        common: flags of every command.
-    """
-    return _forward(common, r.Rebuild(name=name, now=now))
-
-
 def update(
     name: str | None = None,
     /,
@@ -112,17 +35,6 @@ def update(
     if (name is None) is not every:
         raise BadRequest("update takes the name of an agent, or --all")
     return _forward(common, r.UpdateAll() if name is None else r.Update(name=name, now=now))
-
-
-def rollback(name: str, to: int, /, *, common: Common = DEFAULTS) -> int:
-    """Deploy what was deployed under a number again.
-
-    Args:
-        name: the agent.
-        to: that number.
-        common: flags of every command.
-    """
-    return _forward(common, r.Rollback(name=name, to=to))
 
 
 def reload(*, common: Common = DEFAULTS) -> int:
