@@ -104,7 +104,7 @@ class Sending:
             self._gate.coming(new.recipient, -1)
 
     async def _store(self, new: NewMessage, effect: Effect | None, size: int) -> Receipt:
-        if self._files is not None:
+        if self._files is not None and "/" in new.body:
             new.file_refs = await file_refs.refs_of(self._files, new.sender, new.recipient, new.body)
         if effect is None:
             op = self._send_op if new.file_refs is None else self._send_with_files_op
