@@ -67,13 +67,9 @@ async def test_a_request_that_this_version_does_not_serve_fails_honestly(
     serving: Console, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every command of a later release sends its request and prints the hive's own word."""
-    words = {
-        "show": ["1"],
-        "approve": ["1"], "deny": ["1"], "rebuild": ["a"], "update": ["a"], "rollback": ["a", "0"],
-        "request-spawn": ["a"],
-    }  # fmt: skip
+    words = {"update": ["a"]}
     later = [c.name for group in COMMANDS.values() for c in group if c.target.startswith("later:")]
-    assert len(later) >= 8
+    assert later
     place = ["--json", "--run-dir", serving.env["HYPERHIVE_RUN_DIR"]]
     for name in later:
         code = await anyio.to_thread.run_sync(command_line, [name, *words.get(name, []), *place])
