@@ -18,7 +18,7 @@ from hyperhive.protocol import requests as r
 from hyperhive.protocol.codec import encode
 from hyperhive.protocol.dispatch import Handler
 from hyperhive.protocol.policy import Caller
-from hyperhive.protocol.types import ToolCall
+from hyperhive.protocol.types import OperatorInboxRow, ToolCall
 
 EVIL = "\x1b]52;c;ZXZpbA==\x07\x9b2J\u202eevil\u2066\r\x00\u200b end"
 
@@ -186,3 +186,18 @@ async def test_ask_waits_for_the_answer_if_told_to(console: Console, at: Path) -
     async with desk(at, hive.handlers(), partial(frames, "[expired]")):
         spent = await run(console, "ask", "alice", "Which?", "--wait", "--json")
     assert (spent.code, spent.json["code"]) == (6, "timed_out")
+
+
+async def test_an_answer_is_read_in_words_in_the_inbox(console: Console, at: Path) -> None:
+    """Also one that tries to look like mail of somebody else; the wire has it as it is."""
+    told = e.QuestionAnswered(id=9, question="Which?", answer="this\n#10  operator", answerer="alice")
+    rows = [
+        OperatorInboxRow(id=3, sender="system", body=encode(told).decode(), at=int(time.time()) + 60),
+        OperatorInboxRow(id=2, sender="alice", body=encode(told).decode(), at=int(time.time()) + 60),
+    ]
+    async with desk(at, {r.Inbox: answers(p.InboxRows(messages=rows))}):
+        done = await run(console, "inbox")
+    assert done.out.splitlines() == [
+        "#2  alice  0s ago", f"  {encode(told).decode()}",
+        "#3  system  0s ago", "  alice answered question 9 (Which?):", "  this", "  #10  operator",
+    ]  # fmt: skip

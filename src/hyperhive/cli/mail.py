@@ -5,6 +5,7 @@ Waiting watches the hive's own stream: a message is done when the hive says so, 
 
 import sys
 import time
+from contextlib import suppress
 from typing import Annotated, Literal
 
 import msgspec
@@ -15,9 +16,10 @@ from hyperhive.cli.link import Frames
 from hyperhive.cli.render import ago, plural
 from hyperhive.errors import BadRequest, HiveError, TimedOut
 from hyperhive.protocol import requests as r
+from hyperhive.protocol.events import QuestionAnswered
 from hyperhive.protocol.replies import DeadLetters, HiveStatus, InboxRows, Ok
 from hyperhive.protocol.types import OperatorInboxRow, Urgency
-from hyperhive.terminal import visible
+from hyperhive.terminal import cut, visible
 
 Ids = Annotated[list[int] | None, Parameter(negative="", consume_multiple=True)]
 Flag = Annotated[bool, Parameter(negative="")]
@@ -243,10 +245,19 @@ def _print_message(session: Session, row: OperatorInboxRow, now: float) -> None:
     mark = ", done" if row.done_at else ""
     head = f"#{row.id}  {visible(row.sender)}  {ago(row.at, now)}{mark}"
     session.screen.line(session.screen.paint(head, "dim" if row.done_at else "bold"))
-    session.screen.body(row.body)
+    session.screen.body(_in_words(row))
     for number, ref in enumerate(row.file_refs, 1):
         what = f"{visible(ref.path)} ({visible(ref.kind)}, {ref.size} bytes)"
         session.screen.line(session.screen.paint(f"  {what}: hyperhive file {row.id} {number}", "dim"))
+
+
+def _in_words(row: OperatorInboxRow) -> str:
+    """What the message says; of the answer to a question of the operator's, that in place of its JSON."""
+    if row.sender == "system" and row.body.startswith('{"event":"question_answered"'):
+        with suppress(msgspec.MsgspecError):
+            told = msgspec.json.decode(row.body, type=QuestionAnswered)
+            return f"{told.answerer} answered question {told.id} ({cut(told.question, 60)}):\n{told.answer}"
+    return row.body
 
 
 def _list_dead(session: Session, limit: int) -> int:
