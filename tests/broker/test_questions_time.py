@@ -3,6 +3,7 @@
 import asyncio
 import math
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
@@ -20,6 +21,7 @@ from hyperhive.errors import (
 )
 from hyperhive.protocol.events import QuestionAdded, QuestionResolved, Sent
 from hyperhive.protocol.types import ToolCall
+from hyperhive.store import Operation
 from hyperhive.testing import FakeClock
 from questions import resolved, told
 
@@ -71,6 +73,27 @@ async def test_overdue_questions_expire_at_once_after_a_restart(path: Path, cloc
     async with Broker.open(path, clock=clock) as broker:
         await clock.advance(7200)
         await resolved(broker, later)
+
+
+async def test_an_expiry_that_the_disk_refused_is_tried_again(broker: Broker, clock: FakeClock) -> None:
+    def run(conn: sqlite3.Connection, batch: Sequence[str]) -> list[None]:
+        for statement in batch:
+            conn.execute(statement)
+        return [None] * len(batch)
+
+    execute = Operation("execute", run)
+    refuse = "CREATE TRIGGER full BEFORE UPDATE ON questions BEGIN SELECT RAISE(ABORT, 'no room'); END"
+    await broker.store.submit(execute, refuse)
+    number = await broker.questions.ask("alice", "Soon?", ttl_seconds=1)
+    await clock.advance(1)
+    with anyio.fail_after(20):
+        await clock.until_sleepers()  # the watchdog, once it was refused
+    assert clock.next_wake == 5
+    assert [known.id for known in broker.questions.open_now()] == [number]
+    await broker.store.submit(execute, "DROP TRIGGER full")
+    await clock.advance(5)
+    await resolved(broker, number)
+    assert [event["answer"] for event in await told(broker, "alice")] == ["[expired]"]
 
 
 async def test_nothing_wakes_up_while_nothing_is_due(broker: Broker, clock: FakeClock) -> None:
