@@ -13,16 +13,8 @@ from anyio.lowlevel import checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperhive.harness.drivers.link import (
-    BYTES_A_SECOND,
-    CALLS_MAX,
-    CHUNK,
-    LINE_COST,
-    LINES_AT_ONCE,
-    OUTBOX_MAX,
-    CliLink,
-    LineReader,
-)
+from hyperhive.harness.drivers.link import CALLS_MAX, OUTBOX_MAX, CliLink
+from hyperhive.harness.drivers.reading import BYTES_A_SECOND, CHUNK, LINE_COST, LINES_AT_ONCE, LineReader
 from hyperhive.harness.stream_json import Frame
 from hyperhive.testing.clock import FakeClock
 from hyperhive.testing.tools import LocalTools

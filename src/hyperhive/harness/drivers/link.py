@@ -17,10 +17,10 @@ from typing import Any, Final, Protocol, TypeVar
 import anyio
 import msgspec
 from anyio.abc import ByteReceiveStream, TaskGroup
-from anyio.lowlevel import checkpoint
 
 from hyperhive.clock import Clock
 from hyperhive.errors import HiveError
+from hyperhive.harness.drivers.reading import CHUNK, LineReader, discard, read_lines
 from hyperhive.harness.permissions import NOT_MARKED, Verdict
 from hyperhive.harness.stream_json import Frame, parse_frame
 from hyperhive.ports import ChildProcess, ToolSession
@@ -28,16 +28,9 @@ from hyperhive.protocol.live import clean_line
 
 log = logging.getLogger(__name__)
 
-CHUNK: Final = 256 * 1024
 LINE_MAX: Final = 16 * 2**20
 OUTBOX_MAX: Final = 32 * 2**20
 CALLS_MAX: Final = 64
-BYTES_A_SECOND: Final = 16 * 2**20
-"""A CLI that prints more is read no faster, so that it cannot keep the loop to itself. Each of its two outputs."""
-LINE_COST: Final = 512
-"""What a line counts beside its bytes: a short one is as much work as a long one."""
-LINES_AT_ONCE: Final = 128
-"""So many are handled before the loop goes round."""
 DRAIN_SECONDS: Final = 1.0
 STDERR_KEPT: Final = 5
 CONTROL_KINDS: Final = frozenset({"control_request", "control_response", "control_cancel_request"})
@@ -214,8 +207,8 @@ class CliLink:
         try:
             await self._child.kill()  # also after its exit: what its tools started may live on
             with anyio.move_on_after(DRAIN_SECONDS):  # a pipe that was not read to its end stays open
-                await _discard(self._child.stdout)
-                await _discard(self._child.stderr)
+                await discard(self._child.stdout)
+                await discard(self._child.stderr)
         finally:
             await self._child.aclose()
             await self._tools.aclose()
@@ -230,26 +223,12 @@ class CliLink:
         await self._read(self._child.stderr, LineReader(CHUNK), self._take_stderr)
 
     async def _read(
-        self, stream: ByteReceiveStream, lines: "LineReader", take: Callable[[bytes], None]
+        self, stream: ByteReceiveStream, lines: LineReader, take: Callable[[bytes], None]
     ) -> None:
-        """Hand the stream's lines to `take` until it ends, no faster than the bounds at the top say."""
-        pace = _Pace(self._clock)
-        try:
-            while True:
-                chunk = await stream.receive(CHUNK)
-                whole = lines.feed(chunk)
-                for start in range(0, len(whole), LINES_AT_ONCE):
-                    some = whole[start : start + LINES_AT_ONCE]
-                    for line in some:
-                        take(line)
-                    await pace.took(len(some) * LINE_COST)
-                if lines.dropped:
-                    self._listener.on_noise(b"(a line that is too long)", lines.dropped)
-                    lines.dropped = 0
-                await pace.took(len(chunk))
-        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
-            if lines.rest:
-                take(lines.rest)
+        await read_lines(stream, lines, self._clock, take, self._too_long)
+
+    def _too_long(self, size: int) -> None:
+        self._listener.on_noise(b"(a line that is too long)", size)
 
     def _take_line(self, line: bytes) -> None:
         line = clean_line(line)
@@ -394,71 +373,3 @@ def _object(raw: msgspec.Raw) -> dict[str, Any] | None:
         return msgspec.json.decode(raw, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-
-
-class LineReader:
-    """Lines out of chunks. A line longer than `limit` is dropped: its size is added to `dropped`."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._skipping = False
-        self.dropped = 0
-
-    @property
-    def rest(self) -> bytes:
-        """What came after the last newline."""
-        return b"".join(self._parts)
-
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """The lines that `chunk` completes, without their newlines."""
-        first, *more = chunk.split(b"\n")
-        if not more:
-            self._add(first)
-            return []
-        self._add(first)
-        lines = [] if self._skipping else [b"".join(self._parts)]
-        self._parts, self._size, self._skipping = [], 0, False
-        self._add(more.pop())
-        return [*lines, *more]
-
-    def _add(self, part: bytes) -> None:
-        if self._skipping:
-            self.dropped += len(part)
-        elif self._size + len(part) > self._limit:
-            self.dropped += self._size + len(part)
-            self._parts, self._size, self._skipping = [], 0, True
-        elif part:
-            self._parts.append(part)
-            self._size += len(part)
-
-
-async def _discard(stream: ByteReceiveStream) -> None:
-    """Read to the end."""
-    try:
-        while True:
-            await stream.receive(CHUNK)
-    except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
-        return
-
-
-class _Pace:
-    """Keeps a reader to BYTES_A_SECOND, and lets the rest of the loop run after every step."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._since = clock.monotonic()
-        self._taken = 0
-
-    async def took(self, size: int) -> None:
-        """So much was handled: return when more may be."""
-        self._taken += size
-        now = self._clock.monotonic()
-        if self._taken > BYTES_A_SECOND:
-            # A step may have been more than a second's worth: it is waited for in full.
-            await self._clock.sleep(self._since + self._taken / BYTES_A_SECOND - now)
-            self._since, self._taken = self._clock.monotonic(), 0
-        elif now - self._since >= 1.0:
-            self._since, self._taken = now, 0
-        await checkpoint()
