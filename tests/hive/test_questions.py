@@ -98,6 +98,8 @@ async def test_no_agent_gets_at_the_operators_questions_by_any_request(
     assert (await hive.broker.questions.find(number)).answer is None
     with pytest.raises(NotFound):
         await operator.broker.questions.answer(number + 1, "yes")
+    with pytest.raises(Forbidden):
+        await operator.broker.questions.ask("alice", "In her name?", target="manager")
 
 
 async def test_the_manager_sees_the_hives_loose_ends_and_an_agent_its_own(
