@@ -26,12 +26,14 @@ class FleetFacts:
         account: Callable[[AgentName], BoundAccount],
         config: Callable[[], HiveConfig],
         spending: Spending | None = None,
+        deployed_sha: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self._crew = crew
         self._broker = broker
         self._account = account
         self._config = config
         self._spending = spending
+        self._deployed_sha = deployed_sha
 
     def of(self, name: AgentName) -> Facts:
         """What the fleet row shows beside what the lifecycle knows. Returns at once."""
@@ -47,6 +49,7 @@ class FleetFacts:
                 account=account.name,
                 needs_login=account.state.needs_login,
                 budget_used=self._budget_used(name),
+                deployed_sha=self._deployed_sha(name),
             )
         gist = member.gist()
         until = gist.until
@@ -64,6 +67,7 @@ class FleetFacts:
             waiting_reason=gist.reason,
             waiting_until=until,
             budget_used=self._budget_used(name),
+            deployed_sha=self._deployed_sha(name),
             needs_login=gist.needs_login or account.state.needs_login,
             ctx_tokens=None if gist.ctx is None else gist.ctx.context_tokens,
         )

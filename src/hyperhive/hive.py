@@ -207,7 +207,12 @@ class BareHive:
         )
         self.bus.tap(self._forget_removed)
         self._facts = FleetFacts(
-            self._crew, self.broker, outfitter.account, lambda: self.config, self.budgets.spending
+            self._crew,
+            self.broker,
+            outfitter.account,
+            lambda: self.config,
+            self.budgets.spending,
+            lambda name: self.config_code.deployed_sha(name),
         )
         herald = Herald(self.broker)
         self.config_code = ConfigCode(
