@@ -171,21 +171,24 @@ async def test_a_question_is_withdrawn_from_the_list(console: Console, at: Path)
 async def test_ask_waits_for_the_answer_if_told_to(console: Console, at: Path) -> None:
     hive = Hive()
 
-    async def frames(answer: str, stream: str) -> AsyncIterator[bytes]:
+    async def frames(answer: str, by: str, stream: str) -> AsyncIterator[bytes]:
         assert stream == "hive"
         yield encode(e.Resume(resume="new", id="x"))
         yield encode(e.QuestionAdded(id=9, asker="operator", target="alice", question="Which?", asked_at=1))
         yield encode(e.QuestionResolved(id=8, answer="another's", answerer="bob"))
-        yield encode(e.QuestionResolved(id=9, answer=answer, answerer="alice"))
+        yield encode(e.QuestionResolved(id=9, answer=answer, answerer=by))
         await anyio.sleep_forever()
 
-    async with desk(at, hive.handlers(), partial(frames, "this\none")):
+    async with desk(at, hive.handlers(), partial(frames, "this\none", "alice")):
         done = await run(console, "ask", "alice", "Which?", "--option", "a", "--option", "b", "--wait")
     assert (done.code, done.out, done.err) == (0, "this\none\n", "asked alice as question 9\n")
     assert [(one.to, one.options) for one in hive.asked] == [("alice", ("a", "b"))]
-    async with desk(at, hive.handlers(), partial(frames, "[expired]")):
+    async with desk(at, hive.handlers(), partial(frames, "[expired]", "ttl-watchdog")):
         spent = await run(console, "ask", "alice", "Which?", "--wait", "--json")
     assert (spent.code, spent.json["code"]) == (6, "timed_out")
+    async with desk(at, hive.handlers(), partial(frames, "[expired]", "alice")):
+        forged = await run(console, "ask", "alice", "Which?", "--wait", "--json")
+    assert (forged.code, forged.json["answerer"]) == (0, "alice")
 
 
 async def test_an_answer_is_read_in_words_in_the_inbox(console: Console, at: Path) -> None:

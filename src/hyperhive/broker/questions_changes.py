@@ -202,7 +202,9 @@ def already(row: QuestionRow, now: int) -> str:
     """Who was first, and when."""
     ago = max(0, now - (row.answered_at or now))
     what = (
-        "expired" if row.answer == EXPIRED else f"was resolved by {row.answerer}: {(row.answer or '')[:200]}"
+        "expired"
+        if row.answerer == WATCHDOG
+        else f"was resolved by {row.answerer}: {(row.answer or '')[:200]}"
     )
     return f"question {row.id} {what} ({ago} s ago)"
 

@@ -22,7 +22,8 @@ from hyperhive.terminal import visible, visible_lines
 Flag = Annotated[bool, Parameter(negative="")]
 Words = Annotated[list[str] | None, Parameter(negative="")]
 BAR: Final = "  | "
-SPENT: Final = "[expired]"
+WATCHDOG: Final = "ttl-watchdog"
+"""Who answers what has expired: what an agent says is its word, whatever it looks like."""
 
 
 class _Resolved(msgspec.Struct):
@@ -221,7 +222,7 @@ def _ask_and_wait(session: Session, request: r.Ask, timeout: float | None) -> in
         if not session.common.as_json:
             session.screen.note(f"asked {request.to} as question {number}")
         end = _until_resolved(session, frames, number, until)
-    if end.answer == SPENT:
+    if end.answerer == WATCHDOG:
         raise TimedOut(f"question {number} expired without an answer")
     if session.common.as_json:
         facts = {"ok": True, "id": number, "answer": end.answer, "answerer": end.answerer}
