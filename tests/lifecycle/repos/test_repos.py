@@ -1,7 +1,9 @@
 """An agent's two repos from birth to purge, with real git: what the queue and the deployer build on."""
 
+import shutil
 from pathlib import Path
 
+import anyio
 import pytest
 
 from config_repos import ALICE, Desk, paths_at, plain_repos, shell_git
@@ -236,6 +238,13 @@ async def test_a_place_that_is_no_directory_is_refused(paths: Paths, tmp_path: P
     with pytest.raises(WorldError):
         await plain_repos(paths).ensure(ALICE)
     assert list(outside.iterdir()) == []
+
+
+async def test_an_agent_that_does_not_run_can_be_proposed_for(repos: Repos, paths: Paths, desk: Desk) -> None:
+    """Its sockets' directories are gone after a reboot, and made again when it starts."""
+    sha = desk.commit({"a": "1"})
+    await anyio.to_thread.run_sync(shutil.rmtree, paths.run_dir)
+    assert (await repos.propose(ALICE, sha, 1)).sha == sha
 
 
 async def test_full_ids_alone_are_taken_after_the_proposal(repos: Repos) -> None:

@@ -189,7 +189,9 @@ async def test_forged_objects_are_refused(repos: Repos, paths: Paths, desk: Desk
 async def test_a_repo_that_is_none_is_named(repos: Repos, desk: Desk, tmp_path: Path) -> None:
     git = desk.repo / ".git"
     git.rename(tmp_path / "kept")
-    for make in (lambda: None, lambda: git.write_text("gitdir: /etc\n"), lambda: git.symlink_to("/etc")):
+    with pytest.raises(NotFound):
+        await repos.propose(ALICE, "1234567", 1)
+    for make in (lambda: git.write_text("gitdir: /etc\n"), lambda: git.symlink_to("/etc")):
         make()
         with pytest.raises(WorldError) as refused:
             await repos.propose(ALICE, "1234567", 1)

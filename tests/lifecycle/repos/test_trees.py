@@ -45,11 +45,11 @@ BAD_MODES = ("120000", "160000", "100664", "104755", "0100644", "040755", "10060
 
 
 async def test_a_forged_tree_is_refused_and_leaves_nothing(repos: Repos, paths: Paths, desk: Desk) -> None:
-    """One commit for each name and mode, all past what git itself would let one commit."""
+    """Some of each kind, past what git itself would let one commit; all of them are the campaign's."""
     blob, inner = desk.blob(b"x"), desk.git("hash-object", "-t", "tree", "-w", "--stdin")
     base = desk.git("rev-parse", "HEAD")
-    bad = [("100644", blob, name) for name in BAD_NAMES[::5]] + [("40000", inner, b".git")]
-    bad += [(mode, base if mode == "160000" else blob, b"link") for mode in BAD_MODES[:4]]
+    bad = [("100644", blob, name) for name in (b".GIT", b"a\nb", b"-rf")] + [("40000", inner, b".git")]
+    bad += [(mode, base if mode == "160000" else blob, b"link") for mode in BAD_MODES[:3]]
     before = sorted(str(place) for place in paths.applied.rglob("*"))
     for number, entry in enumerate(bad, 1):
         sha = desk.tree([entry], onto=base)
@@ -60,6 +60,7 @@ async def test_a_forged_tree_is_refused_and_leaves_nothing(repos: Repos, paths: 
 
 
 @pytest.mark.campaign
+@pytest.mark.timeout(900)
 async def test_every_forged_tree_is_refused(repos: Repos, desk: Desk) -> None:
     blob, base = desk.blob(b"x"), desk.git("rev-parse", "HEAD")
     for name in BAD_NAMES:
@@ -194,7 +195,7 @@ async def test_a_tree_five_thousand_deep_ends_in_an_error_soon(
 
 
 async def test_a_file_that_grows_when_unpacked_is_refused_by_its_size(repos: Repos, desk: Desk) -> None:
-    sha = desk.commit({"zeros": bytes(200 << 20)})
+    sha = desk.commit({"zeros": bytes(80 << 20)})
     with anyio.fail_after(50), pytest.raises(LimitReached) as refused:
         await repos.propose(ALICE, sha, 1)
     assert "zeros" in refused.value.message

@@ -12,7 +12,9 @@ from typing import Final, Protocol
 
 import anyio.to_thread
 
+from hyperhive.errors import NotFound
 from hyperhive.lifecycle.repos.git import find_git, upload_pack
+from hyperhive.lifecycle.repos.making import has_proposed
 from hyperhive.lifecycle.runtimes.base import Marks
 from hyperhive.lifecycle.runtimes.bwrap import BwrapRuntime
 from hyperhive.lifecycle.runtimes.bwrap_command import BOX_REPO, reading_box_arguments
@@ -61,7 +63,7 @@ class PlainReader:
 
     async def upload_pack(self, agent: AgentName) -> ChildProcess:
         """See `RepoReader`."""
-        await anyio.to_thread.run_sync(self._paths.check_agent, agent)
+        await anyio.to_thread.run_sync(_check, self._paths, agent)
         repository = str(self._paths.proposed_config(agent) / ".git")
         argv, env = upload_pack(await anyio.to_thread.run_sync(find_git, self._path), repository)
         return await launch(
@@ -85,7 +87,7 @@ class BoxedReader:
     async def upload_pack(self, agent: AgentName) -> ChildProcess:
         """See `RepoReader`."""
         found = self._runtime.found
-        await anyio.to_thread.run_sync(self._paths.check_agent, agent)
+        await anyio.to_thread.run_sync(_check, self._paths, agent)
         program = await anyio.to_thread.run_sync(find_git, self._path)
         argv, env = upload_pack(program, f"{BOX_REPO}/.git")
         fence = await anyio.to_thread.run_sync(found.limiter.fence, _GROUP, _LIMITS)
@@ -120,3 +122,14 @@ class BoxedReader:
             for fd in seccomp:
                 os.close(fd)
             raise
+
+
+def _check(paths: Paths, agent: AgentName) -> None:
+    """No link may stand where the repo is looked for, and something must be there. Blocks.
+
+    Raises:
+        WorldError: something else has the place of a directory.
+        NotFound: there is no repo.
+    """
+    if not has_proposed(paths, agent):
+        raise NotFound(f"{agent} has no proposed repo", hint="it is made again when the agent starts")
