@@ -126,6 +126,8 @@ class Spending:
             return
         nano, guessed = self._price(usage.model, usage, dollars)
         why = cause or self.cause_of(agent)
+        if why is not None:
+            self._last_cause[agent] = why
         row = Charge(
             at=unix_seconds(self._clock),
             agent=agent,
@@ -147,10 +149,7 @@ class Spending:
     def cause_of(self, agent: str) -> Cause | None:
         """Why this agent is at work: what it has in flight; else, for work in the background, what it had last."""
         cause = self._cause_of(agent)
-        if cause is None:
-            return self._last_cause.get(agent)
-        self._last_cause[agent] = cause
-        return cause
+        return self._last_cause.get(agent) if cause is None else cause
 
     def number(self, agent: str, turn: int, since: float) -> None:
         """The metered requests of this agent since then were those of this turn."""
