@@ -1,6 +1,7 @@
 """Reminders: on time, once, in order, whatever happens to the clocks, the process and the files."""
 
-from collections.abc import AsyncIterator
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from hyperhive.errors import (
 from hyperhive.names import AgentName
 from hyperhive.paths import Paths
 from hyperhive.protocol.types import Delivery
-from hyperhive.store import Store
+from hyperhive.store import Operation, Store
 from hyperhive.testing import FakeClock
 
 DAY = 86400
@@ -399,3 +400,31 @@ async def test_a_file_that_was_written_before_a_crash_is_written_again_to_the_sa
         assert "x.md" in mail.body
         await nothing(reborn)
     assert file.read_text() == "x"
+
+
+def _set_size(conn: sqlite3.Connection, batch: Sequence[int]) -> list[int]:
+    for pages in batch:
+        (count,) = conn.execute("PRAGMA page_count").fetchone()
+        conn.execute(f"PRAGMA max_page_count={count + pages}").fetchall()
+    return list(batch)
+
+
+SIZE: Operation[int, int] = Operation("size", _set_size)
+
+
+async def test_a_full_disk_keeps_a_reminder_and_delivers_it_when_there_is_room(
+    broker: Broker, clock: FakeClock
+) -> None:
+    await broker.reminders.set("bob", "x" * 100_000, delay_seconds=5)
+    await broker.reminders.set("bob", "small", delay_seconds=5)
+    await broker.store.submit(SIZE, 4)
+    await clock.advance(5)
+    assert await take(broker) == ["small"]
+    await settled(broker)
+    [end] = await broker.reminders.loose_ends("bob")
+    assert end.failure is not None
+    assert "disk is full" in end.failure
+    await broker.store.submit(SIZE, 1_000_000)
+    await clock.advance(RETRY_SECONDS)
+    assert await take(broker) == ["x" * 100_000]
+    assert await broker.reminders.loose_ends("bob") == []

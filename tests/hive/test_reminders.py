@@ -15,7 +15,7 @@ from hyperhive.names import AgentName
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.events import ContainerStateChanged, Sent
 from hyperhive.protocol.policy import Actor
-from hyperhive.protocol.replies import Err, ReminderQueued
+from hyperhive.protocol.replies import Err, ReminderQueued, TurnRows
 
 ALICE = AgentName("alice")
 AS_ALICE = Actor(name=ALICE, role="agent", channel="tools")
@@ -93,3 +93,31 @@ async def test_a_file_of_a_reminder_is_where_the_agent_sees_it(operator: RemoteH
     file = hive.paths.agent_state(ALICE) / "notes" / "plan.md"
     assert await anyio.Path(file).read_text() == "the plan"
     assert f"in the file {file}]" in rows[0].body
+
+
+async def test_a_running_hives_reminders_are_set_listed_and_cancelled_from_outside(
+    operator: RemoteHive, hive: Hive
+) -> None:
+    await operator.lifecycle.spawn("alice")
+    number = await operator.broker.reminders.set("operator", "x", delay_seconds=3600, to="alice")
+    mine = await operator.broker.reminders.set("operator", "y", delay_seconds=3600)
+    assert {end.id for end in await operator.broker.reminders.loose_ends()} == {number, mine}
+    assert [end.message for end in await operator.broker.reminders.loose_ends("alice")] == ["x"]
+    with pytest.raises(Forbidden):
+        await operator.broker.reminders.set("alice", "x", delay_seconds=1)
+    await operator.broker.reminders.cancel(number)
+    with pytest.raises(NotFound):
+        await operator.broker.reminders.cancel(number)
+    assert hive.broker.reminders.pending_now("alice") == 0
+
+
+async def test_a_turns_statistics_count_the_reminders_that_are_open(operator: RemoteHive) -> None:
+    await operator.lifecycle.spawn("alice")
+    call = json.dumps({"message": "later", "delay_seconds": 3600})
+    with anyio.fail_after(20):
+        await operator.broker.send("operator", "alice", f"[[call remind {call}]]{REPORT}")
+        await mail_from(operator, "alice")
+        await operator.lifecycle.stop("alice")  # when its turn has ended
+        rows = await operator.request(r.Turns(name="alice"))
+        assert isinstance(rows, TurnRows)
+    assert [row.open_reminders_count for row in rows.turns] == [1]

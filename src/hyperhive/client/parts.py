@@ -18,6 +18,7 @@ from hyperhive.protocol.types import (
     Mount,
     OperatorInboxRow,
     Receipt,
+    ReminderEnd,
     Urgency,
 )
 
@@ -38,6 +39,7 @@ class RemoteBroker:
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
         self.questions = RemoteQuestions(ask)
+        self.reminders = RemoteReminders(ask)
 
     async def send(
         self,
@@ -146,6 +148,48 @@ class RemoteQuestions:
     async def cancel(self, question: int) -> None:
         """Withdraws a question; its asker is told."""
         await self._ask(r.CancelQuestion(id=question))
+
+
+class RemoteReminders:
+    """Reminders, as the operator may set them. Same names and meanings as the broker's `Reminders`."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+
+    async def set(
+        self,
+        by: str,
+        message: str,
+        *,
+        delay_seconds: int | None = None,
+        due_at: int | None = None,
+        file_path: str | None = None,
+        to: str | None = None,
+    ) -> int:
+        """Sets a reminder, one's own or (`to`) an agent's; gives its id.
+
+        Raises:
+            Forbidden: `by` is not the operator. Otherwise as `Reminders.set`.
+        """
+        if by != OPERATOR:
+            raise Forbidden("over the admin socket every reminder is set by the operator")
+        request = r.Remind(
+            message=message, delay_seconds=delay_seconds, due_at=due_at, file_path=file_path, to=to
+        )
+        return (await _reply(self._ask, request, a.ReminderQueued)).id
+
+    async def loose_ends(self, owner: str | None = None) -> list[ReminderEnd]:
+        """What is still to come, of one owner or of all."""
+        ends = (await _reply(self._ask, r.GetLooseEnds(), a.LooseEnds)).loose_ends
+        return [end for end in ends if isinstance(end, ReminderEnd) and owner in (None, end.owner)]
+
+    async def cancel(self, reminder: int) -> None:
+        """Deletes a reminder, whoever's it is.
+
+        Raises:
+            NotFound: there is none of this id (any more).
+        """
+        await self._ask(r.CancelLooseEnd(kind="reminder", id=reminder))
 
 
 class RemoteLifecycle:
