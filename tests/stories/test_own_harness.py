@@ -18,6 +18,11 @@ OWN = """
 [agents.alice]
 harness = "own"
 """
+NO_GATEWAY = OWN + 'network = "host"\n'
+TOKEN = {"ANTHROPIC_API_KEY": "", "CLAUDE_CODE_OAUTH_TOKEN": "dummy-token-for-tests"}
+"""An account that no gateway serves: its CLI asks the API itself, core or no core."""
+PATIENT = {"CLAUDE_CODE_MAX_RETRIES": "10"}
+"""As the CLI is by itself. What it asks of the model through a core that goes away, it asks again."""
 WORK = r"\nwork\n"
 
 pytestmark = [pytest.mark.needs("claude"), pytest.mark.needs("bwrap"), pytest.mark.timeout(120)]
@@ -70,16 +75,26 @@ async def test_the_story_is_the_same(places: NewPlace, api: FakeAnthropic) -> No
     assert status.agents[0].view.ctx_tokens == 2103
 
 
-@pytest.mark.parametrize("how", ["kill -9", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("how", "toml", "environ", "asks"),
+    [
+        pytest.param("kill -9", NO_GATEWAY, TOKEN, 1, id="kill -9"),
+        pytest.param("SIGTERM", NO_GATEWAY, TOKEN, 1, id="SIGTERM"),
+        pytest.param("kill -9", OWN, PATIENT, 2, id="kill -9 behind the gateway"),
+    ],
+)
 async def test_a_turn_runs_on_while_the_core_restarts_and_sends_once(
-    how: str, places: NewPlace, api: FakeAnthropic
+    how: str, toml: str, environ: dict[str, str], asks: int, places: NewPlace, api: FakeAnthropic
 ) -> None:
-    """The core goes away while the model thinks; the tool call that follows waits for the next core."""
+    """The core goes away while the model thinks; the tool call that follows waits for the next core.
+
+    Where the core's gateway was the way to the model, the CLI asks the model again through the next core's.
+    """
     calls = [send("operator", "half way"), send("operator", "all done")]
     api.scenario = {"rules": [tool_turn(WORK, *calls)]}
     for step in api.scenario["rules"][0]["steps"]:
         step["delay"] = 0.7
-    place = places(toml=OWN)
+    place = places(toml=toml, environ=environ)
     async with AsyncExitStack() as stack:
         async with running(place) as (hive, client):
             await client.lifecycle.spawn("alice")
@@ -97,7 +112,7 @@ async def test_a_turn_runs_on_while_the_core_restarts_and_sends_once(
             turns = await turns_of(client, "alice", 1)
             await stack.aclose()
     assert [one.body for one in place.mail()] == ["work", "half way", "all done"]
-    assert [(one.body, one.marked) for one in shown(api.requests)] == [("work", False)]
+    assert [(one.body, one.marked) for one in shown(api.requests)] == [("work", False)] * asks
     assert [row.result_kind for row in turns] == ["ok"]
 
 
@@ -133,7 +148,7 @@ async def test_mail_that_a_turn_took_before_the_core_was_killed_is_done_with_the
     )
     rule["steps"][1]["delay"] = 1.0
     api.scenario = {"rules": [rule]}
-    place = places(toml=OWN)
+    place = places(toml=NO_GATEWAY, environ=TOKEN)
     async with AsyncExitStack() as stack:
         async with running(place) as (hive, client):
             await client.lifecycle.spawn("alice")
