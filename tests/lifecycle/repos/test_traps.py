@@ -112,7 +112,7 @@ async def test_a_git_that_was_taken_over_can_do_nothing_from_its_box(
     canary = tmp_path / "outside"
     canary.mkdir()
     (canary / "secret").write_text("canary")
-    places = "/repo/x /tmp/x /dev/shm/x /dev/x /x /usr/x /etc/x /root/x"
+    places = "/repo/x /tmp/x /dev/shm/x /dev/x /x /usr/x /etc/x /home/x"
     shown = "/sys /run /home /root /var/lib /state /claude /agents /applied /workspace /proc/self /etc/shadow"
     (desk.repo / "evil.sh").write_text(
         "exec 3>&2 2>/dev/null\n"
