@@ -289,10 +289,15 @@ class Budgets:
         if answer == "raise" and at >= end_of(window.span, window.start):
             raise Conflict(f"that {window.span} is over: its budget does not hold anybody any more")
         grants.answered(conn, question.id, answer)
-        grant = grants.raise_limit(conn, window) if answer == "raise" else None
+        grant = grants.raise_limit(conn, window, self._raises_needed(window)) if answer == "raise" else None
         if answer != "stop":
             grants.finished(conn, question.id, answer)
         return Decision(answer, window, question.id, grant)
+
+    def _raises_needed(self, window: Window) -> int:
+        """One, unless a turn overshot the limit by so much that nothing would start after it."""
+        bounds = [one for one in self.spending.bounds(window.scope) if one.window == window]
+        return max(1, *(one.raises_needed for one in bounds)) if bounds else 1
 
     def carried_out(self, question: QuestionRow, result: object) -> None:
         """See `broker.Errand`."""
@@ -425,7 +430,7 @@ def _question(verdict: Verdict, window: Window, now: int) -> str:
     what = "all agents" if window.scope == HIVE else who
     return (
         f"{verdict.message}. No turn of {what} starts until {until} (in {minutes} min); mail waits. "
-        f"raise: as much again for this {window.span}; wait: until then; stop: stop {what}. "
+        f"raise: as much again for this {window.span}, until something is left; wait: until then; stop: stop {what}. "
         f"What it was spent on: hyperhive budget{'' if window.scope == HIVE else f' {who}'} --chains"
     )
 

@@ -136,7 +136,7 @@ async def test_over_budget_no_turn_starts_its_mail_waits_and_the_operator_is_ask
             assert refusal.until == NOON + HOUR
         [question] = await life.questions(1)
         assert (question.asker, question.target, question.options) == ("system", "operator", OPTIONS)
-        assert "alice's budget tokens_per_hour is used up: 100 tokens of 100" in question.question
+        assert "alice's budget tokens_per_hour is used up: 100 of 100 tokens" in question.question
         assert "13:00 UTC" in question.question
         assert (await life.budgets.may_turn(AgentName("alice"))).question_id == question.id  # type: ignore[union-attr]
         assert await life.broker.pending("alice") == 1
@@ -206,6 +206,20 @@ async def test_raise_grants_as_much_again_for_this_window_and_is_asked_again_aft
         world.clock.jump(HOUR)
         await life.spend("alice", 100)
         assert await life.refused("alice") is not None, "a grant is for its window alone"
+
+
+async def test_a_raise_always_leaves_something_also_where_a_turn_overshot_by_far(world: World) -> None:
+    async with world.life() as life:
+        await life.mail("alice")
+        await life.spend("alice", 1033)
+        await life.refused("alice")
+        [question] = await life.questions(1)
+        await life.broker.questions.answer(question.id, "raise", by="operator")
+        assert await life.refused("alice") is None
+        [bound] = life.spending.bounds("alice")
+        assert (bound.limit, bound.base, bound.raises) == (1100, 100, 10)
+    async with world.life() as life:
+        assert await life.refused("alice") is None
 
 
 async def test_wait_asks_no_more_until_the_window_ends_also_after_a_restart(world: World) -> None:

@@ -41,8 +41,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _RAISE: Final = (
-    "INSERT INTO budget_grants (scope, span, start, raises) VALUES (?,?,?,1)"
-    " ON CONFLICT (scope, span, start) DO UPDATE SET raises = raises + 1"
+    "INSERT INTO budget_grants (scope, span, start, raises) VALUES (?,?,?,?)"
+    " ON CONFLICT (scope, span, start) DO UPDATE SET raises = raises + excluded.raises"
     " RETURNING raises, tokens, raises_then"
 )
 _SET: Final = (
@@ -61,9 +61,9 @@ _QUESTIONS: Final = (
 )
 
 
-def raise_limit(conn: sqlite3.Connection, window: Window) -> Grant:
-    """As much again for this window; gives what it has been granted in all."""
-    return Grant(*conn.execute(_RAISE, (window.scope, window.span, window.start)).fetchone())
+def raise_limit(conn: sqlite3.Connection, window: Window, times: int) -> Grant:
+    """So often as much again for this window; gives what it has been granted in all."""
+    return Grant(*conn.execute(_RAISE, (window.scope, window.span, window.start, times)).fetchone())
 
 
 def set_tokens(conn: sqlite3.Connection, window: Window, tokens: int) -> Grant:

@@ -27,12 +27,13 @@ _SETTINGS: Final[tuple[tuple[str, WindowName, Measure], ...]] = (
 
 
 class Bound(msgspec.Struct, frozen=True, kw_only=True):
-    """One limit that is in force now. `limit` and `spent` are tokens, or nano-dollars for a cost."""
+    """One limit that is in force now; `base`: without any raise. All are tokens, or nano-dollars."""
 
     setting: str
     window: Window
     measure: Measure
     limit: int
+    base: int
     spent: int
     raises: int
 
@@ -46,9 +47,16 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
         """The part of it that is spent; 1 and more: all of it."""
         return self.spent / self.limit if self.limit > 0 else 1.0
 
-    def amount(self, value: int) -> str:
-        """A number of this measure, for people."""
-        return f"{value:,} tokens" if self.measure == "tokens" else f"${value / NANO:,.2f}"
+    @property
+    def raises_needed(self) -> int:
+        """How often as much again must be granted until something is left; 0 where something is."""
+        return 0 if self.spent < self.limit else (self.spent - self.limit) // max(1, self.base) + 1
+
+    def in_words(self) -> str:
+        """What is spent, of how much."""
+        if self.measure == "tokens":
+            return f"{self.spent:,} of {self.limit:,} tokens"
+        return f"${self.spent / NANO:,.2f} of ${self.limit / NANO:,.2f}"
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,9 +89,9 @@ def bounds(scope: str, config: HiveConfig, spent: SpentIn, grant: GrantOf, now: 
         configured = _configured(scope, setting, config)
         override = given.tokens if setting == "tokens_per_day" else None
         if override is not None:
-            limit = override * (1 + given.raises - given.raises_then)
+            base, times = override, 1 + given.raises - given.raises_then
         elif configured is not None:
-            limit = _units(measure, configured) * (1 + given.raises)
+            base, times = _units(measure, configured), 1 + given.raises
         else:
             continue
         total = spent(scope, span, now)
@@ -91,7 +99,8 @@ def bounds(scope: str, config: HiveConfig, spent: SpentIn, grant: GrantOf, now: 
             setting=setting,
             window=window,
             measure=measure,
-            limit=limit,
+            limit=base * times,
+            base=base,
             spent=total.tokens if measure == "tokens" else total.nano,
             raises=given.raises,
         )
@@ -107,7 +116,7 @@ def verdict(bound: Bound) -> Verdict:
     """What a limit that is hit means."""
     whose = "the hive's budget" if bound.window.scope == HIVE else f"{bound.window.scope}'s budget"
     return Verdict(
-        message=f"{whose} {bound.setting} is used up: {bound.amount(bound.spent)} of {bound.amount(bound.limit)}",
+        message=f"{whose} {bound.setting} is used up: {bound.in_words()}",
         until=bound.until,
         window=bound.window,
         raises=bound.raises,
