@@ -16,9 +16,10 @@ from typing import Final
 
 import anyio
 import anyio.to_thread
-from anyio.abc import SocketStream
+from anyio.abc import SocketListener, SocketStream
 
 from hyperhive.agent_cli import AgentCli
+from hyperhive.socket_files import bind
 
 MEASURED: Final = frozenset({"2.1.200", "2.1.328"})
 """Versions that were seen to do it, by this probe among others."""
@@ -56,24 +57,23 @@ async def asks_by_socket(program: Path) -> bool:
 
 async def _try(program: Path, place: Path) -> bool:
     asked = False
-    socket = place / "s"
-    async with (
-        await anyio.create_unix_listener(socket, mode=0o600) as listener,
-        anyio.create_task_group() as tasks,
-    ):
+    bound = await anyio.to_thread.run_sync(bind, place / "s")
+    with bound.sock:
+        listener = await SocketListener.from_socket(bound.sock)
+        async with listener, anyio.create_task_group() as tasks:
 
-        async def answer(stream: SocketStream) -> None:
-            nonlocal asked
-            async with stream:
-                with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
-                    if b"HTTP/1.1" in await stream.receive():
-                        asked = True
-                        await stream.send(_REFUSAL)
+            async def answer(stream: SocketStream) -> None:
+                nonlocal asked
+                async with stream:
+                    with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+                        if b"HTTP/1.1" in await stream.receive():
+                            asked = True
+                            await stream.send(_REFUSAL)
 
-        tasks.start_soon(listener.serve, answer)
-        with suppress(OSError):
-            await _run(program, place, socket)
-        tasks.cancel_scope.cancel()
+            tasks.start_soon(listener.serve, answer)
+            with suppress(OSError):
+                await _run(program, place, bound.path)
+            tasks.cancel_scope.cancel()
     return asked
 
 
