@@ -122,6 +122,13 @@ class Gate:
 
     def __init__(self, limits: Limits, clock: Clock, waiting: Callable[[str], int]) -> None:
         """`waiting`: how many messages wait or are held in an inbox."""
+        self.unlimited: Final = (
+            limits.quota_of is None
+            and limits.sends_per_minute is None
+            and limits.bytes_per_hour is None
+            and limits.inbox_cap is None
+        )
+        """Nothing here is ever refused."""
         self.counts_bytes: Final = limits.bytes_per_hour is not None or limits.quota_of is not None
         self._limits = limits
         self._clock = clock
