@@ -1,20 +1,24 @@
 """The whole way of an approval, cut short at every failpoint, and again in the life after that.
 
 However often the process dies, and where: the approval ends once and well, what was answered has happened, the agent
-runs what the rows say, and whoever asked is told. Repos and agents are in memory here; `test_deploy_git` has git.
+runs what the rows say, and whoever asked is told. Agents are in memory; repos are in memory, or real git.
 """
 
-import copy
 import inspect
 import random
 import re
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio.to_thread
 import pytest
 
+from config_repos import Desk, paths_at, plain_repos
 from deploy_world import ALICE, Crash, DeployWorld, Fuse, Life
 from hyperhive.lifecycle.deploy.steps import ABORT, DEPLOY, SPAWN, Steps
+from hyperhive.paths import Paths
 from hyperhive.protocol.events import ApprovalResolvedMail
 from hyperhive.testing.approval_checker import ApprovalChecker
 from parts import ROOT
@@ -47,7 +51,7 @@ async def play(life: Life, world: DeployWorld, story: str, checker: ApprovalChec
         number = await life.queue.request_spawn("bob", by="manager")
         checker.answered(number, "requested")
     elif not number:
-        commit = world.memory.commit({"agent.toml": text}, on=world.memory.mains["alice"])
+        commit = await world.commit(text)
         number = await life.queue.request_apply_commit("alice", commit, by="manager")
         checker.answered(number, "requested")
     if (await life.queue.row(number)).stage == "proposal":
@@ -61,35 +65,24 @@ async def play(life: Life, world: DeployWorld, story: str, checker: ApprovalChec
     await life.work()
 
 
-class Template:
-    """A world in which alice has been deployed once; copied for each schedule."""
-
-    def __init__(self, root: Path) -> None:
-        self.world = DeployWorld(root)
-
-    async def make(self) -> "Template":
-        self.world.root.mkdir()
-        async with self.world.life() as life:
-            commit = self.world.memory.commit({"agent.toml": OLD}, on=self.world.memory.mains["alice"])
-            number = await life.queue.request_apply_commit("alice", commit, by="manager")
-            await life.approve(number)
-            await life.work()
-        return self
-
-    def copy(self, root: Path) -> DeployWorld:
-        shutil.rmtree(root, ignore_errors=True)
-        shutil.copytree(self.world.root, root)
-        return DeployWorld(root, repos=copy.deepcopy(self.world.repos))
+async def deployed_once(world: DeployWorld) -> DeployWorld:
+    """A host on which alice was deployed once; each schedule gets a copy of it."""
+    world.root.mkdir()
+    async with world.life() as life:
+        commit = await world.commit(OLD)
+        await life.approve(await life.queue.request_apply_commit("alice", commit, by="manager"))
+        await life.work()
+    return world
 
 
 async def run(world: DeployWorld, story: str, cuts: tuple[int | None, ...]) -> list[Fuse]:
     """So many lives, each with its cut, and one more without; then everything is looked at."""
     checker = ApprovalChecker()
-    began = world.memory.mains["alice"]
+    began = await world.main()
     fuses = [Fuse(at) for at in cuts]
     for fuse in [*fuses, Fuse()]:
         await world.live(fuse, lambda life: play(life, world, story, checker))
-        checker.main_is(world.memory.mains["alice"])
+        checker.main_is(await world.main())
     async with world.life() as life:
         await _check(world, life, story, checker, began)
     return fuses
@@ -98,7 +91,7 @@ async def run(world: DeployWorld, story: str, cuts: tuple[int | None, ...]) -> l
 async def _check(world: DeployWorld, life: Life, story: str, checker: ApprovalChecker, began: str) -> None:
     text, _, end = STORIES[story]
     audit = await life.queue.audit()
-    tags = world.memory.tags_of["alice"]
+    tags = await world.repos.tags(ALICE)
     checker.finish([entry for entry in audit if entry.approval > 1], tags, [began])
     number = max(entry.approval for entry in audit)
     row = await life.queue.row(number)
@@ -114,49 +107,107 @@ async def _check(world: DeployWorld, life: Life, story: str, checker: ApprovalCh
     _, config = life.stage.running["alice"]
     wanted = {"deploy": "new", "roll back": ""}.get(story, "old")
     assert (config.prompt, config.model) == (wanted, "sonnet" if story == "live" else None)
-    head = world.memory.mains["alice"]
+    head = await world.main()
     assert (head == row.sha) is (end == "deployed")
     assert await life.deployer._lock.read() == {"alice": head}
     assert not life.deployer._lock.aside(ALICE).exists()
     if text and end == "deployed":
-        assert world.memory.commits[head].files["agent.toml"] == text
+        assert await world.repos.read(ALICE, head, "agent.toml", 1000) == text.encode()
     if story == "invalid":
         assert not [entry for entry in world.log if entry[0].startswith("halt")], "it was never even tried"
 
 
 @pytest.mark.parametrize("story", STORIES)
 async def test_one_kill_anywhere_ends_well(story: str, tmp_path: Path) -> None:
-    template = await Template(tmp_path / "template").make()
-    (whole,) = await run(template.copy(tmp_path / "w"), story, (None,))
+    template = await deployed_once(DeployWorld(tmp_path / "template"))
+    (whole,) = await run(await template.copied(tmp_path / "w"), story, (None,))
     least = {"deny": 8, "spawn": 12}.get(story, 20)
     assert len(whole.passed) >= least
     for at in range(1, len(whole.passed) + 1):
-        (fuse,) = await run(template.copy(tmp_path / "w"), story, (at,))
+        (fuse,) = await run(await template.copied(tmp_path / "w"), story, (at,))
         assert len(fuse.passed) == at, "it was killed there"
 
 
-async def pairs(story: str, tmp_path: Path, most: int | None) -> None:
-    template = await Template(tmp_path / "template").make()
-    (whole,) = await run(template.copy(tmp_path / "w"), story, (None,))
+async def pairs(story: str, template: DeployWorld, tmp_path: Path, most: int | None) -> None:
+    (whole,) = await run(await template.copied(tmp_path / "w"), story, (None,))
     length = len(whole.passed)
     schedules = [(first, second) for first in range(1, length + 1) for second in range(1, length + 1)]
     if most is not None:
         schedules = random.Random(story).sample(schedules, min(most, len(schedules)))
     for schedule in schedules:
-        await run(template.copy(tmp_path / "w"), story, schedule)
+        await run(await template.copied(tmp_path / "w"), story, schedule)
 
 
 @pytest.mark.parametrize("story", STORIES)
 async def test_a_second_kill_in_the_life_after_changes_nothing(story: str, tmp_path: Path) -> None:
     """Some of the pairs, the same ones every time; all of them in the campaign."""
-    await pairs(story, tmp_path, 10)
+    await pairs(story, await deployed_once(DeployWorld(tmp_path / "template")), tmp_path, 10)
 
 
 @pytest.mark.campaign
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("story", STORIES)
 async def test_every_pair_of_kills_ends_well(story: str, tmp_path: Path) -> None:
-    await pairs(story, tmp_path, None)
+    await pairs(story, await deployed_once(DeployWorld(tmp_path / "template")), tmp_path, None)
+
+
+class GitWorld(DeployWorld):
+    """With real repos on disk, opened anew in each life."""
+
+    @asynccontextmanager
+    async def life(self, fuse: Fuse | None = None) -> AsyncIterator[Life]:
+        self.repos = await anyio.to_thread.run_sync(plain_repos, await self._paths())
+        async with super().life(fuse) as life:
+            yield life
+
+    async def _paths(self) -> Paths:
+        return await anyio.to_thread.run_sync(paths_at, self.root)
+
+    async def commit(self, text: str) -> str:
+        return await anyio.to_thread.run_sync(self._commit, text)
+
+    def _commit(self, text: str) -> str:
+        paths = paths_at(self.root)
+        desk = Desk(paths.proposed_config(ALICE))
+        desk.git("fetch", "--quiet", str(paths.applied_repo(ALICE)), "main")
+        desk.git("reset", "--quiet", "--hard", "FETCH_HEAD")
+        return desk.commit({"agent.toml": text})
+
+    def copy(self, root: Path) -> "GitWorld":
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.copytree(self.root, root, symlinks=True)
+        return GitWorld(root, repos=plain_repos(paths_at(root)))
+
+
+async def git_schedules(story: str, tmp_path: Path, step: int) -> None:
+    template = await deployed_once(GitWorld(tmp_path / "template"))
+    (whole,) = await run(await template.copied(tmp_path / "w"), story, (None,))
+    for at in range(1, len(whole.passed) + 1, step):
+        await run(await template.copied(tmp_path / "w"), story, (at,))
+
+
+@pytest.mark.needs("git")
+@pytest.mark.parametrize("story", ["deploy"])
+async def test_one_kill_ends_well_with_real_git(story: str, tmp_path: Path) -> None:
+    """Every fourth failpoint; all of them, and pairs, in the campaign."""
+    await git_schedules(story, tmp_path, 4)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(900)
+@pytest.mark.needs("git")
+@pytest.mark.parametrize("story", STORIES)
+async def test_one_kill_anywhere_ends_well_with_real_git(story: str, tmp_path: Path) -> None:
+    await git_schedules(story, tmp_path, 1)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(3600)
+@pytest.mark.needs("git")
+@pytest.mark.parametrize("story", STORIES)
+async def test_pairs_of_kills_end_well_with_real_git(story: str, tmp_path: Path) -> None:
+    template = await deployed_once(GitWorld(tmp_path / "template"))
+    await pairs(story, template, tmp_path, 100)
 
 
 class Deadly(Fuse):
@@ -168,7 +219,7 @@ class Deadly(Fuse):
 
 
 async def test_a_deploy_that_takes_the_hive_down_with_it_is_given_up(tmp_path: Path) -> None:
-    world = (await Template(tmp_path / "template").make()).copy(tmp_path / "w")
+    world = await (await deployed_once(DeployWorld(tmp_path / "template"))).copied(tmp_path / "w")
     for _ in range(8):
         await world.live(Deadly(), lambda life: play(life, world, "deploy", ApprovalChecker()))
     async with world.life() as life:

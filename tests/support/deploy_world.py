@@ -4,13 +4,16 @@ Repos and agents are in memory and the database lies on a disk without latency w
 lives cost seconds. A `Crash` stands for a `kill -9`: from there on nothing of that life takes effect.
 """
 
+import copy
 import itertools
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from hyperhive.config import AgentConfig
 from hyperhive.errors import Conflict, NotAvailable, NotFound, WorldError
@@ -146,6 +149,24 @@ class DeployWorld:
 
     async def tell(self, event: AnyHelperEvent, key: str) -> None:
         self.told.setdefault(key, event)
+
+    async def main(self) -> str:
+        """What alice's main is."""
+        return await self.repos.main(ALICE)
+
+    async def commit(self, text: str) -> str:
+        """A commit of the manager's, with this agent.toml, on what is deployed."""
+        return self.memory.commit({"agent.toml": text}, on=self.memory.mains["alice"])
+
+    async def copied(self, root: Path) -> "DeployWorld":
+        """The same host once more, under another directory."""
+        return await anyio.to_thread.run_sync(self.copy, root)
+
+    def copy(self, root: Path) -> "DeployWorld":
+        """As `copied`; blocks."""
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.copytree(self.root, root)
+        return DeployWorld(root, repos=copy.deepcopy(self.repos))
 
     @property
     def memory(self) -> MemoryRepos:
