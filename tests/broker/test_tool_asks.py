@@ -188,6 +188,24 @@ async def test_withdrawn_calls_leave_the_queue_and_never_run(broker: Broker) -> 
         assert (verdict.verdict, "given up" in str(verdict.message)) == ("deny", True)
 
 
+@pytest.mark.parametrize("steps", range(0, 40, 4))
+async def test_a_call_that_is_given_up_at_any_moment_leaves_no_question(steps: int, broker: Broker) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(call, broker, "c1")
+        for _ in range(steps):
+            await anyio.lowlevel.checkpoint()
+        group.cancel_scope.cancel()
+    await broker.tools.withdraw("alice", ["c1"])
+    assert await broker.questions.open("operator") == []
+
+
+async def test_word_that_a_call_was_given_up_may_come_before_the_call(broker: Broker) -> None:
+    assert await broker.tools.withdraw("alice", ["c1"]) == 0
+    assert (await call(broker, "c1")).verdict == "deny"
+    assert broker.questions.open_now() == []
+    assert (await call(broker, "c2")).verdict == "waiting"
+
+
 async def test_no_agent_can_answer_for_the_operator(broker: Broker) -> None:
     """Neither the asker nor the manager; and whoever withdraws a question has not allowed anything."""
     waiting = await call(broker, "c1")

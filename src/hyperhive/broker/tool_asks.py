@@ -8,7 +8,7 @@ that runs again in a later turn is another call, and asks anew. Nothing but the 
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -33,6 +33,17 @@ A_MINUTE: Final = 30
 INPUT_MAX_BYTES: Final = BODY_MAX_BYTES
 """The operator is shown the whole input, so there is an end to it."""
 
+GIVEN_UP: Final = "the call was given up"
+GIVEN_UP_KEPT: Final = 1024
+"""Names of calls: requests of one harness may overtake each other, but not by so many."""
+
+
+class _Calls(msgspec.Struct, frozen=True):
+    """Open tool calls of one agent: those of these names, or all."""
+
+    agent: str
+    names: tuple[str, ...] | None
+
 
 class ToolAsks:
     """The tool calls that wait for the operator, and the rules that spare the question."""
@@ -44,6 +55,8 @@ class ToolAsks:
         self._questions = questions
         self._ttl = limits.tool_ttl_seconds
         self._rates: dict[str, Bucket] = {}
+        self._given_up: dict[tuple[str, str], None] = {}
+        self._find_op: Operation[_Calls, list[int]] = Operation("find tool calls", _find)
         self._revoke_op: Operation[int, None] = Operation("revoke tool rule", rules.revoke)
         self._forget_op: Operation[str, int] = Operation("forget tool rules", rules.forget)
         questions.on_answer(TOOL, rules.Standing())
@@ -80,19 +93,26 @@ class ToolAsks:
                 about=call_id,
                 call_id=f"tool {call_id}",
             )
+            if (agent, call_id) in self._given_up:  # word of that came in before the call itself
+                await self._questions.withdraw([number], GIVEN_UP)
         row = await self._questions.resolution(number, wait_seconds)
         return ToolVerdict(id=number, verdict="waiting") if row is None else self._verdict(row)
 
     async def withdraw(self, agent: str, calls: Iterable[str] | None = None) -> int:
         """Nobody waits for these calls any more (None: for any of this agent's). How many were open still."""
-        wanted = None if calls is None else set(calls)
-        rows = await self._questions.open(OPERATOR)
-        ids = [
-            row.id
-            for row in rows
-            if row.kind == TOOL and row.asker == agent and (wanted is None or row.about in wanted)
-        ]
-        return await self._questions.withdraw(ids, "the call was given up")
+        if calls is None and not self._waiting(agent):  # so it is when almost any harness comes up
+            return 0
+        wanted = None if calls is None else tuple(calls)
+        for call_id in wanted or ():
+            self._given_up[agent, call_id] = None
+        while len(self._given_up) > GIVEN_UP_KEPT:
+            del self._given_up[next(iter(self._given_up))]
+        # Asked of the writer: a question that is just being stored is there by then.
+        ids = await self._desk.store.submit(self._find_op, _Calls(agent, wanted))
+        return await self._questions.withdraw(ids, GIVEN_UP)
+
+    def _waiting(self, agent: str) -> int:
+        return sum(one.kind == TOOL for one in self._questions.open_now(OPERATOR, asker=agent))
 
     def _refusal(self, agent: str, tool_input: dict[str, Any]) -> str | None:
         """Why the operator is not even asked, if so."""
@@ -102,7 +122,7 @@ class ToolAsks:
                 f"Not allowed: the operator would have to be shown its whole input, which is {size} bytes; the limit is"
                 f" {INPUT_MAX_BYTES}. Do it in smaller steps."
             )
-        waiting = sum(one.kind == TOOL for one in self._questions.open_now(OPERATOR, asker=agent))
+        waiting = self._waiting(agent)
         if waiting >= OPEN_MAX:
             return (
                 f"Not allowed: {waiting} of your tool calls wait for the operator already; the limit is {OPEN_MAX}."
@@ -176,3 +196,20 @@ def _look(
 
 
 _QUESTION_OF: Final = "SELECT id FROM questions WHERE asker = ? AND kind = ? AND about = ?"
+
+
+def _find(conn: sqlite3.Connection, batch: Sequence[_Calls]) -> list[list[int]]:
+    """The ids of their questions."""
+    return [
+        [
+            int(number)
+            for number, name in conn.execute(_OPEN_CALLS, (calls.agent, TOOL))
+            if calls.names is None or name in calls.names
+        ]
+        for calls in batch
+    ]
+
+
+_OPEN_CALLS: Final = (
+    "SELECT id, about FROM questions WHERE asker = ? AND kind = ? AND typeof(answered_at) <> 'integer'"
+)
