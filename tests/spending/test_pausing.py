@@ -5,6 +5,7 @@ from pathlib import Path
 import anyio
 
 from hyperhive.errors import NotAvailable, StoreFailed
+from hyperhive.harness.turns import UnaskedTurn
 from hyperhive.protocol.replies import Admission, Charged
 from hyperhive.protocol.requests import Charge, MayTurn, Request
 from hyperhive.protocol.types import TokenUsage
@@ -200,3 +201,16 @@ async def test_an_agent_that_waits_for_its_budget_can_be_stopped(tmp_path: Path)
             await bob.seen.until_state("waiting", "budget")
             bob.loop.drain(now=False)
         assert await bob.state_of(message) == "pending"
+
+
+def test_background_turns_that_come_together_are_billed_together_and_fail_together() -> None:
+    first = UnaskedTurn(
+        ok=False, note="failed", usage=TokenUsage(input_tokens=5), cost=0.5, tool_calls={"Bash": 2}, model="m"
+    )
+    second = UnaskedTurn(
+        ok=True, usage=TokenUsage(output_tokens=7), cost=0.25, tool_calls={"Bash": 1, "Read": 1}
+    )
+    both = first.joined(second)
+    assert (both.ok, both.note, both.cost, both.model) == (False, "failed", 0.75, "m")
+    assert both.usage == TokenUsage(input_tokens=5, output_tokens=7)
+    assert both.tool_calls == {"Bash": 3, "Read": 1}

@@ -356,3 +356,16 @@ async def test_a_spent_budget_costs_no_look_at_the_disk(
         monkeypatch.setattr(Store, "submit", no_reading)
         assert spending.over_budget("alice") is not None
         monkeypatch.undo()
+
+
+async def test_a_row_that_cannot_be_stored_is_given_up_and_stops_nobody_elses(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world.life() as spending:
+        await spending.charge("alice", used(model="\ud800 no text"), source="cli", cost=0.1, turn=1)
+        await spending.charge("alice", used(), source="cli", cost=0.1, turn=2**70)
+        await spending.charge("bob", used(), source="cli", cost=0.1, turn=1)
+        assert [row.agent for row in await spending.days(None, NOON)] == ["alice", "bob"]
+        await spending.charge("bob", used(), source="cli", cost=0.1, turn=2)
+    assert await column(world, "turn") == [1, 1, 2]
+    assert caplog.text.count("charge_lost agent=alice") == 1

@@ -200,6 +200,8 @@ class Harness:
         self._known_account = (self.account.name, self.account.state.generation)
         self._rows: TaskGroup | None = None
         self._unasked_turns = 0
+        self._counting = False
+        self._uncounted: UnaskedTurn | None = None
         self._running = False
         self._started = anyio.Event()
         self._ended = anyio.Event()
@@ -328,8 +330,20 @@ class Harness:
 
     def _unasked(self, turn: UnaskedTurn) -> None:
         self._loop.unasked(turn)
-        if self._rows is not None:
-            self._rows.start_soon(self._add_unasked_row, turn, self._clock.time())
+        if self._rows is None:
+            return
+        if self._counting:  # a CLI may end turns as fast as it can write
+            self._uncounted = turn if self._uncounted is None else self._uncounted.joined(turn)
+            return
+        self._counting = True
+        self._rows.start_soon(self._add_unasked_rows, turn)
+
+    async def _add_unasked_rows(self, turn: UnaskedTurn | None) -> None:
+        """One after the other; what ends meanwhile becomes one row, so that no CLI can flood the core."""
+        while turn is not None:
+            await self._add_unasked_row(turn, self._clock.time())
+            turn, self._uncounted = self._uncounted, None
+        self._counting = False
 
     async def _add_unasked_row(self, turn: UnaskedTurn, at: float) -> None:
         """What a background task spends is charged to what its agent does then, or did last."""

@@ -73,3 +73,20 @@ class UnaskedTurn(msgspec.Struct, frozen=True, kw_only=True):
     tool_calls: dict[str, int] = {}
     session_id: str = ""
     model: str = ""
+
+    def joined(self, later: "UnaskedTurn") -> "UnaskedTurn":
+        """This one and a later one as one."""
+        calls = {
+            name: self.tool_calls.get(name, 0) + later.tool_calls.get(name, 0)
+            for name in {**self.tool_calls, **later.tool_calls}
+        }
+        return msgspec.structs.replace(
+            later,
+            ok=self.ok and later.ok,
+            note=later.note or self.note,
+            usage=self.usage + later.usage,
+            last_usage=later.last_usage or self.last_usage,
+            cost=self.cost + later.cost,
+            tool_calls=calls,
+            model=later.model or self.model,
+        )

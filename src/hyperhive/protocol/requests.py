@@ -311,8 +311,8 @@ class Charge(Request, frozen=True, kw_only=True, tag="charge"):
     """
 
     key: Annotated[str, Meta(min_length=1, max_length=128)]
-    started_at: int
-    turn: int | None = None
+    started_at: Annotated[int, Meta(ge=0, le=2**53)]
+    turn: Id | None = None
     model: ShortText = ""
     usage: TokenUsage = TokenUsage()
     cost: float = 0.0

@@ -13,7 +13,7 @@ import msgspec
 
 from hyperhive.clock import Clock, unix_seconds
 from hyperhive.config import HiveConfig
-from hyperhive.errors import Closed, HiveError
+from hyperhive.errors import Closed, HiveError, StoreFailed
 from hyperhive.spending import grants, limits, rows
 from hyperhive.spending.grants import Grant, Window
 from hyperhive.spending.limits import HIVE, Bound, Verdict
@@ -133,7 +133,7 @@ class Spending:
             agent=agent,
             account=self._account_of(agent),
             source=source,
-            model=usage.model[:200],
+            model=usage.model[:200].encode(errors="replace").decode(),
             **msgspec.structs.asdict(tokens),
             cost_nano=nano,
             priced_as=guessed,
@@ -174,7 +174,8 @@ class Spending:
 
     def _lost(self, row: Charge, error: HiveError) -> None:
         """Tried again with the next commit: what was spent stays spent."""
-        if isinstance(error, Closed):
+        if not isinstance(error, StoreFailed):
+            log.warning("charge_lost agent=%s error=%s", row.agent, error)
             return
         log.warning("charge_not_written agent=%s error=%s", row.agent, error)
         try:
