@@ -5,6 +5,7 @@ from pathlib import Path
 import anyio
 
 from hyperhive.errors import NotAvailable, StoreFailed
+from hyperhive.harness.pauses import LIMIT_MAX_SECONDS
 from hyperhive.harness.turns import UnaskedTurn
 from hyperhive.protocol.replies import Admission, Charged
 from hyperhive.protocol.requests import Charge, MayTurn, Request
@@ -127,6 +128,14 @@ async def test_released_agents_come_back_in_order_of_urgency(tmp_path: Path) -> 
             begun += [name for name, one in agents.items() if one.runner.current and name not in begun]
             await clock.advance(2)
         assert begun == ["cat", "bob", "amy"]
+
+
+async def test_no_cli_can_park_its_account_for_longer_than_limits_last(tmp_path: Path) -> None:
+    async with rig(tmp_path) as bob:
+        await bob.send("work")
+        (await bob.runner.next_turn()).end("limited", reset_at=10**12)
+        await bob.seen.until_state("waiting", "limited")
+        assert bob.account.limited_until == bob.clock.time() + LIMIT_MAX_SECONDS
 
 
 async def test_a_turn_that_its_budget_cut_short_blames_nobody_and_pauses_without_a_backoff(
