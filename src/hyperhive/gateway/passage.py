@@ -89,7 +89,7 @@ class Passage:
         elif reply.status == 429:
             until = limited_until(reply.headers, self._clock.time())
             if until is not None:
-                state.limit(until)
+                self._standings.limit(state, until)
             self._standings.failed(self._agent, "limited")
         else:
             self._standings.passed(self._agent)

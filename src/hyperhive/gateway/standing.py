@@ -10,7 +10,7 @@ from typing import Final
 import anyio
 from anyio.lowlevel import checkpoint
 
-from hyperhive.accounts import BoundAccount
+from hyperhive.accounts import AccountState, BoundAccount
 from hyperhive.clock import Clock
 from hyperhive.gateway.meter import Meter
 from hyperhive.names import AgentName
@@ -18,7 +18,12 @@ from hyperhive.protocol.replies import ModelStanding
 from hyperhive.protocol.types import ModelRefusal
 
 HOLD_SECONDS: Final = 60.0
-"""A request is held back so long for an account that is at its limit; a longer limit refuses it, and ends the turn."""
+"""A request is held back so long for an account that is at its limit; a longer limit refuses it, and ends the turn.
+
+What lasts no longer is a matter of the API's pace: it parks no agent, and nobody is told.
+"""
+
+Look = Callable[[AgentName], ModelStanding]
 
 
 class Standings:
@@ -42,6 +47,8 @@ class Standings:
         self._meter = meter
         self._clock = clock
         self._last: dict[AgentName, ModelRefusal] = {}
+        self._paced: dict[str, float] = {}
+        """Until when (unix time) the API wants no more of an account, where that is soon."""
 
     def now(self, agent: AgentName) -> ModelStanding:
         """Whether this agent may use the model now, as far as its account goes. Returns at once.
@@ -66,13 +73,13 @@ class Standings:
             left = end - self._clock.monotonic()
             if left <= 0:
                 break
-            await self._until_changed(agent, found, left)
+            await self._until_changed(agent, self.now, found, left)
         return found
 
     async def admitted(self, agent: AgentName) -> ModelStanding | None:
         """Returns None when a request of this agent may be sent on; else how it is refused, and remembers that.
 
-        A limit that is over soon is waited for, and what it held back then comes one agent after the other.
+        A limit that is over soon is waited for.
         """
         end = self._clock.monotonic() + HOLD_SECONDS
         while (found := self._for_request(agent)).refused is not None:
@@ -81,18 +88,27 @@ class Standings:
             if found.refused != "limited" or rest > left:
                 self.failed(agent, found.refused)
                 return found
-            state = self._account(agent).state
-            state.line.park(agent)
-            await self._until_changed(agent, found, left)
-            if delay := state.line.wait(agent, self._clock.monotonic()):
-                await self._clock.sleep(min(delay, HOLD_SECONDS))
+            await self._until_changed(agent, self._for_request, found, left)
         return None
+
+    def limit(self, state: AccountState, until: float) -> None:
+        """The API serves this account no more until that unix time."""
+        if until - self._clock.time() > HOLD_SECONDS:
+            state.limit(until)
+        else:
+            self._paced[state.name] = max(until, self._paced.get(state.name, until))
 
     def _for_request(self, agent: AgentName) -> ModelStanding:
         refusal = self._meter.admit(agent)
-        if refusal is None:
-            return self.now(agent)
-        return ModelStanding(refused="budget", message=refusal.message, until=refusal.until)
+        if refusal is not None:
+            return ModelStanding(refused="budget", message=refusal.message, until=refusal.until)
+        standing, name = self.now(agent), self._account(agent).state.name
+        if standing.refused is None and (until := self._paced.get(name)) is not None:
+            if until > self._clock.time():
+                text = f"the API serves the account {name} no faster"
+                return ModelStanding(refused="limited", message=text, until=int(until + 1))
+            del self._paced[name]
+        return standing
 
     def without_key(self, agent: AgentName) -> ModelStanding:
         """The agent's account is none that the gateway has a key of."""
@@ -107,8 +123,10 @@ class Standings:
         """The agent's last request was answered."""
         self._last.pop(agent, None)
 
-    async def _until_changed(self, agent: AgentName, found: ModelStanding, seconds: float) -> None:
-        """Returns when the standing may be another one, or that much time has passed."""
+    async def _until_changed(
+        self, agent: AgentName, look: Look, found: ModelStanding, seconds: float
+    ) -> None:
+        """Returns when `look` may find another standing, or that much time has passed."""
         state = self._account(agent).state
         if found.until is not None:
             seconds = min(seconds, max(found.until - self._clock.time(), 0.0))
@@ -121,5 +139,5 @@ class Standings:
             group.start_soon(first, state.changed)
             group.start_soon(first, lambda: self._clock.sleep(seconds))
             await checkpoint()  # now they listen: what changed before that is seen here
-            if self.now(agent).refused != found.refused:
+            if look(agent).refused != found.refused:
                 group.cancel_scope.cancel()
