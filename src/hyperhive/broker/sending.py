@@ -76,7 +76,7 @@ class Sending:
         inbox = self._desk.inboxes.get(new.sender)
         oldest = self._follow(new, inbox) if inbox is not None and inbox.flight else None
         plain = oldest is None and dedupe_key is None and call_id is None
-        if plain and self._gate.unlimited:
+        if plain and self._files is None and self._gate.unlimited:
             return Receipt(id=await self._desk.store.submit(self._send_op, new))
         effect = None
         if not plain:
