@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "AgentConfig": "hyperhive.config",
+    "ApprovalQueue": "hyperhive.lifecycle",
     "Broker": "hyperhive.broker",
     "Bus": "hyperhive.bus",
     "Delivery": "hyperhive.protocol.types",
@@ -25,6 +26,7 @@ _HOME = {
 
 __all__ = [
     "AgentConfig",
+    "ApprovalQueue",
     "Broker",
     "Bus",
     "Delivery",
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from hyperhive.errors import HiveError
     from hyperhive.harness import TurnResult, TurnRunner
     from hyperhive.host import Hive
-    from hyperhive.lifecycle import Lifecycle
+    from hyperhive.lifecycle import ApprovalQueue, Lifecycle
     from hyperhive.protocol.types import Delivery, InboxRow, Receipt
 
 

@@ -13,6 +13,7 @@ from hyperhive.protocol import replies as a
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.types import (
     Approval,
+    ApprovalKind,
     DeadLetter,
     InboxRow,
     Mount,
@@ -234,9 +235,9 @@ class RemoteLifecycle:
         """Removes an agent; its state is kept unless `purge`."""
         await self._ask(r.Destroy(name=name, purge=purge, now=now))
 
-    async def rollback(self, name: str, to: int) -> None:
-        """Deploys what was deployed under number `to` again."""
-        await self._ask(r.Rollback(name=name, to=to))
+    async def rollback(self, name: str, to: int) -> int:
+        """Deploys what was deployed under number `to` again; gives the new approval's id once that is durable."""
+        return _id_of(await _reply(self._ask, r.Rollback(name=name, to=to), a.Ok))
 
 
 class RemoteApprovals:
@@ -245,22 +246,52 @@ class RemoteApprovals:
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
 
-    async def pending(self) -> list[Approval]:
-        """The open approvals."""
-        return (await _reply(self._ask, r.Pending(), a.Approvals)).approvals
-
-    async def diff(self, approval: int) -> a.ApprovalDiff:
-        """One approval with its whole diff."""
-        return await _reply(self._ask, r.Show(id=approval), a.ApprovalDiff)
-
-    async def approve(self, approval: int, *, sha: str | None = None, diff_sha256: str | None = None) -> None:
-        """Approves exactly what was shown.
+    async def submit(
+        self, agent: str, commit_ref: str = "", *, kind: ApprovalKind = "apply_commit"
+    ) -> Approval:
+        """Asks for a new agent; returns the approval.
 
         Raises:
-            Conflict: it moved (`moved`), was not shown (`unseen`), or is resolved already.
+            Forbidden: only the manager proposes commits.
         """
-        await self._ask(r.Approve(id=approval, sha=sha, diff_sha256=diff_sha256))
+        if kind != "spawn":
+            raise Forbidden(f"only the manager proposes commits, and {commit_ref!r} is for one")
+        number = _id_of(await _reply(self._ask, r.RequestSpawn(name=agent), a.Ok))
+        return (await self.show(number)).approval
 
-    async def deny(self, approval: int, note: str | None = None) -> None:
-        """Denies it."""
-        await self._ask(r.Deny(id=approval, note=note))
+    async def pending(self) -> list[Approval]:
+        """What waits for the operator, oldest first."""
+        return (await _reply(self._ask, r.Pending(), a.Approvals)).approvals
+
+    async def show(self, id: int) -> a.ApprovalDiff:  # noqa: A002 - as on the wire
+        """One approval with its whole diff, and what should be said with it."""
+        return await _reply(self._ask, r.Show(id=id), a.ApprovalDiff)
+
+    async def diff(self, id: int) -> str:  # noqa: A002
+        """The diff that `show` gives."""
+        return (await self.show(id)).diff
+
+    async def approve(self, id: int, sha: str | None = None, diff_sha256: str | None = None) -> Approval:  # noqa: A002
+        """Approves exactly what was shown. Durable on return; then it is carried out.
+
+        Raises:
+            Conflict: it moved (`moved`), was not shown (`unseen`), does not build on what is deployed
+                (`stale_base`), or is resolved already.
+        """
+        await self._ask(r.Approve(id=id, sha=sha, diff_sha256=diff_sha256))
+        return (await self.show(id)).approval
+
+    async def deny(self, id: int, note: str | None = None) -> Approval:  # noqa: A002
+        """Denies it; whoever asked is told."""
+        await self._ask(r.Deny(id=id, note=note))
+        return (await self.show(id)).approval
+
+    async def audit(self, limit: int = 100, before: int | None = None) -> list[a.AuditEntry]:
+        """Every decision, newest first, before entry `before`."""
+        return (await _reply(self._ask, r.Audit(limit=limit, before=before), a.AuditRows)).entries
+
+
+def _id_of(done: a.Ok) -> int:
+    if done.id is None:
+        raise BugError("the hive gave no id")
+    return done.id

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 _HOME = {
     "MIGRATIONS": "hyperhive.lifecycle.rows",
+    "ApprovalQueue": "hyperhive.lifecycle.approvals",
     "Facts": "hyperhive.lifecycle.views",
     "Harness": "hyperhive.lifecycle.harnesses",
     "HarnessFactory": "hyperhive.lifecycle.harnesses",
@@ -12,9 +13,19 @@ _HOME = {
     "pick_runtime": "hyperhive.lifecycle.runtimes",
 }
 
-__all__ = ["MIGRATIONS", "Facts", "Harness", "HarnessFactory", "Lifecycle", "parse_mount", "pick_runtime"]
+__all__ = [
+    "MIGRATIONS",
+    "ApprovalQueue",
+    "Facts",
+    "Harness",
+    "HarnessFactory",
+    "Lifecycle",
+    "parse_mount",
+    "pick_runtime",
+]
 
 if TYPE_CHECKING:
+    from hyperhive.lifecycle.approvals import ApprovalQueue as ApprovalQueue
     from hyperhive.lifecycle.harnesses import Harness as Harness
     from hyperhive.lifecycle.harnesses import HarnessFactory as HarnessFactory
     from hyperhive.lifecycle.lifecycle import Lifecycle as Lifecycle

@@ -4,14 +4,16 @@ A decision and its audit entry are one transaction, and of two decisions one win
 `Deployer`; how it is carried out is not known here. The rows, and what is told of them, are the book's.
 """
 
+import os
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 import anyio
 import msgspec
 
 from hyperhive.bus import Bus
 from hyperhive.clock import SYSTEM_CLOCK, Clock, unix_seconds
+from hyperhive.config import RuntimeName
 from hyperhive.errors import Conflict, Forbidden, HiveError, LimitReached, NotFound
 from hyperhive.lifecycle.approvals import rows
 from hyperhive.lifecycle.approvals.audit import By, Entry, entries
@@ -19,6 +21,7 @@ from hyperhive.lifecycle.approvals.book import Book, Failpoint, Tell, no_failpoi
 from hyperhive.lifecycle.approvals.ports import Once, Repos
 from hyperhive.lifecycle.approvals.rows import Row
 from hyperhive.names import OPERATOR, AgentName, parse_agent_name, parse_resident
+from hyperhive.opening import Opening
 from hyperhive.protocol.events import AnyDashboardEvent
 from hyperhive.protocol.types import Approval, ApprovalEnd, ApprovalKind
 from hyperhive.store import Store
@@ -40,7 +43,54 @@ class ApprovalQueue(Book):
     Guarantees: what `approve`, `deny` and the requests answered is durable, and stands in the audit table in the same
     transaction; each approval is resolved once, and whoever comes second learns by whom; only the operator decides;
     what is approved is exactly what was shown, or it is refused.
+
+    >>> import anyio, tempfile
+    >>> state_dir = tempfile.mkdtemp()
+    >>> async def main() -> None:
+    ...     async with ApprovalQueue.open(state_dir, runtime="process") as queue:
+    ...         asked = await queue.submit("bob", kind="spawn")
+    ...         print([(one.id, one.agent, one.status) for one in await queue.pending()])
+    ...         denied = await queue.deny(asked.id, "not now")
+    ...         print(denied.status, denied.note, await queue.pending())
+    >>> anyio.run(main)
+    [(1, 'bob', 'pending')]
+    denied not now []
     """
+
+    _close: Callable[[], Awaitable[None]] | None = None
+
+    @classmethod
+    def open(
+        cls,
+        state_dir: str | os.PathLike[str],
+        *,
+        agents: Collection[str] = (),
+        runtime: RuntimeName = "auto",
+        clock: Clock = SYSTEM_CLOCK,
+        environ: Mapping[str, str] = os.environ,
+    ) -> Opening["ApprovalQueue"]:
+        """A queue of its own in `state_dir`. What is approved waits there for a hive to carry it out.
+
+        Args:
+            agents: who there is; their config repos are made where they are missing.
+            runtime: in what the proposed repos are read.
+
+        Raises:
+            MissingPart: the runtime does not work here, or there is no git for the repos.
+            StoreLocked: another process owns the state directory. StoreFailed: it cannot be opened.
+        """
+        from hyperhive.lifecycle.approvals.alone import open_alone
+
+        return Opening(lambda: open_alone(state_dir, agents, runtime, clock, environ))
+
+    async def aclose(self) -> None:
+        """Closes what it opened itself. From any task, any number of times."""
+        if self._close is not None:
+            await self._close()
+
+    def close_with(self, close: Callable[[], Awaitable[None]]) -> None:
+        """What `aclose` does."""
+        self._close = close
 
     def __init__(
         self,
