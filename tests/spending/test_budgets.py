@@ -15,7 +15,8 @@ from hyperhive.background import Background
 from hyperhive.broker import MIGRATIONS as MAIL
 from hyperhive.broker import Broker, QuestionRow
 from hyperhive.broker.causes import root_in
-from hyperhive.budgets import KIND, OPTIONS, Budgets
+from hyperhive.budget_questions import KIND, OPTIONS
+from hyperhive.budgets import Budgets
 from hyperhive.config import AgentConfig, Budget, HiveConfig, HiveFile, Limits
 from hyperhive.errors import BadRequest, Conflict
 from hyperhive.names import AgentName
@@ -268,7 +269,7 @@ async def test_a_stop_that_a_crash_kept_from_happening_happens_before_agents_sta
         async def dies(_: AgentName) -> None:
             await anyio.sleep_forever()
 
-        life.budgets._stop = dies  # the hive is killed before the agent is stopped
+        life.budgets._questions._stop = dies  # the hive is killed before the agent is stopped
         await life.broker.questions.answer(question.id, "stop", by="operator")
     assert world.stopped == []
     async with world.life():
