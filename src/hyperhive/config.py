@@ -211,6 +211,19 @@ class Notify(_Section, frozen=True, kw_only=True):
     channels: dict[str, NotifyChannel] = {}
 
 
+class ForgeSetting(_Section, frozen=True, kw_only=True):
+    """A Forgejo or Gitea server that gets a copy of every agent's configuration, with its history and decisions."""
+
+    url: Annotated[str, Meta(pattern=r"^https?://[^/@\s]+(/\S*)?\Z")]
+    """The server's own address, without user or password."""
+    user: str
+    """Whose token it is."""
+    token_file: str
+    """A file whose first line is an access token that may make organisations and write repositories."""
+    org: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,38}\Z")] = "agent-configs"
+    """The organisation that the repositories are in; made, private, where it is missing."""
+
+
 class HiveFile(Settings, frozen=True, kw_only=True):
     """`hive.toml` as written: the settings at the top, then one table an agent."""
 
@@ -223,6 +236,7 @@ class HiveFile(Settings, frozen=True, kw_only=True):
     prices: dict[str, Price] = {}
     """By the beginning of the model's name; they go before the list that the hive has."""
     notify: Notify = Notify()
+    forge: ForgeSetting | None = None
     agents: dict[str, AgentConfig] = {}
 
 

@@ -61,7 +61,8 @@ class ConfigCode:
         self._paths = paths
         self._lifecycle: Lifecycle | None = None
         self.configs = Configs(store)
-        self.repos = repos or Repos.of(paths, runtime, environ.get("PATH", "/usr/bin:/bin"))
+        self.on_disk = Repos.of(paths, runtime, environ.get("PATH", "/usr/bin:/bin"))
+        self.repos = repos or self.on_disk
         self.queue = ApprovalQueue(
             store=store,
             repos=self.repos,

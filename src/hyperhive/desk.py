@@ -34,6 +34,7 @@ class HiveDesk:
         agent_log: the last lines of an agent's log.
         users: who uses an account.
         reread: puts the configuration in force as it is on disk now; gives what changed. Raises where it is invalid.
+        cautions: what is not as it should be now, beside what was so at the start.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class HiveDesk:
         agent_log: AgentLog,
         users: Callable[[str], Sequence[AgentName]],
         reread: Callable[[], Awaitable[str]],
+        cautions: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._info = info
         self._pronouns = pronouns
@@ -58,6 +60,7 @@ class HiveDesk:
         self._agent_log = agent_log
         self._users = users
         self._reread = reread
+        self._cautions = cautions
 
     async def status(self, name: AgentName | None) -> p.HiveStatus:
         """The hive, and one agent or all.
@@ -79,7 +82,7 @@ class HiveDesk:
             operator_unread=self._broker.pending_now(OPERATOR),
             dead=dead,
             held=sum(inbox.held for inbox in counts.values()),
-            warnings=info.warnings,
+            warnings=(*info.warnings, *self._cautions()),
         )
         return p.HiveStatus(hive=hive, agents=details)
 

@@ -53,6 +53,7 @@ from hyperhive.lifecycle import Lifecycle, pick_runtime
 from hyperhive.lifecycle.approvals import MIGRATIONS as APPROVAL_TABLES
 from hyperhive.lifecycle.approvals import ApprovalQueue
 from hyperhive.members import Attached
+from hyperhive.mirror import Mirror
 from hyperhive.names import AgentName
 from hyperhive.notices import MIGRATIONS as NOTICE_TABLES
 from hyperhive.notices import Notifier
@@ -227,6 +228,13 @@ class BareHive:
             harnesses=self._crew,
         )
         self.approvals = self.config_code.queue
+        self._mirror = Mirror(
+            self.config_code.on_disk,
+            setting=lambda: self.config.file.forge,
+            agents=lambda: self.lifecycle.names(),
+            clock=self._clock,
+        )
+        self.config_code.on_disk.changed = self._mirror.touch
         self.config = msgspec.structs.replace(self.config, overlay=self.config_code.overlay)
         self.broker.loose_ends.add("approval", self.config_code)
         self.lifecycle = Lifecycle(
@@ -260,6 +268,7 @@ class BareHive:
             agent_log=self._facts.log,
             users=self._users,
             reread=self.reload,
+            cautions=self._mirror.cautions,
         )
         streams = Streams(secrets.token_hex(4), self._find_stream)
         self._attention = Attention(
@@ -341,9 +350,14 @@ class BareHive:
         self._background.spawn(self.budgets.run, "budgets")
         self._background.spawn(lambda: self._attention.watch(self.bus, self.notices.touch), "attention")
         self._background.spawn(self.notices.run, "notices")
+        self._background.spawn(self._mirror.run, "mirror")
         self._background.spawn(self._sweep, "sweep")
-        self._background.spawn(self._edges.preload, "preload")
+        self._background.spawn(self._preload, "preload")
         log.info("hive_started agents=%s", len(self.lifecycle.names()))
+
+    async def _preload(self) -> None:
+        await self.gateway.preload()
+        await self._edges.preload()
 
     # --- while it runs ----------------------------------------------------------------------------------------------
 

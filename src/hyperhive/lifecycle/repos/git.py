@@ -79,12 +79,17 @@ def environment(protocol: str = "", more: Mapping[str, str] | None = None) -> di
         "GIT_PROTOCOL_FROM_USER": "0",
         "GIT_SSH_COMMAND": "/bin/false",
         "GIT_TERMINAL_PROMPT": "0",
-        "GIT_CONFIG_COUNT": str(len(_CONFIG)),
     }
-    for number, (key, value) in enumerate(_CONFIG.items()):
+    return built | configured({}) | dict(more or {})
+
+
+def configured(more: Mapping[str, str]) -> dict[str, str]:
+    """The part of the environment that configures git: what always holds, and `more`."""
+    built = {"GIT_CONFIG_COUNT": str(len(_CONFIG) + len(more))}
+    for number, (key, value) in enumerate([*_CONFIG.items(), *more.items()]):
         built[f"GIT_CONFIG_KEY_{number}"] = key
         built[f"GIT_CONFIG_VALUE_{number}"] = value
-    return built | dict(more or {})
+    return built
 
 
 def upload_pack(program: str, repository: str) -> tuple[list[str], dict[str, str]]:

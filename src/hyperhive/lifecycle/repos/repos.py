@@ -17,7 +17,7 @@ import msgspec
 from hyperhive.errors import BadRequest, BugError, Conflict, LimitReached, NotFound, StaleBase, WorldError
 from hyperhive.lifecycle.removal import remove_tree
 from hyperhive.lifecycle.repos.diffs import Diff, make_diff
-from hyperhive.lifecycle.repos.git import Git, GitFailed, find_git
+from hyperhive.lifecycle.repos.git import Git, GitFailed, configured, find_git
 from hyperhive.lifecycle.repos.making import BRANCH, IDENTITY, Maker, clear_stale
 from hyperhive.lifecycle.repos.migrating import migrate
 from hyperhive.lifecycle.repos.quarantine import Quarantine, check_ref
@@ -36,6 +36,7 @@ SEED: Final[Mapping[str, bytes]] = {
 
 _SHA: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", re.ASCII)
 _TAG: Final = re.compile(r"[a-z]+/[0-9]{1,19}", re.ASCII)
+PUSH_SECONDS: Final = 120.0
 _MESSAGE_MAX: Final = 64 * 1024
 _TAGS_MAX: Final = 64 << 20
 
@@ -78,6 +79,8 @@ class Repos:
         self._beginning = anyio.Lock()
         self._git: Git | None = None
         self._locks: dict[str, anyio.Lock] = {}
+        self.changed: Callable[[AgentName], None] = lambda _: None
+        """Called on the loop's thread after each change of an applied repo's main or tags."""
 
     @classmethod
     def of(cls, paths: Paths, runtime: Runtime, path: str, *, seed: Mapping[str, bytes] = SEED) -> "Repos":
@@ -108,6 +111,7 @@ class Repos:
             maker = Maker(git, self._paths, applied_seen=self._applied_seen, seed=self._seed)
             await maker.applied(agent)
             await maker.proposed(agent)
+        self.changed(agent)
 
     async def propose(self, agent: AgentName, commit_ref: str, id: int) -> Proposed:  # noqa: A002 - as on the wire
         """Pins what `commit_ref` names now, brings it over and tags it `proposal/ID`. Idempotent for the same commit.
@@ -132,7 +136,8 @@ class Repos:
                 raise Conflict(f"proposal {id} is {known[:12]} already")
             elif not await self._descends(git, agent, base, known):
                 raise StaleBase(f"{known[:12]} does not descend from {base[:12]}, which is deployed")
-            return Proposed(known, base)
+        self.changed(agent)
+        return Proposed(known, base)
 
     async def main(self, agent: AgentName) -> str:
         """The commit that is deployed.
@@ -171,6 +176,7 @@ class Repos:
             raise BugError(f"{name!r} is no name of a tag")
         async with self._turn(agent) as git:
             await self._create(git, agent, name, _full(sha), message, at)
+        self.changed(agent)
 
     async def tags(self, agent: AgentName) -> dict[str, str]:
         """All tags, each with the commit that it stands for in the end."""
@@ -205,6 +211,7 @@ class Repos:
             if not await self._descends(git, agent, old, new):
                 raise StaleBase(f"{new[:12]} does not descend from {old[:12]}")
             await git.run(self._paths.applied_repo(agent), "update-ref", "--no-deref", BRANCH, new, old)
+        self.changed(agent)
 
     async def read(self, agent: AgentName, sha: str, path: str, max_bytes: int) -> bytes | None:
         """A file of a commit; None where it has none at this path.
@@ -238,6 +245,31 @@ class Repos:
                 repo, "commit-tree", "-p", onto, tree.decode().strip(), stdin=_text(message), env=_identity(when)
             )  # fmt: skip
         return made.decode("ascii").strip()
+
+    async def push(self, agent: AgentName, url: str, authorization: str) -> None:
+        """Pushes main and all tags to `url` (http or https); nothing there is overwritten or removed.
+
+        Args:
+            authorization: the header's value. It is in no argument, no configuration file and no message.
+
+        Raises:
+            WorldError: the other side refused, or was not there. TimedOut: it took longer than two minutes.
+        """
+        env = configured(
+            {
+                "credential.helper": "",
+                "http.extraHeader": f"Authorization: {authorization}",
+                "http.followRedirects": "false",  # the header is for nobody else
+            }
+        )
+        protocol = url.partition(":")[0]
+        if protocol not in {"http", "https"}:
+            raise BadRequest("a forge is pushed to by http or https")
+        async with self._turn(agent) as git:
+            repo = self._paths.applied_repo(agent)
+            refs = (f"{BRANCH}:{BRANCH}", "refs/tags/*:refs/tags/*")
+            argv = ("push", "--porcelain", "--no-verify", "--no-follow-tags", "--", url, *refs)
+            await git.run(repo, *argv, protocol=protocol, env=env, seconds=PUSH_SECONDS)
 
     async def migrate(self) -> list[str]:
         """Brings an older layout of the state directory to this one; a sentence for each thing done. Idempotent.
