@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import hyperhive
-from hyperhive import config
+from hyperhive import agent_toml, config
 from render_types import doc, field_table, mentioned, table
 
 VARIABLES = {
@@ -64,6 +64,13 @@ One table `[agents.NAME]` an agent. {doc(config.AgentConfig)}
 {field_table(config.AgentConfig)}
 
 {sections}
+
+## agent.toml
+
+At the top of an agent's config repo; it changes by approved commits only ([approvals](../approvals.md)).
+{doc(agent_toml.AgentFile)}
+
+{field_table(agent_toml.AgentFile)}
 
 ## Variables
 
