@@ -8,10 +8,11 @@ import itertools
 import os
 import resource
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from hyperhive.config import MountSetting, Network, RuntimeName
+from hyperhive.config import AgentConfig, MountSetting, Network, RuntimeName
 from hyperhive.lifecycle.runtimes import wrapper
 from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
 from hyperhive.names import AgentName
@@ -85,6 +86,63 @@ class Runtime(Protocol):
 
     async def aclose(self) -> None:
         """Ends whatever of this hive still runs, and removes its control groups."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lodging:
+    """What an agent's container is made of: its settings as they are in force at one of its starts."""
+
+    config: AgentConfig
+    mounts: Sequence[MountSetting] = ()
+    limits: ResourceLimits
+    network: Network
+    shared: Sequence[Path] = ()
+    """What other agents can write; no mount may lead through it."""
+
+    commit: str | None = None
+    """Of the agent's config repo; None before it has one."""
+
+
+@runtime_checkable
+class Containers(Protocol):
+    """What a runtime can do, beside `Runtime`, in whose boxes the harness lives too (`hyperhive agent serve`).
+
+    That harness dials the hive's harness socket, whose directory the container has at /run/hive-harness; the core never
+    connects into a container. Contract: a container outlives the core; `sweep` and `aclose` leave those of agents
+    alone, and the next core's `up` finds them. `Runtime.release` takes a container down, `up` brings it up. The runtime
+    acts on nothing that does not bear its hive's mark. All idempotent.
+    """
+
+    async def admit(self, agent: AgentName) -> None:
+        """There can be such an agent here; asked before anything of it is made.
+
+        Raises:
+            InvalidName: the name cannot be a container's.
+            Conflict: something of that name is there and not this hive's (code `foreign`).
+        """
+        ...
+
+    async def build(self, agent: AgentName, lodging: Lodging) -> None:
+        """What `up` would need for this is there then. Nothing of the running agent changes.
+
+        Raises:
+            HiveError: it cannot be built, and why.
+        """
+        ...
+
+    async def up(self, agent: AgentName, lodging: Lodging) -> None:
+        """The container runs as `lodging` says, and its harness is on its way to the harness socket.
+
+        One that runs so already goes on undisturbed; one that runs otherwise is started anew.
+
+        Raises:
+            HiveError: it cannot be built or started, and why; nothing runs then.
+        """
+        ...
+
+    async def remove(self, agent: AgentName) -> None:
+        """Takes it down, and leaves nothing of the runtime behind (containers, drop-ins, networks). State stays."""
         ...
 
 
