@@ -53,6 +53,11 @@ class Gateway:
         account = self._account(agent).account
         return account is not None and account.kind == "key"
 
+    async def preload(self) -> None:
+        """Loads what is slow to load, in the background, where anybody may be served."""
+        if self._isolated:
+            await self._upstream.preload()
+
     async def open(self, agent: AgentName) -> None:
         """Opens an agent's door, also while its account is no key: it may become one.
 

@@ -106,6 +106,10 @@ class Upstream:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
 
+    async def preload(self) -> None:
+        """Loads what is slow to load, so that the first request need not."""
+        await self._ready()
+
     async def aclose(self) -> None:
         """Closes all connections."""
         if self._pool is not None:
