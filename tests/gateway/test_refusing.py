@@ -6,7 +6,7 @@ import time
 import anyio
 import pytest
 
-from gateway_world import ALICE, BOB, KEY, World, ask, until
+from gateway_world import ALICE, BOB, KEY, World, ask, prompt, until
 from hyperhive.accounts import Secret
 from hyperhive.errors import HiveError
 from hyperhive.gateway import Refusal
@@ -41,11 +41,26 @@ async def test_a_401_of_the_api_is_the_accounts_and_a_new_key_brings_all_back(wo
         refused = await ask(bob)
         assert refused.status_code == 403
         assert "needs a login" in refused.json()["error"]["message"]
-        assert len(world.api.requests) == 1, "a key that was refused is not tried by every agent"
+        models = [one["body"]["model"] for one in world.api.requests]
+        assert models == ["haiku", "key-check"], "a key that was refused is not tried by every agent"
         world.api.scenario = {}
         await world.accounts.set("default", "key", Secret("another-key"))
         assert (await ask(bob)).status_code == 200
     assert world.gateway.standing(BOB).refused is None
+
+
+async def test_a_401_that_is_the_doing_of_what_an_agent_asked_is_no_other_agents_affair(world: World) -> None:
+    world.api.scenario = {
+        "rules": [
+            {"match": "evil", "error": {"status": 401, "type": "authentication_error", "message": "no"}}
+        ]
+    }
+    async with world.client() as alice, world.client(BOB) as bob:
+        assert (await ask(alice, prompt("evil"))).status_code == 401
+        assert not world.state().needs_login
+        assert world.gateway.standing(ALICE).last is None
+        assert (await ask(bob)).status_code == 200
+    assert [agent for agent, _ in world.meter.told] == [BOB]
 
 
 async def test_a_request_under_an_older_key_cannot_refuse_the_newer(world: World) -> None:

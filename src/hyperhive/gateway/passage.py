@@ -81,9 +81,12 @@ class Passage:
         async with self._upstream.send(request.method, request.target, headers, request.body) as reply:
             await take(reply)
 
-    def observe(self, reply: Reply, state: AccountState, generation: int) -> None:
-        """What the head of a reply says of the account: that holds for all its agents."""
-        if reply.status == 401:
+    async def observe(self, reply: Reply, state: AccountState, generation: int, key: Secret) -> None:
+        """What the head of a reply says of the account: that holds for all its agents.
+
+        A 401 may be the doing of what the agent asked. So it counts only where the key is refused to us, too.
+        """
+        if reply.status == 401 and (state.needs_login or await self._is_refused(key)):
             state.login_refused(generation)
             self._standings.failed(self._agent, "login")
         elif reply.status == 429:
@@ -93,6 +96,18 @@ class Passage:
             self._standings.failed(self._agent, "limited")
         else:
             self._standings.passed(self._agent)
+
+    async def _is_refused(self, key: Secret) -> bool:
+        """Asks the API for what it has not: with a good key that is an error that costs nothing."""
+        headers = rules.to_upstream(
+            rules.KEY_CHECK_HEADERS, host=self._upstream.host, key=key.reveal(), length=len(rules.KEY_CHECK)
+        )
+        try:
+            async with self._upstream.send(b"POST", rules.MESSAGES, headers, rules.KEY_CHECK) as reply:
+                return reply.status == 401
+        except Unreachable as error:
+            log.warning("key_not_checked agent=%s error=%s", self._agent, error)
+            return False
 
     async def used(self, usage: Usage | None) -> None:
         """One request has cost so much."""
@@ -137,7 +152,7 @@ class _Exchange:
                 await self._tell_usage()
 
     async def _pass_on(self, reply: Reply) -> None:
-        self._passage.observe(reply, self._state, self._generation)
+        await self._passage.observe(reply, self._state, self._generation, self._key)
         if self._metered and reply.status == 200:
             self._reader = UsageReader(dict(reply.headers).get(b"content-type", b""))
         else:

@@ -16,6 +16,10 @@ FORWARDED: Final = frozenset({(b"POST", MESSAGES), (b"POST", b"/v1/messages/coun
 GREETINGS: Final = frozenset((method, path) for method in (b"HEAD", b"GET") for path in (b"/", b"/api/hello"))
 """What the CLI asks to find out whether anybody is there. The gateway answers these itself."""
 
+KEY_CHECK: Final = b'{"model":"key-check","max_tokens":1,"messages":[{"role":"user","content":"."}]}'
+KEY_CHECK_HEADERS: Final = ((b"content-type", b"application/json"), (b"anthropic-version", b"2023-06-01"))
+"""A request of the gateway's own, for a model that does not exist."""
+
 _SECRET: Final = re.compile(rb"auth|api-?key|cookie|token|secret|password")
 _OWN: Final = frozenset(
     {
