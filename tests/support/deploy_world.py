@@ -19,7 +19,7 @@ from hyperhive.config import AgentConfig
 from hyperhive.errors import Conflict, NotAvailable, NotFound, WorldError
 from hyperhive.lifecycle.approvals import MIGRATIONS, ApprovalQueue
 from hyperhive.lifecycle.approvals.ports import Repos
-from hyperhive.lifecycle.deploy import Configs, Deployer
+from hyperhive.lifecycle.deploy import Configs, Deployer, Updates
 from hyperhive.lifecycle.deploy.lock import MetaLock
 from hyperhive.lifecycle.deploy.steps import news_of
 from hyperhive.names import AgentName
@@ -120,6 +120,7 @@ class Life:
     stage: MemoryStage
     store: Store
     waiting: list[int]
+    updates: Updates
 
     async def work(self) -> None:
         """Carries out what is approved, in this task."""
@@ -146,6 +147,8 @@ class DeployWorld:
     log: list[tuple[str, str, str]] = field(default_factory=list)
     spawned: list[str] = field(default_factory=list)
     operator: AgentConfig = field(default_factory=AgentConfig)
+    revision: str = "1"
+    """The hive's."""
 
     async def tell(self, event: AnyHelperEvent, key: str) -> None:
         self.told.setdefault(key, event)
@@ -207,13 +210,22 @@ class DeployWorld:
                 tell=self.tell,
                 up_seconds=0,
                 failpoint=fuse,
+                revision=self.revision,
             )
             await queue.start()
             await configs.load()
             await deployer.start()
             waiting: list[int] = []
             queue.deploy_with(_Waiting(waiting))
-            life = Life(queue, deployer, configs, stage, store, waiting)
+            updates = Updates(
+                deployer=deployer,
+                configs=configs,
+                stage=stage,
+                operator=lambda _: self.operator,
+                revision=self.revision,
+                tell=self.tell,
+            )
+            life = Life(queue, deployer, configs, stage, store, waiting, updates)
             try:
                 for name in sorted(self.agents):
                     await deployer.provision(AgentName(name))

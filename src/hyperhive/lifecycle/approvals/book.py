@@ -163,13 +163,16 @@ class Book:
         note: str | None = None,
         *,
         config: str | None = None,
+        revision: str = "",
     ) -> Row:
         """A deploy has come to this stage. Durable on return; `settle` tells of a final one.
 
         Raises:
             Conflict: it cannot come to that from where it is.
         """
-        job = rows.Advance(id=id, to=stage, by=self._by(SYSTEM, "core", note), config=config)
+        job = rows.Advance(
+            id=id, to=stage, by=self._by(SYSTEM, "core", note), config=config, revision=revision
+        )
         return await self._store.submit(self._advance_op, job)
 
     async def fail(self, id: int, note: str) -> Row:  # noqa: A002

@@ -134,6 +134,7 @@ class Advance(msgspec.Struct, frozen=True, kw_only=True):
     to: Move
     by: By
     config: str | None = None
+    revision: str = ""
 
 
 _COLUMNS: Final = ", ".join(Row.__struct_fields__)
@@ -299,8 +300,8 @@ def advance(conn: sqlite3.Connection, job: Advance) -> Row:
     enter(conn, row.subject(), job.to, job.by)
     if job.to == "deployed" and row.kind == "apply_commit":
         conn.execute(
-            "INSERT INTO deployments (agent, number, sha, config, at) VALUES (?, ?, ?, ?, ?)",
-            (row.agent, row.id, row.sha, job.config or "{}", job.by.at),
+            "INSERT INTO deployments (agent, number, sha, config, at, revision) VALUES (?, ?, ?, ?, ?, ?)",
+            (row.agent, row.id, row.sha, job.config or "{}", job.by.at, job.revision),
         )
     return row
 

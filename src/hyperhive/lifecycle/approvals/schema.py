@@ -60,3 +60,9 @@ def m0003_deployments(db: Database) -> None:
         " number INTEGER NOT NULL, sha TEXT NOT NULL, config TEXT NOT NULL, at INTEGER NOT NULL,"
         " UNIQUE (agent, number))"
     )
+
+
+@MIGRATIONS()
+def m0004_revisions(db: Database) -> None:
+    """Which revision of the hive built what an agent runs; empty where that was not written down yet."""
+    db.execute("ALTER TABLE deployments ADD COLUMN revision TEXT NOT NULL DEFAULT ''")

@@ -3,5 +3,6 @@
 from hyperhive.lifecycle.deploy.configs import Configs
 from hyperhive.lifecycle.deploy.deployer import Deployer
 from hyperhive.lifecycle.deploy.ports import Stage
+from hyperhive.lifecycle.deploy.updates import Updates
 
-__all__ = ["Configs", "Deployer", "Stage"]
+__all__ = ["Configs", "Deployer", "Stage", "Updates"]

@@ -20,13 +20,17 @@ log = logging.getLogger(__name__)
 
 
 class Deployment(msgspec.Struct, frozen=True):
-    """One deployment, as stored. `number`: its approval's, or 0 for what the agent began with."""
+    """One deployment, as stored. `number`: its approval's, or 0 for what the agent began with.
+
+    `revision`: of the hive that built it; empty where that is not known.
+    """
 
     agent: str
     number: int
     sha: str
     config: str
     at: int
+    revision: str = ""
 
     def file(self) -> AgentFile:
         """Its agent.toml. One that this version cannot read any more counts as empty; it is said."""
@@ -39,7 +43,7 @@ class Deployment(msgspec.Struct, frozen=True):
             return AgentFile()
 
 
-_COLUMNS: Final = "agent, number, sha, config, at"
+_COLUMNS: Final = "agent, number, sha, config, at, revision"
 
 
 def _newest(conn: sqlite3.Connection) -> list[Deployment]:
@@ -54,10 +58,14 @@ def _all_of(conn: sqlite3.Connection, agent: str) -> list[Deployment]:
     return [Deployment(*row) for row in conn.execute(query, (agent,))]
 
 
-def _begin(conn: sqlite3.Connection, batch: Sequence[Deployment]) -> Sequence[HiveError | None]:
+def _begin(conn: sqlite3.Connection, batch: Sequence[Sequence[Deployment]]) -> Sequence[HiveError | None]:
     conn.executemany(
-        "INSERT OR IGNORE INTO deployments (agent, number, sha, config, at) VALUES (?, ?, ?, ?, ?)",
-        [(one.agent, one.number, one.sha, one.config, one.at) for one in batch],
+        "INSERT OR IGNORE INTO deployments (agent, number, sha, config, at, revision) VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (one.agent, one.number, one.sha, one.config, one.at, one.revision)
+            for history in batch
+            for one in history
+        ],
     )
     return [None] * len(batch)
 
@@ -67,7 +75,16 @@ def _forget(conn: sqlite3.Connection, batch: Sequence[str]) -> Sequence[HiveErro
     return [None] * len(batch)
 
 
-BEGIN: Final[Operation[Deployment, None]] = Operation("first deployment", _begin)
+def _built(conn: sqlite3.Connection, batch: Sequence[Deployment]) -> Sequence[HiveError | None]:
+    conn.executemany(
+        "UPDATE deployments SET config = ?, revision = ? WHERE agent = ? AND number = ? AND sha = ?",
+        [(one.config, one.revision, one.agent, one.number, one.sha) for one in batch],
+    )
+    return [None] * len(batch)
+
+
+BEGIN: Final[Operation[Sequence[Deployment], None]] = Operation("first deployments", _begin)
+BUILT: Final[Operation[Deployment, None]] = Operation("deployment built anew", _built)
 FORGET: Final[Operation[str, None]] = Operation("forget deployments", _forget)
 
 
@@ -115,9 +132,14 @@ class Configs:
         """All deployments of an agent, in order."""
         return await self._store.read(lambda conn: _all_of(conn, agent))
 
-    async def begin(self, deployment: Deployment) -> None:
-        """What an agent begins with. Idempotent."""
-        await self._store.submit(BEGIN, deployment)
+    async def begin(self, history: Sequence[Deployment]) -> None:
+        """What an agent begins with: at least one deployment, the last of which it runs. Idempotent."""
+        await self._store.submit(BEGIN, history)
+        await self.refresh(history[-1].agent)
+
+    async def built(self, deployment: Deployment) -> None:
+        """This deployment was built anew: its settings and revision are these. Idempotent."""
+        await self._store.submit(BUILT, deployment)
         await self.refresh(deployment.agent)
 
     async def refresh(self, agent: str) -> None:

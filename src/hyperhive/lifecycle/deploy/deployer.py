@@ -6,7 +6,7 @@ approvals that the operator gave.
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -54,6 +54,7 @@ class Deployer:
         health_seconds: float = 120.0,
         up_seconds: float = 1.0,
         failpoint: Failpoint = no_failpoint,
+        revision: str = "",
     ) -> None:
         """See the ports for what they promise.
 
@@ -62,6 +63,7 @@ class Deployer:
             health_seconds: how long a new config may take to be well.
             up_seconds: how long it must have been up for that.
             failpoint: called before and after each step; for tests.
+            revision: the hive's, which is written down with what it deploys.
         """
         self._steps = Steps(
             queue=queue,
@@ -74,7 +76,9 @@ class Deployer:
             health_seconds=health_seconds,
             up_seconds=up_seconds,
             failpoint=failpoint,
+            revision=revision,
         )
+        self._revision = revision
         self._queue = queue
         self._repos = repos
         self._configs = configs
@@ -199,13 +203,31 @@ class Deployer:
             except MissingPart as error:
                 log.warning("agent_without_repos agent=%s error=%s", agent, error)
                 return
-            sha = await self._repos.main(agent)
-            tags = await self._repos.tags(agent)
-            mine = [name.removeprefix("deployed/") for name, at in tags.items() if at == sha]
-            number = max((int(one) for one in mine if one.isdecimal()), default=0)
-            config = await self._stored(agent, sha)
-            await self._configs.begin(Deployment(agent, number, sha, config, unix_seconds(self._clock)))
+            await self._configs.begin(await self._told_by_repo(agent))
             await self._steps.reconcile(agent)
+
+    async def _told_by_repo(self, agent: AgentName) -> list[Deployment]:
+        """Every deployment that a tag tells of; the one that main is at comes last."""
+        main = await self._repos.main(agent)
+        numbered = {
+            int(word): sha
+            for name, sha in (await self._repos.tags(agent)).items()
+            if (word := name.removeprefix("deployed/")).isdecimal()
+        }
+        last = max((number for number, sha in numbered.items() if sha == main), default=0)
+        order = [*sorted(numbered.keys() - {last}), last]
+        numbered[last] = main
+        return [
+            Deployment(
+                agent,
+                number,
+                numbered[number],
+                await self._stored(agent, numbered[number]),
+                unix_seconds(self._clock),
+                self._revision,
+            )
+            for number in order
+        ]
 
     async def _stored(self, agent: AgentName, sha: str) -> str:
         try:
@@ -224,13 +246,25 @@ class Deployer:
             NotFound: there is no such agent. HiveError: it is not well, and why; it runs on as it is.
         """
         name = parse_resident(agent)
+        await self.as_rebuild(name, lambda: self._rebuild(name, now=now))
+
+    async def as_rebuild(
+        self, name: AgentName, rebuild: Callable[[], Awaitable[None]], *, quiet: bool = False
+    ) -> None:
+        """Runs `rebuild` as the agent's action `rebuilding`, and tells how it ended; where `quiet` only of a failure.
+
+        Raises:
+            NotFound: there is no such agent. Conflict: the hive is stopping. HiveError: what `rebuild` raised.
+        """
         failure: list[HiveError] = []
 
         async def work() -> None:
             try:
-                await self._rebuild(name, now=now)
+                await rebuild()
             except HiveError as error:
                 failure.append(error)
+            if isinstance(next(iter(failure), None), Closed) or (quiet and not failure):
+                return
             event = Rebuilt(agent=name, ok=not failure, note=str(failure[0]) if failure else None)
             await self._tell(event, f"rebuild:{name}:{int(self._clock.time() * 1000)}")
 
@@ -239,15 +273,38 @@ class Deployer:
             raise failure[0]
 
     async def _rebuild(self, agent: AgentName, *, now: bool) -> None:
+        await self.put_right(agent)
+        await self._configs.refresh(agent)
+        await self.start_anew(agent, now=now)
+        await self._steps.check_health(agent, [])
+
+    async def put_right(self, agent: AgentName) -> None:
+        """The agent's repos, its first row, tags, main and lock file are as the rows say. Idempotent.
+
+        Raises:
+            WorldError: they cannot be.
+        """
         await self._repos.ensure(agent)
         await self.provision(agent)
         await self._steps.reconcile(agent)
-        await self._configs.refresh(agent)
-        if self._stage.life(agent) is not None:
-            await self._stage.halt(agent, now=now)
+
+    async def read(self, agent: AgentName, sha: str) -> AgentFile:
+        """The agent.toml of a commit. Raises: BadConfig: with every fault."""
+        return await self._steps.read(agent, sha)
+
+    async def check_health(self, agent: AgentName) -> None:
+        """One that is stopped passes. Raises: HiveError: it does not stay up, or its tools are not connected."""
+        await self._steps.check_health(agent, [])
+
+    async def start_anew(self, agent: AgentName, *, now: bool) -> None:
+        """Ends its loop after its turn, and whatever else of it runs, and starts it where it is to run.
+
+        Raises:
+            HiveError: it cannot be started.
+        """
+        await self._stage.halt(agent, now=now)
         if self._stage.should_run(agent):
             await self._stage.start(agent)
-        await self._steps.check_health(agent, [])
 
     async def forget(self, agent: AgentName) -> None:
         """The agent is purged: its rows, its place in the lock file and its repos. Idempotent."""

@@ -77,6 +77,7 @@ class Steps:
         health_seconds: float,
         up_seconds: float,
         failpoint: Failpoint,
+        revision: str,
     ) -> None:
         self.queue = queue
         self.repos = repos
@@ -88,6 +89,7 @@ class Steps:
         self._health_seconds = health_seconds
         self._up_seconds = up_seconds
         self._failpoint = failpoint
+        self._revision = revision
 
     async def walk(self, run: Run, names: tuple[str, ...]) -> None:
         """These steps, in order, with a failpoint before and after each.
@@ -156,7 +158,7 @@ class Steps:
             await self.stage.forget_model(run.agent, f"approval {run.row.id} changes the model: {model}")
         note = "; ".join(run.remarks)[:NOTE_MAX] or None
         config = msgspec.json.encode(run.file).decode()
-        run.row = await self.queue.stage(run.row.id, "deployed", note, config=config)
+        run.row = await self.queue.stage(run.row.id, "deployed", note, config=config, revision=self._revision)
         await self.configs.refresh(run.agent)
 
     async def publish(self, run: Run) -> None:
