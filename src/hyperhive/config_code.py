@@ -5,7 +5,7 @@ left behind when an agent goes. What an approval is, and how it is carried out, 
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import anyio
 import anyio.to_thread
@@ -13,12 +13,13 @@ import anyio.to_thread
 from hyperhive.bus import Bus
 from hyperhive.clock import Clock
 from hyperhive.config import AgentConfig, HiveConfig
-from hyperhive.errors import BugError, NotAvailable
+from hyperhive.errors import BugError, Conflict, NotAvailable
 from hyperhive.lifecycle import Lifecycle
 from hyperhive.lifecycle.approvals import ApprovalQueue
 from hyperhive.lifecycle.approvals.book import Tell
 from hyperhive.lifecycle.approvals.ports import Repos as AnyRepos
 from hyperhive.lifecycle.deploy import Configs, Deployer
+from hyperhive.lifecycle.deploy.handing import hand_over
 from hyperhive.lifecycle.deploy.lock import MetaLock
 from hyperhive.lifecycle.repos import Repos
 from hyperhive.lifecycle.runtimes import Runtime
@@ -29,6 +30,8 @@ from hyperhive.protocol.harness_line import AnyHarnessCommand, ForgetModel, Prob
 from hyperhive.protocol.replies import Reply
 from hyperhive.protocol.types import ApprovalEnd
 from hyperhive.store import Store
+
+REPORT_AGAIN_SECONDS: Final = 0.2
 
 
 class Harnesses(Protocol):
@@ -78,7 +81,7 @@ class ConfigCode:
             queue=self.queue,
             repos=self.repos,
             configs=self.configs,
-            stage=HiveStage(lambda: self._agents, harnesses, runtime.name),
+            stage=HiveStage(lambda: self._agents, harnesses, runtime.name, clock),
             lock=MetaLock(paths.meta),
             operator=lambda name: self._config().operators(name),
             clock=clock,
@@ -105,7 +108,16 @@ class ConfigCode:
         await self.deployer.start()
 
     async def provision(self, agent: AgentName) -> None:
-        """The agent has, or will soon have, its repos. Waits where they may say what it is to run."""
+        """The agent has, or will soon have, its repos. Waits where they may say what it is to run.
+
+        A harness in a process of its own finds what is deployed in a file.
+        """
+        await self._provision(agent)
+        if self._config().operators(agent).harness == "own":
+            directory = self._paths.agent_harness(agent)
+            await anyio.to_thread.run_sync(hand_over, directory, self.configs.file(agent))
+
+    async def _provision(self, agent: AgentName) -> None:
         known = await anyio.to_thread.run_sync((self._paths.applied_repo(agent) / "HEAD").is_file)
         if known:
             await self.deployer.provision(agent)
@@ -150,8 +162,11 @@ class ConfigCode:
 class HiveStage:
     """Implements `deploy.Stage` on the agents of a hive."""
 
-    def __init__(self, lifecycle: Callable[[], Lifecycle], harnesses: Harnesses, runtime: str) -> None:
+    def __init__(
+        self, lifecycle: Callable[[], Lifecycle], harnesses: Harnesses, runtime: str, clock: Clock
+    ) -> None:
         self._of = lifecycle
+        self._clock = clock
         self._harnesses = harnesses
         self._runtime = runtime
 
@@ -183,7 +198,15 @@ class HiveStage:
         self._of().touch(agent)
 
     async def probe(self, agent: AgentName) -> None:
-        await self._harnesses.ask(agent, Probe(req=0))
+        while True:
+            try:
+                await self._harnesses.ask(agent, Probe(req=0))
+            except Conflict:  # a harness in a process of its own has not reported for duty yet
+                if self._of().life_of(agent) is None:
+                    raise
+                await self._clock.sleep(REPORT_AGAIN_SECONDS)
+            else:
+                return
 
     async def forget_model(self, agent: AgentName, note: str) -> None:
         await self._harnesses.ask(agent, ForgetModel(req=0, note=note[:4000]))

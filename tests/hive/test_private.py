@@ -49,14 +49,16 @@ async def test_nobody_else_can_read_what_a_hive_keeps(
                 found = open_to_others(config.state_dir)
                 if again:  # what the operator made keeps its mode; all that is in it is closed
                     found = [line for line in found if not line.endswith(" .")]
-                # What the agent's own programs make is below a directory that nobody else can enter.
+                # What the agent's own programs make, and git, is below a directory that nobody else can enter.
                 own = (
                     "agents/alice/state",
                     "agents/alice/claude",
                     "agents/manager/state",
                     "agents/manager/claude",
+                    "staging",
+                    *(f"{kind}/{name}" for kind in ("applied", "proposed") for name in ("alice", "manager")),
                 )
-                assert [line for line in found if not any(f" {part}/" in line for part in own)] == []
+                assert [line for line in found if not any(f" {part}/" in f"{line}/" for part in own)] == []
                 assert (config.state_dir / "hive.sqlite-wal").exists()
     finally:
         os.umask(before)

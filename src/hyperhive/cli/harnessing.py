@@ -34,6 +34,7 @@ from hyperhive.harness.harness import HarnessSettings
 from hyperhive.harness.model_gate import ModelRoutes
 from hyperhive.harness.slots import Slots
 from hyperhive.harness.socket_probe import SocketProbe
+from hyperhive.lifecycle.deploy.handing import Handed
 from hyperhive.lifecycle.launching import AgentLauncher
 from hyperhive.lifecycle.networks import network_in_force
 from hyperhive.lifecycle.runtimes import ResourceLimits, pick_runtime
@@ -77,6 +78,7 @@ async def run_harness(
     at = socket or paths.harness_socket(agent)
     async with AsyncExitStack() as stack:
         settings = _Settings(agent, config)
+        await settings.reread()
         harness, slots, core = await _build(stack, settings, paths, at, environ)
         line = AttachedHarness(at, harness.handle, on_attached=lambda: _tell_state(harness.display, line))
         refused: list[HiveError] = []
@@ -110,7 +112,8 @@ class _Settings:
 
     def __init__(self, agent: AgentName, config: HiveConfig) -> None:
         self.agent = agent
-        self.config = config
+        self._handed = Handed(Paths.of(config.state_dir, config.run_dir).agent_harness(agent))
+        self.config = msgspec.structs.replace(config, overlay=self._handed.overlay)
 
     def profile(self) -> Profile:
         """Who the agent is, for its next turn."""
@@ -123,6 +126,7 @@ class _Settings:
 
     async def reread(self) -> None:
         """Raises BadConfig where the file is invalid; what was read last stays in force."""
+        await anyio.to_thread.run_sync(self._handed.reread)
         if self.config.source is not None:
             file = await anyio.to_thread.run_sync(read_file, self.config.source)
             self.config = msgspec.structs.replace(self.config, file=file)

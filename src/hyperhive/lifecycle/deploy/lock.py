@@ -78,7 +78,7 @@ class MetaLock:
 
 def _write(path: Path, content: dict[str, str]) -> None:
     temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("w") as file:
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(json.dumps(content, indent=2, sort_keys=True) + "\n")
         file.flush()
         os.fsync(file.fileno())
