@@ -1,6 +1,7 @@
 """What passes the gateway, and what does not: paths, headers, errors, streams."""
 
 import socket
+from pathlib import Path
 
 import anyio
 import httpx2
@@ -177,6 +178,20 @@ async def test_many_requests_go_over_one_connection_and_clients_do_not_mix(world
     for text, body in answers.items():
         said = "".join(e["delta"].get("text", "") for e in events(body) if e["type"] == "content_block_delta")
         assert said == f"echo: {text}"
+
+
+async def test_certificates_that_cannot_be_read_are_said_and_end_nothing(
+    api: FakeAnthropic, tmp_path: Path
+) -> None:
+    async with (
+        World.open(api, environ={"SSL_CERT_FILE": str(tmp_path / "none")}) as world,
+        world.client() as client,
+    ):
+        await world.gateway.preload()
+        for _ in range(2):
+            reply = await ask(client)
+            assert reply.status_code == 502
+            assert "CA files" in reply.json()["error"]["message"]
 
 
 def test_headers_of_a_reply_keep_nothing_of_one_connection_and_set_nothing_in_the_box() -> None:

@@ -167,6 +167,10 @@ async def test_without_pasta_a_box_that_needs_a_network_is_refused_by_name(tmp_p
             await kit.start("/bin/true", network="out")
         assert "passt" in str(refused.value.hint)
         assert any("pasta" in caution for caution in kit.runtime.cautions)
+        (tmp_path / "bin" / "pasta").write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / "bin" / "pasta").chmod(0o755)
+        with pytest.raises(MissingPart, match="cannot join"):  # it is found once it is there
+            await kit.start("/bin/true", network="out")
         assert (await finish(await kit.start("/bin/true", network="none"))).code == 0
 
 

@@ -21,10 +21,9 @@ pytestmark = [pytest.mark.needs("claude"), pytest.mark.needs("bwrap"), pytest.ma
 
 CANARY = "sk-ant-canary-0123456789abcdef"
 KEYED = {"ANTHROPIC_API_KEY": CANARY}
-VERSIONS = [
-    pytest.param("2.1.328"),
-    pytest.param("2.1.200", marks=pytest.mark.needs("claude-2.1.200")),
-]
+OLDEST = pytest.mark.needs("claude-2.1.200")
+VERSIONS = [pytest.param("2.1.328"), pytest.param("2.1.200", marks=OLDEST)]
+NEWEST_FIRST = [pytest.param("2.1.328"), pytest.param("2.1.200", marks=[OLDEST, pytest.mark.campaign])]
 USED = {
     "input_tokens": 11, "output_tokens": 222, "cache_read_input_tokens": 3333, "cache_creation_input_tokens": 44,
 }  # fmt: skip
@@ -139,7 +138,7 @@ async def test_a_turn_is_streamed_through_and_metered_as_it_was_sent(
     assert spent.day_tokens == len(of_the_turn(api)) * sum(USED.values()) == 2 * sum(USED.values())
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", NEWEST_FIRST)
 async def test_every_refusal_of_the_api_comes_to_what_it_is(
     version: str, places: NewPlace, api: FakeAnthropic
 ) -> None:
@@ -182,29 +181,39 @@ def waits_for(hive: HiveProcess, reason: str) -> bool:
     return bool(mine) and mine[-1].get("waiting_reason") == reason
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", NEWEST_FIRST)
 async def test_a_budget_bites_between_two_requests_of_one_turn(
     version: str, places: NewPlace, api: FakeAnthropic
 ) -> None:
-    budget = "\n[agents.alice.limits]\nbudget = {tokens_per_day = 3000}\n"
+    """The turn pauses, its message and what follows it wait unblamed, and a raise lets all go on."""
+    budget = "\n[agents.alice.limits]\nbudget = {tokens_per_day = 3500}\n"
     place = places(version, toml=budget, environ=KEYED)
     rule = tool_turn(r"\nrun it\n", bash("echo once"), end="done")
-    for step in rule["steps"]:
-        step["usage"] = USED
+    rule["steps"][0]["usage"] = USED
     api.scenario = {"rules": [rule]}
     async with running(place) as (hive, client):
         await client.lifecycle.spawn("alice")
         await client.broker.send("operator", "alice", "run it")
         await hive.until(lambda: waits_for(hive, "budget"))
         assert len(of_the_turn(api)) == 1, "the second request of the turn never reached the API"
-        (mail,) = place.mail()
-        assert (mail.acked, mail.tries, mail.parked) == (False, 0, None), (
-            "it waits, and is blamed for nothing"
+        await client.broker.send("operator", "alice", "and this")
+        assert [(one.acked, one.tries, one.parked) for one in place.mail()] == [(False, 0, None)] * 2, (
+            "they wait, and are blamed for nothing"
         )
         accounts = await client.request(r.Account())
         assert [one.needs_login for one in accounts.accounts] == [False]  # type: ignore[attr-defined]
         status = await client.lifecycle.status("alice")
         assert not status.agents[0].view.needs_login
+        [question] = await client.broker.questions.open()
+        assert (question.asker, question.options) == ("system", ("raise", "wait", "stop"))
+        assert "alice" in question.question
+        await client.broker.questions.answer(question.id, "raise")
+        await hive.until(lambda: all(one.acked for one in place.mail()))
+        assert [one.tries for one in place.mail()] == [0, 0]
+        assert await client.broker.questions.open() == []
+        page = await client.request(r.Budget(name="alice"))
+    assert isinstance(page, BudgetPage)
+    assert page.spent[0].day_tokens > sum(USED.values())
 
 
 async def test_a_harness_of_its_own_is_served_by_the_core(places: NewPlace, api: FakeAnthropic) -> None:

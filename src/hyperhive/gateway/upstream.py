@@ -4,6 +4,7 @@ One pool of connections for a whole hive. TLS trusts the system's authorities, o
 names, as the CLI itself would. Knows no agents and no keys.
 """
 
+import logging
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -18,6 +19,8 @@ from hyperhive.gateway.rules import Headers
 
 if TYPE_CHECKING:
     import httpcore2
+
+log = logging.getLogger(__name__)
 
 DEFAULT_BASE: Final = "https://api.anthropic.com"
 BASE_VARIABLE: Final = "ANTHROPIC_BASE_URL"
@@ -108,7 +111,10 @@ class Upstream:
 
     async def preload(self) -> None:
         """Loads what is slow to load, so that the first request need not."""
-        await self._ready()
+        try:
+            await self._ready()
+        except Unreachable as error:
+            log.warning("model_api_unreachable error=%s", error)
 
     async def aclose(self) -> None:
         """Closes all connections."""
@@ -118,7 +124,12 @@ class Upstream:
     async def _ready(self) -> "httpcore2.AsyncConnectionPool":
         async with self._making:
             if self._pool is None:
-                self._pool = await anyio.to_thread.run_sync(self._make)
+                try:
+                    self._pool = await anyio.to_thread.run_sync(self._make)
+                except OSError as error:  # ssl.SSLError is one
+                    raise Unreachable(
+                        f"the CA files that the environment names are of no use: {error}"
+                    ) from error
             return self._pool
 
     def _make(self) -> "httpcore2.AsyncConnectionPool":

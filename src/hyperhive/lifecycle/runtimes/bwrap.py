@@ -119,7 +119,7 @@ class BwrapRuntime:
             disable_userns=disable,
             close_abstract=await anyio.to_thread.run_sync(_can_close_abstract, program),
             limiter=await Limiter.detect(self._marks.hive, self._environ),
-            pasta=await anyio.to_thread.run_sync(Pasta.find, self._environ.get("PATH", "/usr/bin:/bin")),
+            pasta=await anyio.to_thread.run_sync(self._find_pasta),
         )
 
     async def sweep(self) -> None:
@@ -189,11 +189,13 @@ class BwrapRuntime:
         if network != "out":
             fence, fds = await anyio.to_thread.run_sync(self._prepare, box, limits, network, None)
             return await launch(self._launch_plan(fence, fds, argv, env, mark))
-        if found.pasta is None:
+        pasta = found.pasta or await anyio.to_thread.run_sync(
+            self._find_pasta
+        )  # it may have been installed since
+        if pasta is None:
             raise MissingPart(
                 f"{box.agent} needs a network of its own, and pasta is not installed", hint=HOW_TO_GET
             )
-        pasta = found.pasta
         closed, opener = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(opener, False)
         try:
@@ -207,6 +209,9 @@ class BwrapRuntime:
             return await launch(self._launch_plan(fence, fds, argv, env, mark, gate=join))
         finally:
             os.close(opener)
+
+    def _find_pasta(self) -> Pasta | None:
+        return Pasta.find(self._environ.get("PATH", "/usr/bin:/bin"))
 
     def _launch_plan(
         self,
