@@ -176,7 +176,7 @@ def _by_code(root: type[HiveError]) -> dict[str, type[HiveError]]:
 _CODES: dict[str, type[HiveError]] = {
     **_by_code(HiveError),
     # codes that refine a class
-    "moved": Conflict, "unseen": Conflict, "foreign": Conflict, "stale_base": Conflict, "superseded": Closed,
+    "moved": Conflict, "unseen": Conflict, "foreign": Conflict, "superseded": Closed,
 }  # fmt: skip
 
 
