@@ -176,6 +176,21 @@ async def test_the_operators_full_inbox_says_how_to_put_mail_away(path: Path, cl
         await broker.send("alice", "operator", "hi again")
 
 
+async def test_a_question_to_the_operator_is_no_mail_and_asks_for_no_room_in_the_inbox(
+    path: Path, clock: FakeClock
+) -> None:
+    """An operator who lets mail pile up can still be asked; one's rate of messages counts all the same."""
+    async with Broker.open(path, clock=clock, limits=Limits(inbox_cap=1, sends_per_minute=2)) as broker:
+        await broker.send("alice", "operator", "hi")
+        await broker.questions.ask("alice", "May I?")
+        with pytest.raises(LimitReached, match="sends_per_minute"):
+            await broker.questions.ask("alice", "And this?")
+        await broker.questions.ask("carol", "May I, too?")
+        await broker.send("carol", "bob", "hi")
+        with pytest.raises(LimitReached, match="inbox of bob is full"):
+            await broker.questions.ask("dave", "And you?", target="bob")
+
+
 async def test_a_full_inbox_is_full_after_a_restart_too(path: Path, clock: FakeClock) -> None:
     limits = Limits(inbox_cap=2)
     for _ in range(2):

@@ -193,6 +193,11 @@ async def test_agents_that_only_ask_each_other_are_stopped_like_those_that_write
             await ask("alice", "bob")
         [storm] = await broker.questions.open("operator")
         assert (storm.asker, storm.about, storm.options) == ("system", str(root), ("release", "drop"))
+        assert (
+            "The question of alice to bob is refused, and every further message of this chain"
+            in storm.question
+        )
+        assert broker.held_now("bob") == 0
         await broker.questions.ask("alice", "Operator?")  # whom nothing is held from
         await broker.questions.answer(storm.id, "release", by="operator")
         await ask("alice", "bob")

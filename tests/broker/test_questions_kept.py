@@ -188,6 +188,24 @@ async def test_a_row_that_cannot_be_read_is_shown_as_such_and_hides_no_other(
             assert [event["answer"] for event in await told(broker, "bob")] == ["[cancelled by operator]"]
 
 
+async def test_the_hives_own_question_that_cannot_be_read_can_be_put_away_and_is_asked_anew(
+    path: Path,
+) -> None:
+    """Else nobody could ever say what is to become of what it is about."""
+
+    async with Broker.open(path) as broker:
+        first, _ = await raised(broker, "1")
+    with sqlite3.connect(path) as conn:
+        conn.execute("UPDATE questions SET options = '[' WHERE id = ?", (first.id,))
+    conn.close()
+    async with Broker.open(path) as broker:
+        again, new = await raised(broker, "1")
+        assert (again.id > first.id, new) == (True, True)
+        assert await raised(broker, "1") == (again, False)
+        await broker.questions.cancel(first.id, by="operator", any=True)
+        assert [row.id for row in await broker.questions.open("operator")] == [again.id]
+
+
 async def test_the_originals_questions_are_taken_over(path: Path) -> None:
     with sqlite3.connect(path) as conn:
         conn.execute(

@@ -218,6 +218,16 @@ async def test_no_agent_can_answer_for_the_operator(broker: Broker) -> None:
     assert await broker.tools.rules() == []
 
 
+async def test_an_answer_allows_the_call_that_it_was_shown_and_no_other_of_its_name(broker: Broker) -> None:
+    """C3: neither another input under a name that was allowed, nor an agent's own question that looks like it."""
+    assert (await answered(broker, "c1", "allow once")).verdict == "allow"
+    assert (await call(broker, "c1", given={"url": "https://evil.example/"})).verdict == "deny"
+    assert (await call(broker, "c1", "Bash", {"command": "true"})).verdict == "deny"
+    bait = await broker.questions.ask("alice", "Lunch?", options=["allow once"], call_id="tool c2")
+    await broker.questions.answer(bait, "allow once", by="operator")
+    assert (await call(broker, "c2")).verdict == "deny"
+
+
 async def test_an_input_too_large_to_be_shown_is_denied_with_the_limit(broker: Broker) -> None:
     verdict = await call(broker, "c1", tool="Write", given={"content": "x" * INPUT_MAX_BYTES})
     assert (verdict.verdict, str(INPUT_MAX_BYTES) in str(verdict.message)) == ("deny", True)

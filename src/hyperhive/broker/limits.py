@@ -166,11 +166,12 @@ class Gate:
             return
         self.check_recipient(sender, recipient)
         self._check_inbox(recipient)
-        if sender not in UNCOUNTED:
-            self._take(sender, size)
+        self._take(sender, size)
 
     def check_ask(self, asker: str, target: str, size: int, open_now: int) -> None:
         """As for a message to the target, and the number of the asker's open questions.
+
+        A question to the operator is no mail: it needs no room in the inbox.
 
         Raises:
             LimitReached: one of these limits.
@@ -181,7 +182,10 @@ class Gate:
                 f"{asker} has {open_now} open questions, the limit is {cap} (open_questions)",
                 hint="this ends when one of them is answered, or cancelled by cancel_loose_end",
             )
-        self.check_send(asker, target, size)
+        if target == OPERATOR:
+            self._take(asker, size)
+        else:
+            self.check_send(asker, target, size)
 
     # --- around the storing ---
 
@@ -227,6 +231,8 @@ class Gate:
         )
 
     def _take(self, sender: str, size: int) -> None:
+        if sender in UNCOUNTED:
+            return
         limits = self._limits
         own = limits.quota_of(sender) if limits.quota_of is not None else Quota()
         sends = _smaller(limits.sends_per_minute, own.sends_per_minute)

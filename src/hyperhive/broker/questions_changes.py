@@ -86,7 +86,7 @@ def _ask_one(conn: sqlite3.Connection, job: Asking, storms: Storms) -> Asked | H
         place = (draft.cause or 0, draft.hops, draft.chain or 0)
         message = NewMessage(draft.asker, draft.target, draft.question, draft.asked_at, 0, *place)
         try:
-            verdict = storms.judge(conn, message, job.steady)
+            verdict = storms.judge(conn, message, job.steady, question=True)
         except LimitReached as refusal:
             return refusal
         if verdict.held:
@@ -181,8 +181,11 @@ def _check_authority(job: Resolve, row: QuestionRow) -> None:
 
 
 def _errand(job: Resolve, row: QuestionRow, errands: Mapping[str, Errand]) -> Errand | None:
-    """What the answer is to carry out. The hive's own questions take one of their options, and nothing else."""
-    if row.asker == SYSTEM and job.how == "cancel":
+    """What the answer is to carry out. The hive's own questions take one of their options, and nothing else.
+
+    One of them that cannot be read takes no answer, so it can be cancelled: what it was about is asked anew.
+    """
+    if row.asker == SYSTEM and job.how == "cancel" and row.fault is None:
         raise Conflict(f"question {row.id} is the hive's own", hint=f"answer it: {', '.join(row.options)}")
     if job.how != "answer":
         return None

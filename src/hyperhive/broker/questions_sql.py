@@ -168,12 +168,14 @@ def raise_in(
 ) -> tuple[QuestionRow, bool]:
     """A question of the hive's own to the operator, inside another part's transaction; and whether it is a new one.
 
-    Of `system` there is at most one open question of a kind about the same thing: else that one is given. After the
-    commit call `Questions.announce`.
+    Of `system` there is at most one open question of a kind about the same thing: else that one is given. One that
+    cannot be read does not count, as nobody can answer it. After the commit call `Questions.announce`.
     """
-    same = conn.execute(_SAME, (kind, about)).fetchone() if asker == SYSTEM else None
-    if same is not None and (row := find(conn, same[0])) is not None:
-        return row, False
+    same = conn.execute(_SAME, (kind, about)).fetchall() if asker == SYSTEM else []
+    for (number,) in same:
+        row = find(conn, number)
+        if row is not None and row.fault is None:
+            return row, False
     draft = QuestionRow(
         asker=asker,
         target=target,

@@ -51,12 +51,15 @@ class Storms:
         self._pair_rate = limits.pair_rate
         self._pair_seconds = limits.pair_seconds
 
-    def judge(self, conn: sqlite3.Connection, new: NewMessage, steady: int) -> Verdict:
+    def judge(
+        self, conn: sqlite3.Connection, new: NewMessage, steady: int, *, question: bool = False
+    ) -> Verdict:
         """What is to become of a message that is about to be stored. Counts it.
 
         Args:
             new: its cause, hops and chain are set where it follows from another message.
             steady: seconds on a clock that does not jump while the process lives.
+            question: it is the mail of a question, which will not be asked where it would have to be held.
 
         Raises:
             LimitReached: the operator has ended its chain. Nothing was changed.
@@ -76,15 +79,15 @@ class Storms:
             return FREE
         if state != "held":
             conn.execute(_PUT_CHAIN, (new.chain, "held", granted, new.at))
-        question, is_new = raise_in(
+        asked, is_new = raise_in(
             conn,
-            question=self._ask(conn, new, why),
+            question=self._ask(conn, new, why, question=question),
             options=(RELEASE, DROP),
             kind=STORM,
             about=str(new.chain),
             at=new.at,
         )
-        return Verdict(held=True, asked=question if is_new else None)
+        return Verdict(held=True, asked=asked if is_new else None)
 
     def _excess(self, conn: sqlite3.Connection, new: NewMessage, granted: int, steady: int) -> str | None:
         if self._hop_limit is not None and new.hops > self._hop_limit + granted:
@@ -103,7 +106,7 @@ class Storms:
         )
         return None
 
-    def _ask(self, conn: sqlite3.Connection, new: NewMessage, why: str) -> str:
+    def _ask(self, conn: sqlite3.Connection, new: NewMessage, why: str, *, question: bool) -> str:
         root = conn.execute(
             "SELECT sender, recipient, body FROM messages WHERE id = ?", (new.chain,)
         ).fetchone()
@@ -111,10 +114,16 @@ class Storms:
         if root is not None:
             quote = root[2] if len(root[2]) <= QUOTE else f"{root[2][:QUOTE]}…"
             began += f" from {root[0]} to {root[1]} ({quote!r})"
+        between = f"of {new.sender} to {new.recipient}"
+        became = (
+            f"The question {between} is refused, and every further message of this chain is held"
+            if question
+            else f"The message {between} is held, and so is every further one of this chain"
+        )
         again = f"for {self._hop_limit} hops more" if self._hop_limit is not None else "again"
         return (
-            f"A reply storm? The chain of messages that began with {began} {why}. The message of {new.sender} to "
-            f"{new.recipient} is held, and so is every further one of this chain, at {new.hops} hops now.\n"
+            f"A reply storm? The chain of messages that began with {began} {why}. {became}, at "
+            f"{new.hops} hops now.\n"
             f"{RELEASE}: what is held is handed out, and the chain may go on {again}.\n"
             f"{DROP}: what is held becomes dead letters, its senders are told, and the chain is at its end."
         )

@@ -4,7 +4,8 @@
     otherwise            a question to the operator (questions.py), of which the harness waits for the resolution
 
 One call is one question, however often it is asked for: so a harness can ask again after the core restarted. A call
-that runs again in a later turn is another call, and asks anew. Nothing but the operator's own answer ever allows.
+that runs again in a later turn is another call, and asks anew. Nothing but the operator's own answer ever allows, and
+only what it was given to.
 """
 
 import sqlite3
@@ -34,6 +35,7 @@ INPUT_MAX_BYTES: Final = BODY_MAX_BYTES
 """The operator is shown the whole input, so there is an end to it."""
 
 GIVEN_UP: Final = "the call was given up"
+OTHER_CALL: Final = "Not allowed: what the operator was shown under the name of this call was another one."
 GIVEN_UP_KEPT: Final = 1024
 """Names of calls: requests of one harness may overtake each other, but not by so many."""
 
@@ -96,7 +98,12 @@ class ToolAsks:
             if (agent, call_id) in self._given_up:  # word of that came in before the call itself
                 await self._questions.withdraw([number], GIVEN_UP)
         row = await self._questions.resolution(number, wait_seconds)
-        return ToolVerdict(id=number, verdict="waiting") if row is None else self._verdict(row)
+        if row is None:
+            return ToolVerdict(id=number, verdict="waiting")
+        shown = (row.asker, row.kind, row.tool)
+        if row.fault is None and shown != (agent, TOOL, ToolCall(name=tool, input=tool_input)):
+            return ToolVerdict(id=number, verdict="deny", message=OTHER_CALL)
+        return self._verdict(row)
 
     async def withdraw(self, agent: str, calls: Iterable[str] | None = None) -> int:
         """Nobody waits for these calls any more (None: for any of this agent's). How many were open still."""
