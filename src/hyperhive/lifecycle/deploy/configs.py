@@ -88,6 +88,9 @@ BUILT: Final[Operation[Deployment, None]] = Operation("deployment built anew", _
 FORGET: Final[Operation[str, None]] = Operation("forget deployments", _forget)
 
 
+_NO_FILE: Final = AgentFile()
+
+
 class Configs:
     """The deployed configs of one hive. `load` before use."""
 
@@ -116,9 +119,7 @@ class Configs:
 
     def effective(self, agent: str, operator: AgentConfig) -> AgentConfig:
         """What the agent runs with, given the operator's settings. Cheap."""
-        file = self._files.get(agent)
-        if file is None:
-            return effective(operator, AgentFile(), agent).config
+        file = self._files.get(agent, _NO_FILE)
         known = self._cache.get(agent)
         if known is None or known[0] != operator or known[1] is not file:
             known = self._cache[agent] = (operator, file, effective(operator, file, agent))

@@ -162,6 +162,8 @@ class Deployer:
             NotFound: nothing was deployed under this number. Conflict: it is deployed now, or another is on its way.
         """
         name = parse_resident(agent)
+        if not self._stage.alive(name):
+            raise NotFound(f"there is no agent named {name}", hint="`hyperhive list` shows who there is")
         history = await self._configs.history(name)
         wanted = next((one for one in history if one.number == to), None)
         if wanted is None:
