@@ -34,7 +34,7 @@ def view(name: str, **changes: object) -> ContainerView:
     fields = {
         "name": name, "role": "manager" if name == "manager" else "agent", "running": True, "state": "idle",
         "turn_state": "idle", "turn_state_since": int(time.time()) - 200, "unread": 0, "model": "haiku",
-        "isolation": "bwrap", "network": "host", "account": "default", "needs_login": False, "needs_update": False,
+        "isolation": "bwrap", "network": "none", "account": "default", "needs_login": False, "needs_update": False,
         "held_by_operator": False, "pending_reminders": 0, **changes,
     }  # fmt: skip
     return ContainerView(**fields)  # type: ignore[arg-type]
@@ -69,6 +69,20 @@ def at(console: Console, tmp_path: Path) -> Path:
 
 
 # --- printing -------------------------------------------------------------------------------------------------------
+
+
+async def test_an_agent_that_shares_the_hosts_network_is_told_apart_in_the_table(
+    console: Console, at: Path
+) -> None:
+    shown = status(
+        view("alice", network="host"),
+        view("bob", network="out"),
+        view("carol", isolation="none", network="host"),
+    )
+    async with desk(at, {r.Status: answers(shown)}):
+        done = await run(console, "list")
+    cells = {line.split()[0]: line.split("  ")[-1].strip() for line in done.out.splitlines()[1:]}
+    assert cells == {"alice": "bwrap, host network", "bob": "bwrap", "carol": "none"}
 
 
 async def test_the_fleet_is_a_table_with_who_needs_the_operator_first(console: Console, at: Path) -> None:

@@ -214,7 +214,7 @@ def print_agents(session: Session, views: list[ContainerView], *, limit: int | N
             doing(view, clock),
             str(view.unread),
             view.model,
-            view.isolation,
+            _isolation(view),
         ]
         for view in views
     ]
@@ -222,6 +222,12 @@ def print_agents(session: Session, views: list[ContainerView], *, limit: int | N
     screen.lines(table(header, rows, screen.columns, right=frozenset({3}), paint=paint))
     if more:
         screen.line(f"and {more} more")
+
+
+def _isolation(view: ContainerView) -> str:
+    """What isolates an agent; that it shares the host's network is said beside it."""
+    shared = view.isolation != "none" and view.network == "host"
+    return f"{view.isolation}, host network" if shared else view.isolation
 
 
 def doing(view: ContainerView, now: float) -> str:
