@@ -39,12 +39,16 @@ class Hive:
         self.rows = list(rows)
         self.said: list[r.Answer] = []
         self.asked: list[r.Ask] = []
+        self.left_out: list[int] = []
 
     def handlers(self) -> dict[type[r.Request], Handler]:
         async def listed(caller: Caller, request: r.Questions) -> p.Reply:
             del caller
             return p.QuestionRows(
-                questions=[row for row in self.rows if request.all or row.target == "operator"]
+                questions=[row for row in self.rows if row.id == request.id]
+                if request.id is not None
+                else [row for row in self.rows if request.all or row.target == "operator"],
+                left_out=self.left_out if request.id is None else [],
             )
 
         async def answer(caller: Caller, request: r.Answer) -> p.Reply:
@@ -100,6 +104,19 @@ async def test_without_questions_that_is_said(console: Console, at: Path) -> Non
     async with desk(at, Hive().handlers()):
         done = await run(console, "questions")
     assert (done.out, done.err) == ("no question waits for you\n", "")
+
+
+async def test_what_is_too_long_for_the_list_is_named_and_shown_alone(console: Console, at: Path) -> None:
+    hive = Hive(question(7), question(9, "What of all this?", target="bob"))
+    hive.left_out = [8, 9]
+    async with desk(at, hive.handlers()):
+        listed = await run(console, "questions")
+        alone = await run(console, "questions", "9")
+        gone = await run(console, "questions", "8")
+    assert "too long to be shown beside these: 8, 9" in listed.err
+    assert "What of all this?" in alone.out
+    assert "#7" not in alone.out
+    assert gone.out == "no question 8 is open\n"
 
 
 async def test_no_text_of_an_asker_passes_for_an_option_or_steers_the_terminal(

@@ -13,7 +13,7 @@ from hyperhive.names import AgentName
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.events import ContainerStateChanged
 from hyperhive.protocol.policy import Actor
-from hyperhive.protocol.replies import Err, LooseEnds, QuestionQueued, Reply
+from hyperhive.protocol.replies import Err, LooseEnds, QuestionQueued, QuestionRows, Reply
 from hyperhive.protocol.types import ContainerStateName
 
 
@@ -57,6 +57,29 @@ async def test_who_waits_for_the_operator_is_shown_so_until_the_answer(
         await operator.broker.questions.answer(number, "no")
     assert [row.id for row in await operator.broker.questions.open("bob")] == [peers]
     assert await operator.broker.questions.open() == []
+
+
+async def test_who_asks_at_great_length_hides_nobody_elses_question(hive: Hive, operator: RemoteHive) -> None:
+    """S4: what does not fit a reply is named, and shown alone."""
+    for name in ("alice", "bob"):
+        await operator.lifecycle.spawn(name)
+    long = [await asked(hive, "alice", f"{n} {'x' * 250_000}") for n in range(10)]
+    short = await asked(hive, "bob", "May I?")
+
+    async def shown(request: r.Questions) -> QuestionRows:
+        reply = (await hive.dispatcher.dispatch(Actor.operator(), request)).reply
+        assert isinstance(reply, QuestionRows)
+        return reply
+
+    listed = await shown(r.Questions())
+    seen = [row.id for row in listed.questions]
+    assert short in seen
+    assert 0 < len(listed.left_out) < len(long)
+    assert sorted([*seen, *listed.left_out]) == [*long, short]
+    assert seen == sorted(seen)
+    [alone] = (await shown(r.Questions(id=listed.left_out[0]))).questions
+    assert (alone.id, len(alone.question)) == (listed.left_out[0], 250_002)
+    assert await shown(r.Questions(id=short + 1)) == QuestionRows(questions=[])
 
 
 @pytest.mark.parametrize("purge", [False, True])

@@ -82,6 +82,8 @@ def ask(
 
 
 def questions(
+    id: int | None = None,  # noqa: A002 (shown as ID in the help)
+    /,
     *,
     every: Annotated[bool, Parameter(name="--all", negative="")] = False,
     cancel: Annotated[int | None, Parameter(name="--cancel")] = None,
@@ -90,6 +92,7 @@ def questions(
     """List the questions that wait for you, the oldest first.
 
     Args:
+        id: only this one, whoever it waits for.
         every: also those that wait for agents; you may answer them in their place.
         cancel: withdraw this question; its asker is told.
         common: flags of every command.
@@ -98,10 +101,11 @@ def questions(
     if cancel is not None:
         done = session.ask(r.CancelQuestion(id=cancel))
         return session.show(done, lambda: session.screen.line(f"question {cancel} is withdrawn"))
-    answer = session.ask(r.Questions(all=every))
+    answer = session.ask(r.Questions(all=every, id=id))
 
     def render() -> None:
-        rows = answer.read(QuestionRows).questions
+        reply = answer.read(QuestionRows)
+        rows = reply.questions
         now = time.time()
         for row in rows:
             session.screen.line(session.screen.paint(_head(row, now), "bold"))
@@ -110,6 +114,11 @@ def questions(
             first = rows[0]
             what = "1" if first.options else "TEXT"
             session.screen.note(f"answer with: hyperhive answer {first.id} {what}")
+            if reply.left_out:
+                numbers = ", ".join(map(str, reply.left_out))
+                session.screen.note(f"too long to be shown beside these: {numbers} (hyperhive questions ID)")
+        elif id is not None:
+            session.screen.line(f"no question {id} is open")
         else:
             session.screen.line("no question is open" if every else "no question waits for you")
 
@@ -158,8 +167,8 @@ def _numbers(said: str) -> list[int] | None:
 
 
 def _open_question(session: Session, number: int) -> Question | None:
-    rows = session.ask(r.Questions(all=True)).read(QuestionRows).questions
-    return next((row for row in rows if row.id == number), None)
+    rows = session.ask(r.Questions(id=number)).read(QuestionRows).questions
+    return rows[0] if rows else None
 
 
 def _chosen(question: Question | None, numbers: Sequence[int], said: str) -> str:

@@ -1,7 +1,8 @@
 """Questions and loose ends."""
 
 from hyperhive.broker import Broker, QuestionRow
-from hyperhive.handlers.fitting import fitting
+from hyperhive.errors import NotFound
+from hyperhive.handlers.fitting import fitting, shortest
 from hyperhive.names import OPERATOR
 from hyperhive.protocol import replies as p
 from hyperhive.protocol import requests as r
@@ -30,8 +31,18 @@ def questions(broker: Broker) -> dict[type[r.Request], Handler]:
 
     async def waiting(caller: Caller, request: r.Questions) -> p.Reply:
         del caller
+        if request.id is not None:
+            return p.QuestionRows(questions=await only(request.id))
         rows = [_shown(row) for row in await broker.questions.open(None if request.all else OPERATOR)]
-        return p.QuestionRows(questions=rows[: fitting(rows)])
+        shown, others = shortest(rows)
+        return p.QuestionRows(questions=shown, left_out=[row.id for row in others])
+
+    async def only(number: int) -> list[p.Question]:
+        try:
+            row = await broker.questions.find(number)
+        except NotFound:
+            return []
+        return [_shown(row)] if row.answered_at is None else []
 
     async def cancel(caller: Caller, request: r.CancelQuestion) -> p.Reply:
         row = await broker.questions.cancel(request.id, by=caller.name, any=caller.any)

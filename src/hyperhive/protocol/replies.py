@@ -186,9 +186,10 @@ class Question(Wire, frozen=True, kw_only=True):
 
 
 class QuestionRows(Reply, frozen=True, kw_only=True, tag="questions"):
-    """The questions that wait for the operator."""
+    """Open questions, oldest first. `left_out`: those that are too long to be in this reply beside the others."""
 
     questions: list[Question]
+    left_out: list[int] = []
 
 
 class ToolVerdict(Reply, frozen=True, kw_only=True, tag="tool_verdict"):
@@ -271,6 +272,7 @@ class HiveInfo(Wire, frozen=True, kw_only=True):
     operator_unread: int = 0
     dead: int = 0
     held: int = 0
+    tombstones: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 

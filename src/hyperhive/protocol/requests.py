@@ -198,9 +198,10 @@ class Answer(Request, frozen=True, kw_only=True, tag="answer"):
 
 
 class Questions(Request, frozen=True, kw_only=True, tag="questions"):
-    """The questions that wait for the operator; with `all`, also those that wait for agents."""
+    """The questions that wait for the operator; with `all`, also those that wait for agents; with `id`, that one."""
 
     all: bool = False
+    id: Id | None = None
 
 
 class CancelQuestion(Request, frozen=True, kw_only=True, tag="cancel_question"):
@@ -285,7 +286,7 @@ class AskTool(Request, frozen=True, kw_only=True, tag="ask_tool"):
 
 
 class WithdrawTools(Request, frozen=True, kw_only=True, tag="withdraw_tools"):
-    """Nobody waits for these calls any more: their questions are withdrawn. Without `calls`: for any of this agent's."""
+    """Nobody waits for these calls any more: their questions are withdrawn. Without `calls`: any of this agent's."""
 
     calls: list[CallName] | None = None
 
