@@ -231,6 +231,8 @@ class HiveFile(Settings, frozen=True, kw_only=True):
     allowed_hosts: tuple[str, ...] = ()
     runtime: RuntimeName = "auto"
     pronouns: str = "they/them"
+    auto_update: bool = True
+    """Agents that another revision of the hive built are built anew when it starts; else they are told of."""
     budget: Budget = Budget()
     """Of all agents together."""
     prices: dict[str, Price] = {}

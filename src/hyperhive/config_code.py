@@ -4,6 +4,7 @@ Owns nothing but how these parts meet the others: what a deploy does with a runn
 left behind when an agent goes. What an approval is, and how it is carried out, is theirs.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, Protocol
 
@@ -13,15 +14,16 @@ import anyio.to_thread
 from hyperhive.bus import Bus
 from hyperhive.clock import Clock
 from hyperhive.config import AgentConfig, HiveConfig
-from hyperhive.errors import BugError, Conflict, NotAvailable
+from hyperhive.errors import BugError, Conflict, NotAvailable, WorldError
 from hyperhive.lifecycle import Lifecycle
 from hyperhive.lifecycle.approvals import ApprovalQueue
 from hyperhive.lifecycle.approvals.book import Tell
 from hyperhive.lifecycle.approvals.ports import Repos as AnyRepos
-from hyperhive.lifecycle.deploy import Configs, Deployer
+from hyperhive.lifecycle.deploy import Configs, Deployer, Updates
 from hyperhive.lifecycle.deploy.handing import hand_over
 from hyperhive.lifecycle.deploy.lock import MetaLock
 from hyperhive.lifecycle.repos import Repos
+from hyperhive.lifecycle.repos.migrating import is_migrated
 from hyperhive.lifecycle.runtimes import Runtime
 from hyperhive.names import AgentName
 from hyperhive.paths import Paths
@@ -30,6 +32,8 @@ from hyperhive.protocol.harness_line import AnyHarnessCommand, ForgetModel, Prob
 from hyperhive.protocol.replies import Reply
 from hyperhive.protocol.types import ApprovalEnd
 from hyperhive.store import Store
+
+log = logging.getLogger(__name__)
 
 REPORT_AGAIN_SECONDS: Final = 0.2
 
@@ -57,9 +61,10 @@ class ConfigCode:
         tell: Tell,
         config: Callable[[], HiveConfig],
         harnesses: Harnesses,
+        revision: str = "",
         repos: AnyRepos | None = None,
     ) -> None:
-        """`repos`: others than those on this disk, for tests."""
+        """`revision`: the hive's own. `repos`: others than those on this disk, for tests."""
         self._config = config
         self._paths = paths
         self._lifecycle: Lifecycle | None = None
@@ -77,17 +82,27 @@ class ConfigCode:
             remarks=lambda agent, base, sha: self.deployer.remarks(agent, base, sha),
         )
         file = config().file
+        stage = HiveStage(lambda: self._agents, harnesses, runtime.name, clock)
         self.deployer = Deployer(
             queue=self.queue,
             repos=self.repos,
             configs=self.configs,
-            stage=HiveStage(lambda: self._agents, harnesses, runtime.name, clock),
+            stage=stage,
             lock=MetaLock(paths.meta),
             operator=lambda name: self._config().operators(name),
             clock=clock,
             tell=tell,
             health_seconds=file.health_seconds,
             up_seconds=file.up_seconds,
+            revision=revision,
+        )
+        self.updates = Updates(
+            deployer=self.deployer,
+            configs=self.configs,
+            stage=stage,
+            operator=lambda name: self._config().operators(name),
+            revision=revision,
+            tell=tell,
         )
 
     @property
@@ -99,13 +114,26 @@ class ConfigCode:
     def serve(self, lifecycle: Lifecycle) -> None:
         """Deploys to these agents."""
         self._lifecycle = lifecycle
-        lifecycle.deploy_by(self.deployer)
+        lifecycle.deploy_by(self.deployer, self.updates)
 
     async def start(self) -> None:
-        """Reads the rows; what is approved from now on is carried out. Before any agent starts."""
+        """Reads the rows; what is approved from now on is carried out. Before any agent starts.
+
+        An older layout of the repos becomes this one first.
+        """
+        await self._migrate()
         await self.configs.load()
         await self.queue.start()
         await self.deployer.start()
+
+    async def _migrate(self) -> None:
+        if await anyio.to_thread.run_sync(is_migrated, self._paths):
+            return
+        try:
+            for said in await self.on_disk.migrate():
+                log.warning("layout_migrated what=%s", said)
+        except WorldError as error:  # git is missing, for one: the next start does it, and nothing is lost
+            log.warning("layout_not_migrated error=%s", error)
 
     async def provision(self, agent: AgentName) -> None:
         """The agent has, or will soon have, its repos. Waits where they may say what it is to run.
@@ -127,6 +155,10 @@ class ConfigCode:
     async def resume(self) -> None:
         """Goes on with what an earlier life left. Once the agents run."""
         await self.deployer.resume()
+
+    async def catch_up(self) -> None:
+        """What another revision built is built anew, or told of. Once the agents run; takes as long as their turns."""
+        await self.updates.catch_up(by_itself=self._config().file.auto_update)
 
     async def aclose(self) -> None:
         """Begins nothing more. Before the agents stop."""

@@ -35,6 +35,7 @@ class HiveDesk:
         users: who uses an account.
         reread: puts the configuration in force as it is on disk now; gives what changed. Raises where it is invalid.
         cautions: what is not as it should be now, beside what was so at the start.
+        tombstones: destroyed agents whose state is kept.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class HiveDesk:
         users: Callable[[str], Sequence[AgentName]],
         reread: Callable[[], Awaitable[str]],
         cautions: Callable[[], Sequence[str]] = tuple,
+        tombstones: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._info = info
         self._pronouns = pronouns
@@ -61,6 +63,7 @@ class HiveDesk:
         self._users = users
         self._reread = reread
         self._cautions = cautions
+        self._tombstones = tombstones
 
     async def status(self, name: AgentName | None) -> p.HiveStatus:
         """The hive, and one agent or all.
@@ -82,6 +85,7 @@ class HiveDesk:
             operator_unread=self._broker.pending_now(OPERATOR),
             dead=dead,
             held=sum(inbox.held for inbox in counts.values()),
+            tombstones=tuple(self._tombstones()),
             warnings=(*info.warnings, *self._cautions()),
         )
         return p.HiveStatus(hive=hive, agents=details)

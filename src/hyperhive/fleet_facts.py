@@ -27,6 +27,7 @@ class FleetFacts:
         config: Callable[[], HiveConfig],
         spending: Spending | None = None,
         deployed_sha: Callable[[str], str | None] = lambda _: None,
+        needs_update: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._crew = crew
         self._broker = broker
@@ -34,6 +35,7 @@ class FleetFacts:
         self._config = config
         self._spending = spending
         self._deployed_sha = deployed_sha
+        self._needs_update = needs_update
 
     def of(self, name: AgentName) -> Facts:
         """What the fleet row shows beside what the lifecycle knows. Returns at once."""
@@ -50,6 +52,7 @@ class FleetFacts:
                 needs_login=account.state.needs_login,
                 budget_used=self._budget_used(name),
                 deployed_sha=self._deployed_sha(name),
+                needs_update=self._needs_update(name),
             )
         gist = member.gist()
         until = gist.until
@@ -68,6 +71,7 @@ class FleetFacts:
             waiting_until=until,
             budget_used=self._budget_used(name),
             deployed_sha=self._deployed_sha(name),
+            needs_update=self._needs_update(name),
             needs_login=gist.needs_login or account.state.needs_login,
             ctx_tokens=None if gist.ctx is None else gist.ctx.context_tokens,
         )
@@ -141,6 +145,15 @@ class FleetFacts:
             return []
         said = [line for event in reply.events if (line := _in_words(event)) is not None]
         return said[-lines:]
+
+
+def adopted(lifecycle: Lifecycle) -> list[str]:
+    """What `status` says of agents of which only the files are left."""
+    left = [name for name in lifecycle.adopted if name in lifecycle.tombstones()]
+    if not left:
+        return []
+    how = "`hyperhive restore NAME` (or --all) brings them back, as they were deployed last"
+    return [f"found without being known: {', '.join(left)}; {how}"]
 
 
 def _in_words(event: dict[str, object]) -> str | None:

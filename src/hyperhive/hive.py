@@ -39,7 +39,7 @@ from hyperhive.config_code import ConfigCode
 from hyperhive.crew import Crew, Listener
 from hyperhive.desk import HiveDesk
 from hyperhive.eventlog import EventLogs
-from hyperhive.fleet_facts import FleetFacts
+from hyperhive.fleet_facts import FleetFacts, adopted
 from hyperhive.gateway import Gateway, Upstream
 from hyperhive.handlers import request_table
 from hyperhive.handlers.approvals import approvals
@@ -214,6 +214,7 @@ class BareHive:
             lambda: self.config,
             self.budgets.spending,
             lambda name: self.config_code.deployed_sha(name),
+            lambda name: self.config_code.updates.needs(name),
         )
         herald = Herald(self.broker)
         self.config_code = ConfigCode(
@@ -226,6 +227,7 @@ class BareHive:
             tell=herald.tell,
             config=lambda: self.config,
             harnesses=self._crew,
+            revision=hyperhive.__version__,
         )
         self.approvals = self.config_code.queue
         self._mirror = Mirror(
@@ -268,7 +270,8 @@ class BareHive:
             agent_log=self._facts.log,
             users=self._users,
             reread=self.reload,
-            cautions=self._mirror.cautions,
+            cautions=lambda: [*self._mirror.cautions(), *adopted(self.lifecycle)],
+            tombstones=lambda: self.lifecycle.tombstones(),
         )
         streams = Streams(secrets.token_hex(4), self._find_stream)
         self._attention = Attention(
@@ -351,6 +354,7 @@ class BareHive:
         self._background.spawn(lambda: self._attention.watch(self.bus, self.notices.touch), "attention")
         self._background.spawn(self.notices.run, "notices")
         self._background.spawn(self._mirror.run, "mirror")
+        self._background.spawn(self.config_code.catch_up, "updates")
         self._background.spawn(self._sweep, "sweep")
         self._background.spawn(self._preload, "preload")
         log.info("hive_started agents=%s", len(self.lifecycle.names()))

@@ -5,12 +5,12 @@ never looks into a directory that an agent can write, and follows no link where 
 """
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from hyperhive.errors import WorldError
-from hyperhive.names import MANAGER, AgentName, check_socket_path
+from hyperhive.errors import InvalidName, WorldError
+from hyperhive.names import MANAGER, AgentName, check_socket_path, parse_resident
 from hyperhive.ports import Box
 
 BOX_STATE = "/state"
@@ -67,6 +67,11 @@ class Paths:
     def staging(self) -> Path:
         """Repos half made and objects half fetched; emptied when the hive starts."""
         return self.state_dir / "staging"
+
+    @property
+    def nspawn(self) -> Path:
+        """The base of the nspawn containers, and which user ids are whose."""
+        return self.state_dir / "nspawn"
 
     # --- one agent's ------------------------------------------------------------------------------------------------
 
@@ -192,6 +197,16 @@ class Paths:
             except WorldError:  # half made or half deleted, or no repo at all
                 continue
             found.append(name)
+        return found
+
+    def applied_repos(self) -> list[AgentName]:
+        """The agents with an applied repo, in order; what no agent can be called is left out. Blocks."""
+        found = []
+        for entry in sorted(self.applied.iterdir()) if self.applied.is_dir() else ():
+            with suppress(InvalidName):
+                name = parse_resident(entry.name)
+                if not entry.is_symlink() and (entry / "HEAD").is_file():
+                    found.append(name)
         return found
 
     def _shown_to(self, name: AgentName) -> list[tuple[Path, tuple[str, ...]]]:

@@ -563,7 +563,7 @@ async def test_a_destroy_cut_short_is_finished_at_the_next_start(purge: bool, wo
         assert hive.tombstones() == ([] if purge else ["alice"])
         assert world.events[-1] == Destroyed(agent="alice")
         assert hive.paths.agent_dir(AgentName("alice")).exists() is not purge
-        assert world.forgotten == (["alice"] if purge else [])
+        assert world.forgotten == ["alice"]
 
 
 async def test_what_cannot_be_finished_keeps_nobody_else_down(world: World) -> None:

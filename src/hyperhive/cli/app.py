@@ -53,7 +53,7 @@ COMMANDS: Final[dict[str, tuple[Command, ...]]] = {
         Command("new-session", "turns:new_session", "Start a new session with an agent's next turn."),
         Command("request-spawn", "approvals:request_spawn", "Queue a new agent for approval."),
         Command("rebuild", "approvals:rebuild", "Put right whatever drifted on the host."),
-        Command("update", "later:update", "Rebuild on the hive's current revision."),
+        Command("update", "approvals:update", "Rebuild on the hive's current revision."),
         Command("rollback", "approvals:rollback", "Deploy an earlier configuration again."),
         Command("budget", "budget:budget", "Show what was spent, on what, and set today's limit."),
         Command("tool-rules", "tool_rules:tool_rules", "List or revoke what is always allowed."),

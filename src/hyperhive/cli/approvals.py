@@ -128,7 +128,7 @@ def audit(*, limit: int = 100, before: int | None = None, common: Common = DEFAU
         for one in entries:
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.at))
             what = f"{one.action} by {one.who} ({one.channel})"
-            commit = f"  {one.sha[:12]}" if one.sha else ""
+            commit = f"  {visible(one.sha[:12])}" if one.sha else ""
             session.screen.line(
                 f"{one.id:>5}  {when}  approval {one.approval} of {visible(one.agent)}: {visible(what)}{commit}"
             )
@@ -164,6 +164,29 @@ def rebuild(name: str, /, *, now: Flag = False, common: Common = DEFAULTS) -> in
     return _act(common, r.Rebuild(name=name, now=now), f"{name} is rebuilt, and well")
 
 
+def update(
+    name: str | None = None,
+    /,
+    *,
+    every: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    now: Flag = False,
+    common: Common = DEFAULTS,
+) -> int:
+    """Build an agent's approved configuration anew, by the hive's own revision, and start the agent on it.
+
+    Args:
+        name: the agent.
+        every: all that another revision built; each at the end of its turn.
+        now: end the running turn at once.
+        common: flags of every command.
+    """
+    if (name is None) is not every or (every and now):
+        raise BadRequest("update takes the name of an agent (and --now), or --all")
+    if name is not None:
+        return _act(common, r.Update(name=name, now=now), f"{name} is built anew, and well")
+    return _act(common, r.UpdateAll(), "done")
+
+
 def rollback(name: str, to: int, /, *, common: Common = DEFAULTS) -> int:
     """Deploy what was deployed under a number again, as a new approval that is yours.
 
@@ -191,7 +214,7 @@ def rollback(name: str, to: int, /, *, common: Common = DEFAULTS) -> int:
 def _act(common: Common, request: r.Request, done: str) -> int:
     session = Session(common)
     answer = session.ask(request, timeout=None)
-    return session.show(answer, lambda: session.screen.line(visible(done)))
+    return session.show(answer, lambda: session.screen.line(visible(answer.read(Ok).note or done)))
 
 
 def _what(one: Approval) -> str:

@@ -11,6 +11,7 @@ import msgspec
 from cyclopts import Parameter
 
 from hyperhive.cli.common import DEFAULTS, Common, Session
+from hyperhive.cli.link import Answer
 from hyperhive.cli.render import age, ago, count, plural, table
 from hyperhive.errors import BadRequest, HiveError
 from hyperhive.names import MANAGER
@@ -19,18 +20,29 @@ from hyperhive.protocol.replies import AgentDetail, Agents, HiveInfo, HiveStatus
 from hyperhive.protocol.types import ContainerView
 from hyperhive.terminal import visible
 
+NEEDS_UPDATE = "another revision of the hive built it: `hyperhive update NAME` builds it anew"
+
 Now = Annotated[bool, Parameter(negative="")]
 
 _STATE_COLOURS = {"needs_you": "amber", "failed": "red", "working": "blue", "idle": "green", "stopped": "dim"}
 
 
-def list_agents(*, common: Common = DEFAULTS) -> int:
-    """List the agents: name, state, what they are doing and since when, unread mail, model."""
+def list_agents(
+    *, every: Annotated[bool, Parameter(name="--all", negative="")] = False, common: Common = DEFAULTS
+) -> int:
+    """List the agents: name, state, what they are doing and since when, unread mail, model.
+
+    Args:
+        every: list the destroyed ones as well, whose state is kept.
+        common: flags of every command.
+    """
     session = Session(common)
     if common.as_json:
         return session.show(session.ask(r.List()), lambda: None)
     status = session.ask(r.Status()).read(HiveStatus)
     print_agents(session, [detail.view for detail in status.agents])
+    if every:
+        _print_tombstones(session, status.hive)
     return 0
 
 
@@ -50,6 +62,7 @@ def status(name: str | None = None, /, *, common: Common = DEFAULTS) -> int:
             _print_hive(session, reply.hive)
             session.screen.line()
             print_agents(session, [detail.view for detail in reply.agents])
+            _print_tombstones(session, reply.hive)
             _print_shared_warnings(session, reply.agents)
         else:
             for detail in reply.agents:
@@ -119,24 +132,7 @@ def kill(
     session = Session(common)
     names = session.ask(r.List()).read(Agents).agents
     outcomes = session.link.ask_all([r.Kill(name=each, now=now) for each in names], timeout=None)
-    failed = {
-        each: error for each, error in zip(names, outcomes, strict=True) if isinstance(error, HiveError)
-    }
-    if common.as_json:
-        stopped = [each for each in names if each not in failed]
-        errors = {each: {"error": error.message, "code": error.wire_code} for each, error in failed.items()}
-        document = {"ok": not failed, "stopped": stopped, **({"failed": errors} if failed else {})}
-        session.screen.json(msgspec.json.encode(document))
-    else:
-        for each, error in failed.items():
-            session.screen.error(f"{each}: {error.message}", error.hint)
-        for each, outcome in zip(names, outcomes, strict=True):
-            if not isinstance(outcome, HiveError) and (note := outcome.read(Ok).note):
-                session.screen.note(f"{each}: {note}")
-        session.screen.line(
-            f"{plural(len(names) - len(failed), 'agent')} stopped; start one with `hyperhive start`"
-        )
-    return 1 if failed else 0
+    return _print_outcomes(session, names, outcomes, "stopped", "; start one with `hyperhive start`")
 
 
 def restart(name: str, /, *, now: Now = False, common: Common = DEFAULTS) -> int:
@@ -167,14 +163,50 @@ def destroy(name: str, /, *, purge: Now = False, now: Now = False, common: Commo
     return _act(common, r.Destroy(name=name, purge=purge, now=now), done)
 
 
-def restore(name: str, /, *, common: Common = DEFAULTS) -> int:
-    """Bring a destroyed agent back, with the state it had.
+def restore(
+    name: str | None = None,
+    /,
+    *,
+    every: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    common: Common = DEFAULTS,
+) -> int:
+    """Bring a destroyed agent back, with the state it had, as it was deployed last.
 
     Args:
         name: the agent.
+        every: bring back all of them; `status` lists them.
         common: flags of every command.
     """
-    return _act(common, r.Restore(name=name), f"{name} is back")
+    if (name is None) is not every:
+        raise BadRequest("restore takes the name of an agent, or --all")
+    if name is not None:
+        return _act(common, r.Restore(name=name), f"{name} is back")
+    session = Session(common)
+    names = list(session.ask(r.Status()).read(HiveStatus).hive.tombstones)
+    outcomes = session.link.ask_all([r.Restore(name=each) for each in names], timeout=None)
+    return _print_outcomes(session, names, outcomes, "restored")
+
+
+def _print_outcomes(
+    session: Session, names: list[str], outcomes: list[Answer | HiveError], done: str, then: str = ""
+) -> int:
+    """What became of each agent, and how many are `done`."""
+    failed = {
+        each: error for each, error in zip(names, outcomes, strict=True) if isinstance(error, HiveError)
+    }
+    if session.common.as_json:
+        well = [each for each in names if each not in failed]
+        errors = {each: {"error": error.message, "code": error.wire_code} for each, error in failed.items()}
+        document = {"ok": not failed, done: well, **({"failed": errors} if failed else {})}
+        session.screen.json(msgspec.json.encode(document))
+    else:
+        for each, error in failed.items():
+            session.screen.error(f"{each}: {error.message}", error.hint)
+        for each, outcome in zip(names, outcomes, strict=True):
+            if not isinstance(outcome, HiveError) and (note := outcome.read(Ok).note):
+                session.screen.note(f"{each}: {note}")
+        session.screen.line(f"{plural(len(names) - len(failed), 'agent')} {done}{then}")
+    return 1 if failed else 0
 
 
 def _act(common: Common, request: r.Request, done: str) -> int:
@@ -247,7 +279,7 @@ def doing(view: ContainerView, now: float) -> str:
 
 def _print_hive(session: Session, hive: HiveInfo) -> None:
     screen = session.screen
-    screen.line(f"hive {visible(hive.revision)}, runtime {hive.runtime}, pid {hive.pid}, "
+    screen.line(f"hive {visible(hive.revision)}, runtime {visible(hive.runtime)}, pid {hive.pid}, "
                 f"up since {ago(hive.started_at, time.time())}")  # fmt: skip
     screen.line(f"state {visible(hive.state_dir)}, sockets {visible(hive.run_dir)}")
     unread = f"{plural(hive.operator_unread, 'message')} for you"
@@ -258,6 +290,13 @@ def _print_hive(session: Session, hive: HiveInfo) -> None:
         screen.line(screen.paint(f"{plural(hive.held, 'held message')}: hyperhive questions", "amber"))
     for warning in hive.warnings:
         screen.line(screen.paint(f"! {visible(warning)}", "amber"))
+
+
+def _print_tombstones(session: Session, hive: HiveInfo) -> None:
+    if hive.tombstones:
+        session.screen.line(
+            f"destroyed, their state is kept: {', '.join(hive.tombstones)} (hyperhive restore NAME)"
+        )
 
 
 def _print_shared_warnings(session: Session, details: list[AgentDetail]) -> None:
@@ -285,8 +324,10 @@ def _print_detail(session: Session, detail: AgentDetail) -> None:
         ("network", view.network),
         ("session", (detail.session or "none yet") + (" (process is warm)" if detail.warm else "")),
         ("agent CLI", detail.cli_version or "unknown"),
+        ("deployed", (view.deployed_sha or "nothing yet")[:12]),
         *(("mount", mount) for mount in detail.mounts),
         *((("last error", detail.last_error),) if detail.last_error else ()),
     ]
     screen.lines(f"{label:<10}  {visible(text)}" for label, text in facts)
-    screen.lines(screen.paint(f"! {visible(warning)}", "amber") for warning in detail.warnings)
+    warnings = [*([NEEDS_UPDATE] if view.needs_update else []), *detail.warnings]
+    screen.lines(screen.paint(f"! {visible(warning)}", "amber") for warning in warnings)

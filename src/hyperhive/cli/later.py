@@ -3,38 +3,12 @@
 So a newer hive answers them, and this one says `not_available`. `open` needs more than a request, and says it itself.
 """
 
-from typing import Annotated
-
 import msgspec
-from cyclopts import Parameter
 
 from hyperhive.cli.common import DEFAULTS, Common, Session
-from hyperhive.errors import BadRequest, NotAvailable
+from hyperhive.errors import NotAvailable
 from hyperhive.protocol import requests as r
 from hyperhive.terminal import visible
-
-Flag = Annotated[bool, Parameter(negative="")]
-
-
-def update(
-    name: str | None = None,
-    /,
-    *,
-    every: Annotated[bool, Parameter(name="--all", negative="")] = False,
-    now: Flag = False,
-    common: Common = DEFAULTS,
-) -> int:
-    """Rebuild an agent's approved config on the hive's current revision.
-
-    Args:
-        name: the agent.
-        every: all agents that need it.
-        now: end the running turn at once.
-        common: flags of every command.
-    """
-    if (name is None) is not every:
-        raise BadRequest("update takes the name of an agent, or --all")
-    return _forward(common, r.UpdateAll() if name is None else r.Update(name=name, now=now))
 
 
 def reload(*, common: Common = DEFAULTS) -> int:

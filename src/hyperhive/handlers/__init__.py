@@ -16,6 +16,7 @@ from hyperhive.handlers.questions import questions
 from hyperhive.handlers.reminders import reminders
 from hyperhive.handlers.tools import tools
 from hyperhive.handlers.turns import turns
+from hyperhive.handlers.updates import updates
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.dispatch import Handler
 
@@ -34,6 +35,7 @@ def request_table(
         **reminders(broker),
         **tools(broker),
         **lives(agents, harnesses),
+        **updates(agents),
         **turns(harnesses),
         **itself(desk),
     }

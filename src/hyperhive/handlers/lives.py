@@ -10,6 +10,9 @@ from hyperhive.protocol import requests as r
 from hyperhive.protocol.dispatch import Handler
 from hyperhive.protocol.policy import Caller
 
+KEPT = "what was mirrored to a forge is left there, and what was spent stays in the accounts"
+"""Said of a purge."""
+
 T = TypeVar("T", bound=r.Request)
 
 
@@ -41,8 +44,9 @@ def lives(agents: Agents, harnesses: Harnesses) -> dict[type[r.Request], Handler
     def restart(caller: Caller, request: r.Restart) -> Awaitable[None]:
         return agents.restart(request.name, now=request.now, by=caller.name)
 
-    def destroy(caller: Caller, request: r.Destroy) -> Awaitable[None]:
-        return agents.destroy(request.name, purge=request.purge, now=request.now, by=caller.name)
+    async def destroy(caller: Caller, request: r.Destroy) -> p.Reply:
+        await agents.destroy(request.name, purge=request.purge, now=request.now, by=caller.name)
+        return p.Ok(note=KEPT if request.purge else None)
 
     def restore(caller: Caller, request: r.Restore) -> Awaitable[None]:
         del caller
@@ -54,6 +58,6 @@ def lives(agents: Agents, harnesses: Harnesses) -> dict[type[r.Request], Handler
         r.Start: action(start),
         r.Kill: kill,
         r.Restart: action(restart),
-        r.Destroy: action(destroy),
+        r.Destroy: destroy,
         r.Restore: action(restore),
     }

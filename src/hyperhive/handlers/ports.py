@@ -1,8 +1,9 @@
 """What the handlers need of the hive's parts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from hyperhive.errors import HiveError
 from hyperhive.names import OPERATOR, AgentName
 from hyperhive.protocol import harness_line as line
 from hyperhive.protocol import replies as p
@@ -31,6 +32,10 @@ class Agents(Protocol):
     ) -> None: ...
 
     async def restore(self, name: str) -> None: ...
+
+    async def update(self, name: str, *, now: bool = False, by: AgentName = OPERATOR) -> None: ...
+
+    async def update_all(self) -> Mapping[AgentName, HiveError | None]: ...
 
 
 class Harnesses(Protocol):

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import anyio
 import anyio.to_thread
@@ -17,10 +17,10 @@ import msgspec
 
 from hyperhive.clock import SYSTEM_CLOCK, Clock, unix_seconds
 from hyperhive.config import RuntimeName
-from hyperhive.errors import Conflict, Forbidden, HiveError, NotAvailable, NotFound
+from hyperhive.errors import Conflict, Forbidden, HiveError, NotFound
 from hyperhive.lifecycle.harnesses import HarnessFactory
 from hyperhive.lifecycle.mounts import check_mounts
-from hyperhive.lifecycle.redeploying import Redeploying
+from hyperhive.lifecycle.redeploying import Redeploying, check_not_self
 from hyperhive.lifecycle.roster import Agent
 from hyperhive.lifecycle.rows import MIGRATIONS, AgentRow
 from hyperhive.lifecycle.runtimes import pick_runtime
@@ -36,14 +36,6 @@ from hyperhive.store import Store
 
 _DRAINING: Final[tuple[TransientName, ...]] = ("stopping", "restarting", "destroying", "rebuilding")
 """Actions that may wait for a turn to end."""
-
-
-class ConfigDeployer(Protocol):
-    """What the lifecycle needs of `deploy.Deployer`."""
-
-    async def rebuild(self, agent: str, *, now: bool = False) -> None: ...
-
-    async def roll_back(self, agent: str, to: int) -> int: ...
 
 
 class Lifecycle(Redeploying):
@@ -66,7 +58,6 @@ class Lifecycle(Redeploying):
     """
 
     _owned: Store | None = None
-    _deployer: "ConfigDeployer | None" = None
 
     @classmethod
     def open(
@@ -207,7 +198,7 @@ class Lifecycle(Redeploying):
         Raises:
             NotFound: there is none. Conflict: something else is going on. Forbidden: the manager, by itself.
         """
-        self._check_not_self(name, by)
+        check_not_self(name, by)
         if now and await self._hurry(name) == "destroying" and name not in self.names():
             return  # it is stopped for good
         agent = self._roster.live(name)
@@ -229,7 +220,7 @@ class Lifecycle(Redeploying):
         Raises:
             NotFound: there is none. Conflict: something is going on. Forbidden: as `start` and `stop`.
         """
-        self._check_not_self(name, by)
+        check_not_self(name, by)
         self._check_may_start(self._roster.get(parse_resident(name)), by)
         hurried = await self._hurry(name) if now else None
         agent = self._roster.live(name)
@@ -280,35 +271,6 @@ class Lifecycle(Redeploying):
         """The names of all agents, the manager first; no tombstones."""
         return [*self.names()]
 
-    async def rebuild(self, name: str, *, now: bool = False) -> None:
-        """Puts right whatever drifted on the host, and starts the agent anew; returns when it is well.
-
-        Raises:
-            NotFound: there is none. HiveError: it is not well, and why.
-            NotAvailable: this lifecycle is used alone, without config repos.
-        """
-        self._roster.live(name)
-        await self._configs().rebuild(name, now=now)
-
-    async def rollback(self, name: str, to: int) -> int:
-        """Deploys what was deployed under number `to` again; returns the new approval's id once that is durable.
-
-        Raises:
-            NotFound: there is no such agent or number. Conflict: it runs that already, or another deploy is under way.
-            NotAvailable: this lifecycle is used alone, without config repos.
-        """
-        self._roster.live(name)
-        return await self._configs().roll_back(name, to)
-
-    def deploy_by(self, deployer: "ConfigDeployer") -> None:
-        """Who carries out what concerns configs."""
-        self._deployer = deployer
-
-    def _configs(self) -> "ConfigDeployer":
-        if self._deployer is None:
-            raise NotAvailable("this lifecycle has no config repos", hint="a hive has them")
-        return self._deployer
-
     # --- inside -----------------------------------------------------------------------------------------------------
 
     def _check_not_alive(self, name: AgentName) -> None:
@@ -321,10 +283,6 @@ class Lifecycle(Redeploying):
     def _check_may_start(self, agent: Agent | None, by: AgentName) -> None:
         if agent is not None and agent.row.held and by != OPERATOR:
             raise Forbidden(f"the operator stopped {agent.name}: only the operator starts it again")
-
-    def _check_not_self(self, name: str, by: AgentName) -> None:
-        if name == by:
-            raise Forbidden(f"{by} can neither stop nor restart itself")
 
     async def _hurry(self, name: str) -> TransientName | None:
         """Ends the turn that an action under way waits for, and returns what that was when it is done."""

@@ -26,15 +26,26 @@ def purge_files(paths: Paths, name: AgentName) -> None:
     Raises:
         StoreFailed: something cannot be deleted; the rest is.
     """
-    places = (
-        paths.agent_dir(name), paths.proposed / name, paths.applied_repo(name),
-        paths.tools_dir(name), paths.harness_dir(name),
-    )  # fmt: skip
+    remove_sockets(paths, name)
+    places = (paths.agent_dir(name), paths.proposed / name, paths.applied_repo(name))
     failures: list[str] = []
     for place in places:
         remove_tree(place, failures)
     if failures:
         raise StoreFailed(f"not everything of {name} could be deleted: {failures[0]}")
+
+
+def remove_sockets(paths: Paths, name: AgentName) -> None:
+    """Deletes an agent's socket directories. Blocks. Idempotent.
+
+    Raises:
+        StoreFailed: something cannot be deleted; the rest is.
+    """
+    failures: list[str] = []
+    for place in (paths.tools_dir(name), paths.harness_dir(name)):
+        remove_tree(place, failures)
+    if failures:
+        raise StoreFailed(f"not all sockets of {name} could be deleted: {failures[0]}")
 
 
 def remove_tree(place: Path, failures: list[str]) -> None:

@@ -19,7 +19,7 @@ from hyperhive.config import AgentConfig
 from hyperhive.errors import HiveError, WorldError
 from hyperhive.lifecycle.fleet import Fleet
 from hyperhive.lifecycle.harnesses import HarnessFactory, NoHarnesses
-from hyperhive.lifecycle.removal import purge_files
+from hyperhive.lifecycle.removal import purge_files, remove_sockets
 from hyperhive.lifecycle.roster import Agent
 from hyperhive.lifecycle.rows import AgentRow
 from hyperhive.lifecycle.runtimes import Runtime
@@ -98,6 +98,8 @@ class Upkeep(Fleet):
             facts_of=facts_of,
             behind_gateway=behind_gateway,
         )
+        self.adopted: list[AgentName] = []
+        """Whose repos were found at this start and whose rows were not: tombstones now."""
         self._clock = clock
         self._tell = tell
         self._forget = forget
@@ -118,6 +120,7 @@ class Upkeep(Fleet):
     async def start_up(self) -> None:
         """Reads the agents, ends what an earlier run left running, and finishes what it left undone. Starts nobody."""
         await self._roster.load()
+        await self._adopt()
         await self._background.start()
         try:
             await self.runtime.sweep()
@@ -130,6 +133,21 @@ class Upkeep(Fleet):
             if agent.row.phase in {"destroying", "purging"}:
                 with _logged("agent_removal_unfinished", agent):
                     await self._finish_removal(agent.row)
+
+    async def _adopt(self) -> None:
+        """Whose config repo is here without a row (a database that was lost, an older hive's state) is a tombstone.
+
+        Nobody knows any more who of them was to run: that is for the operator to say.
+        """
+        for name in await anyio.to_thread.run_sync(self.paths.applied_repos):
+            if name not in self._roster and name != MANAGER:
+                made = unix_seconds(self._clock)
+                action = int(self._clock.time() * 1000)
+                await self._roster.put(
+                    AgentRow(name=name, role="agent", created_at=made, phase="tombstone", action=action)
+                )
+                self.adopted.append(name)
+                log.warning("agent_without_row agent=%s", name)
 
     async def ensure_manager(self) -> None:
         """Makes the manager, where there is none yet. `start_all` starts it, and its directories come with that."""
@@ -187,8 +205,8 @@ class Upkeep(Fleet):
         await self.runtime.release(name)
         if self._forget is not None:
             await self._forget(name, row.phase == "purging")
-        if row.phase == "purging":
-            await anyio.to_thread.run_sync(purge_files, self.paths, name)
+        remove = purge_files if row.phase == "purging" else remove_sockets
+        await anyio.to_thread.run_sync(remove, self.paths, name)
         await self._tell(Destroyed(agent=name), _key(row))
         if row.phase == "purging":
             await self._roster.remove(name)

@@ -18,6 +18,7 @@ from hyperhive.names import AgentName, parse_resident
 from hyperhive.paths import Paths
 
 LAYOUT: Final = "2\n"
+MARKER: Final = ".layout"
 _ASIDE: Final = ".original"
 
 
@@ -26,8 +27,7 @@ async def migrate(git: Git, paths: Paths) -> list[str]:
 
     To be called when no agent runs.
     """
-    marker = paths.state_dir / ".layout"
-    if await anyio.to_thread.run_sync(_is_done, marker):
+    if await anyio.to_thread.run_sync(is_migrated, paths):
         return []
     said = await anyio.to_thread.run_sync(_move_proposed, paths)
     for name in await anyio.to_thread.run_sync(_not_bare, paths):
@@ -37,11 +37,13 @@ async def migrate(git: Git, paths: Paths) -> list[str]:
             said.append(f"{_aside(paths, name)} could not be read and stays there: {failed.message}")
         else:
             said.append(f"{paths.applied_repo(name)} is bare now")
-    await anyio.to_thread.run_sync(_mark, marker)
+    await anyio.to_thread.run_sync(_mark, paths.state_dir / MARKER)
     return said
 
 
-def _is_done(marker: Path) -> bool:
+def is_migrated(paths: Paths) -> bool:
+    """The state directory has this layout. Blocks."""
+    marker = paths.state_dir / MARKER
     return marker.is_file() and marker.read_text() == LAYOUT
 
 

@@ -1,0 +1,39 @@
+"""Building agents anew by the hive's own revision."""
+
+from hyperhive.errors import NotAvailable, WorldError
+from hyperhive.handlers.ports import Agents
+from hyperhive.protocol import replies as p
+from hyperhive.protocol import requests as r
+from hyperhive.protocol.dispatch import Handler
+from hyperhive.protocol.policy import Caller
+
+SAID_MAX = 4000
+
+
+def updates(agents: Agents) -> dict[type[r.Request], Handler]:
+    """They answer when the agents are well, or go on as they were."""
+
+    async def update(caller: Caller, request: r.Update) -> p.Reply:
+        await agents.update(request.name, now=request.now, by=caller.name)
+        return p.Ok()
+
+    async def update_all(caller: Caller, request: r.UpdateAll) -> p.Reply:
+        del caller, request
+        ended = await agents.update_all()
+        failed = [f"{name}: {error.message}" for name, error in ended.items() if error is not None]
+        if failed:
+            raise WorldError(
+                f"{len(failed)} of {len(ended)} agents go on as they were: {'; '.join(failed)}"[:SAID_MAX],
+                hint="`hyperhive update NAME` tries one again",
+            )
+        names = ", ".join(ended)
+        return p.Ok(note=f"built anew: {names}"[:SAID_MAX] if ended else "no agent needs an update")
+
+    async def meta_update(caller: Caller, request: r.MetaUpdate) -> p.Reply:
+        del caller, request
+        raise NotAvailable(
+            "there are no inputs to bump: this hive's agents are not built by Nix",
+            hint="`hyperhive update --all` builds them anew by the hive's own revision",
+        )
+
+    return {r.Update: update, r.UpdateAll: update_all, r.MetaUpdate: meta_update}
