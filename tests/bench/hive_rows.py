@@ -4,6 +4,7 @@ Hives are real processes, `hyperhive up`; their agents never run a turn but in t
 serves.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -17,14 +18,17 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 from tests.bench.table import Contender, Goal, Group, Sample
 
 from hyperhive.client import connect
 from hyperhive.config import HiveConfig, HiveFile
 from hyperhive.host import Hive
+from hyperhive.lifecycle.deploy.configs import Deployment
 from hyperhive.testing.turns import install_scripted_cli
 from parts import CLEAN_ENV
 
+NO_COMMIT = "0" * 40
 FEW, KNOWN, IDLE = 0, 200, 1000
 WATCHED_SECONDS = 5.0
 WAITING = 3
@@ -74,8 +78,13 @@ class Place:
         config = HiveConfig(file=HiveFile(), state_dir=self.state, run_dir=self.run, runtime="process")
         async with Hive.open(config=config, environ=self.environ) as hive:
             await hive.lifecycle.stop("manager")  # it would work the news of each of them
+            configs = hive.config_code.configs
             for number in range(count):
                 await hive.lifecycle.spawn(f"a{number}")
+                # As if its repos had been made: a start looks at them no more then.
+                await configs.begin([Deployment(f"a{number}", 0, NO_COMMIT, "{}", 0)])
+            lock = dict.fromkeys(configs.agents(), NO_COMMIT)
+            await anyio.to_thread.run_sync((self.state / "meta" / "lock.json").write_text, json.dumps(lock))
             await hive.broker.purge("manager")
 
 

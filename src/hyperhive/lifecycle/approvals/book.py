@@ -215,10 +215,13 @@ class Book:
                 log.warning("approval_not_told id=%s error=%s", row.id, error)
 
     async def publish_tag(self, row: Row) -> None:
-        """The tag that says how it ended. Idempotent; a failure is logged, and made good at the next start."""
-        if row.kind == "spawn" or row.stage not in rows.FINAL or not row.sha:
+        """The tag that says that it failed or was denied, and why. Idempotent; a failure is logged.
+
+        That it was deployed is for the deployer to publish, with main and the lock file.
+        """
+        if row.kind == "spawn" or row.stage not in {"failed", "denied"} or not row.sha:
             return
-        message = None if row.stage == "deployed" else row.note or row.stage
+        message = row.note or row.stage
         try:
             await self._failpoint("before tag")
             await self._repos.tag(AgentName(row.agent), f"{row.stage}/{row.id}", row.sha, message)

@@ -88,6 +88,7 @@ class Deployer:
         self._clock = clock
         self._tell = tell
         self._background = Background("deploys")
+        self._one_by_one = anyio.CapacityLimiter(1)
         self._providing: dict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
     async def start(self) -> None:
@@ -184,7 +185,8 @@ class Deployer:
 
     async def _provide(self, agent: AgentName) -> None:
         try:
-            await self.provision(agent)
+            async with self._one_by_one:  # hundreds of agents of an older hive must not keep a host busy
+                await self.provision(agent)
         except HiveError as error:  # a proposal, a rebuild or the next start tries again
             log.warning("repos_not_made agent=%s error=%s", agent, error)
 
@@ -317,8 +319,9 @@ class Deployer:
                 await self._repos.purge(agent)
 
     async def _reconcile_all(self) -> None:
+        """Whatever the last life had not published."""
         for agent in self._configs.agents():
-            await self._steps.reconcile(agent)
+            await self._steps.make_good(agent)
 
     # --- beside a diff ----------------------------------------------------------------------------------------------
 

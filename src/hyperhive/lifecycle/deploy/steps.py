@@ -110,7 +110,7 @@ class Steps:
 
     async def prepare(self, run: Run) -> None:
         """The approval is at work; it is for what is deployed now; its bump stands aside."""
-        await self.reconcile(run.agent)
+        await self.make_good(run.agent)
         run.row = await self.queue.stage(run.row.id, "building")
         if run.row.attempts > ATTEMPTS_MAX:
             raise WorldError(f"the hive went down {ATTEMPTS_MAX} times while this was deployed: given up")
@@ -284,6 +284,12 @@ class Steps:
                 tasks.start_soon(one)
         if failures:
             raise failures[0]
+
+    async def make_good(self, agent: AgentName) -> None:
+        """`reconcile`, where something was not published: the lock file is written last, so it tells."""
+        deployment = self.configs.deployed(agent)
+        if deployment is not None and (await self.lock.read()).get(agent) != deployment.sha:
+            await self.reconcile(agent)
 
     async def reconcile(self, agent: AgentName) -> None:
         """Tags, main and lock file of an agent as the rows say. Idempotent; what fails is logged, and tried again."""
