@@ -13,7 +13,7 @@ from hyperhive.protocol import requests as r
 from hyperhive.protocol.replies import BudgetPage
 from hyperhive.testing.fake_anthropic import FakeAnthropic, error, tool_turn
 from parts import claude_path
-from story import bash
+from story import Json, bash
 
 NewPlace = Callable[..., HivePlace]
 
@@ -27,6 +27,8 @@ NEWEST_FIRST = [pytest.param("2.1.328"), pytest.param("2.1.200", marks=[OLDEST, 
 USED = {
     "input_tokens": 11, "output_tokens": 222, "cache_read_input_tokens": 3333, "cache_creation_input_tokens": 44,
 }  # fmt: skip
+
+LITTLE = dict.fromkeys(USED, 1)
 
 PATTERN = f"'[{CANARY[0]}]{CANARY[1:20]}'"
 """Finds the key, and not the command that looks for it."""
@@ -169,7 +171,7 @@ async def test_every_refusal_of_the_api_comes_to_what_it_is(
     assert place.mail()[-1].tries == 0
 
 
-def of_the_turn(api: FakeAnthropic) -> list[dict[str, object]]:
+def of_the_turn(api: FakeAnthropic) -> list[Json]:
     """The requests of alice's turn: the manager has one of its own, about her."""
     return [one for one in api.requests if "\nrun it\n" in str(one["text"])]
 
@@ -188,9 +190,12 @@ async def test_a_budget_bites_between_two_requests_of_one_turn(
     """The turn pauses, its message and what follows it wait unblamed, and a raise lets all go on."""
     budget = "\n[agents.alice.limits]\nbudget = {tokens_per_day = 3500}\n"
     place = places(version, toml=budget, environ=KEYED)
-    rule = tool_turn(r"\nrun it\n", bash("echo once"), end="done")
-    rule["steps"][0]["usage"] = USED
-    api.scenario = {"rules": [rule]}
+    dear, cheap = (tool_turn(r"\nrun it\n", bash("echo once"), end="done") for _ in range(2))
+    dear["steps"][0]["usage"] = USED
+    for step in cheap["steps"]:
+        step["usage"] = LITTLE
+    default = {"blocks": ["ok"], "usage": LITTLE}
+    api.scenario = {"rules": [{**dear, "times": 1}, cheap], "default": default}
     async with running(place) as (hive, client):
         await client.lifecycle.spawn("alice")
         await client.broker.send("operator", "alice", "run it")
@@ -213,7 +218,9 @@ async def test_a_budget_bites_between_two_requests_of_one_turn(
         assert await client.broker.questions.open() == []
         page = await client.request(r.Budget(name="alice"))
     assert isinstance(page, BudgetPage)
-    assert page.spent[0].day_tokens > sum(USED.values())
+    (session,) = {one["headers"]["x-claude-code-session-id"] for one in of_the_turn(api)}
+    hers = [one for one in api.requests if one["headers"]["x-claude-code-session-id"] == session]
+    assert page.spent[0].day_tokens == sum(USED.values()) + (len(hers) - 1) * sum(LITTLE.values())
 
 
 async def test_a_harness_of_its_own_is_served_by_the_core(places: NewPlace, api: FakeAnthropic) -> None:
