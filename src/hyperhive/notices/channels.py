@@ -14,7 +14,7 @@ import anyio.to_thread
 import msgspec
 
 from hyperhive.config import NotifyChannel
-from hyperhive.errors import HiveError
+from hyperhive.errors import WorldError
 
 if TYPE_CHECKING:
     import httpx2
@@ -40,16 +40,12 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
         return {name: str(getattr(self, name)) for name in self.__struct_fields__}
 
 
-class Failed(HiveError):
+class Failed(WorldError):
     """The notice was not delivered."""
 
-    code = "notice_failed"
 
-
-class Unknown(HiveError):
+class Unknown(WorldError):
     """Nobody can say whether the notice was delivered."""
-
-    code = "notice_unknown"
 
 
 class Channel(Protocol):
