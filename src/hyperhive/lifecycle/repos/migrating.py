@@ -49,7 +49,7 @@ def is_migrated(paths: Paths) -> bool:
 
 def _mark(marker: Path) -> None:
     new = marker.with_name(".layout.new")
-    with new.open("w") as file:
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(LAYOUT)
         file.flush()
         os.fsync(file.fileno())
