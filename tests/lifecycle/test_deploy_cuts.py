@@ -7,18 +7,13 @@ runs what the rows say, and whoever asked is told. Agents are in memory; repos a
 import inspect
 import random
 import re
-import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import anyio.to_thread
 import pytest
 
-from config_repos import Desk, paths_at, plain_repos
 from deploy_world import ALICE, Crash, DeployWorld, Fuse, Life
+from git_world import GitWorld
 from hyperhive.lifecycle.deploy.steps import ABORT, DEPLOY, SPAWN, Steps
-from hyperhive.paths import Paths
 from hyperhive.protocol.events import ApprovalResolvedMail
 from hyperhive.testing.approval_checker import ApprovalChecker
 from parts import ROOT
@@ -149,34 +144,6 @@ async def test_a_second_kill_in_the_life_after_changes_nothing(story: str, tmp_p
 @pytest.mark.parametrize("story", STORIES)
 async def test_every_pair_of_kills_ends_well(story: str, tmp_path: Path) -> None:
     await pairs(story, await deployed_once(DeployWorld(tmp_path / "template")), tmp_path, None)
-
-
-class GitWorld(DeployWorld):
-    """With real repos on disk, opened anew in each life."""
-
-    @asynccontextmanager
-    async def life(self, fuse: Fuse | None = None) -> AsyncIterator[Life]:
-        self.repos = await anyio.to_thread.run_sync(plain_repos, await self._paths())
-        async with super().life(fuse) as life:
-            yield life
-
-    async def _paths(self) -> Paths:
-        return await anyio.to_thread.run_sync(paths_at, self.root)
-
-    async def commit(self, text: str) -> str:
-        return await anyio.to_thread.run_sync(self._commit, text)
-
-    def _commit(self, text: str) -> str:
-        paths = paths_at(self.root)
-        desk = Desk(paths.proposed_config(ALICE))
-        desk.git("fetch", "--quiet", str(paths.applied_repo(ALICE)), "main")
-        desk.git("reset", "--quiet", "--hard", "FETCH_HEAD")
-        return desk.commit({"agent.toml": text})
-
-    def copy(self, root: Path) -> "GitWorld":
-        shutil.rmtree(root, ignore_errors=True)
-        shutil.copytree(self.root, root, symlinks=True)
-        return GitWorld(root, repos=plain_repos(paths_at(root)))
 
 
 async def git_schedules(story: str, tmp_path: Path, step: int) -> None:
