@@ -102,6 +102,25 @@ async def test_the_newest_installed_serves_until_another_is_chosen(tmp_path: Pat
     assert (await AgentClis({}, tmp_path).find()).version == "2.1.300"
 
 
+async def test_what_is_superseded_is_removed_but_for_the_way_back(tmp_path: Path) -> None:
+    installed = ["2.1.201", "2.1.202", "2.1.203", "2.1.204", TESTED]
+    for age, version in enumerate(installed):
+        path = program(tmp_path / "cli" / version / "claude", f"{version} (Claude Code)")
+        os.utime(path.parent, (age, age))
+    for left in (".install-old", ".install-new"):
+        (tmp_path / "cli" / left).mkdir()
+    os.utime(tmp_path / "cli/.install-old", (0, 0))
+    clis = AgentClis({"PATH": "/usr/bin:/bin"}, tmp_path)
+    await clis.use("2.1.202")
+    os.utime(tmp_path / "cli/2.1.203", (9, 9))
+    assert await clis.prune() == ["2.1.201", "2.1.204"]
+    assert await clis.installed() == [TESTED, "2.1.203", "2.1.202"]
+    assert (await clis.find()).version == "2.1.202"
+    assert sorted(path.name for path in (tmp_path / "cli").glob(".i*")) == [".install-new"]
+    assert await clis.prune() == []
+    assert await AgentClis({}, tmp_path / "nothing").prune() == []
+
+
 async def test_one_that_does_not_run_is_not_chosen(tmp_path: Path) -> None:
     program(tmp_path / "cli" / "2.1.328" / "claude", "2.1.328 (Claude Code)")
     program(tmp_path / "cli" / "2.1.300" / "claude", "broken", status=1)

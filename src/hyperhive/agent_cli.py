@@ -12,6 +12,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +33,7 @@ VARIABLE: Final = "HYPERHIVE_CLAUDE"
 _VERSION = re.compile(r"\d{1,6}\.\d{1,6}\.\d{1,6}")
 _PROBE_SECONDS = 30
 _INSTALL_SECONDS = 600
+_LEFT_SECONDS = 86_400
 _Identity = tuple[int, int, int, int]
 
 
@@ -91,6 +93,17 @@ class AgentClis:
     async def installed(self) -> list[str]:
         """The versions under STATE/cli, newest first."""
         return [] if self._directory is None else await anyio.to_thread.run_sync(_installed, self._directory)
+
+    async def prune(self) -> list[str]:
+        """Removes what is superseded under STATE/cli.
+
+        What stays: the version that serves, the one that was installed last beside it, and the tested one. What an
+        installation left that was cut short more than a day ago goes as well.
+
+        Returns:
+            The versions that were removed.
+        """
+        return [] if self._directory is None else await anyio.to_thread.run_sync(_prune, self._directory)
 
     def _require_directory(self, version: str) -> Path:
         if _VERSION.fullmatch(version) is None:
@@ -187,6 +200,19 @@ def _chosen(directory: Path) -> str | None:
         if (current := (directory / "current").read_text().strip()) in installed:
             return current
     return installed[0] if installed else None
+
+
+def _prune(directory: Path) -> list[str]:
+    versions = sorted(_installed(directory), key=lambda one: (directory / one).stat().st_mtime, reverse=True)
+    chosen = _chosen(directory)
+    keep = {chosen, TESTED, *[one for one in versions if one != chosen][:1]}
+    old = [one for one in versions if one not in keep]
+    for version in old:
+        shutil.rmtree(directory / version, ignore_errors=True)
+    for left in directory.glob(".install-*"):
+        if time.time() - left.stat().st_mtime > _LEFT_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
+    return sorted(old, key=_order)
 
 
 def _install(directory: Path, version: str, environment: Mapping[str, str]) -> None:

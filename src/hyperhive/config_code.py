@@ -62,9 +62,16 @@ class ConfigCode:
         config: Callable[[], HiveConfig],
         harnesses: Harnesses,
         revision: str = "",
+        room: Callable[[], Awaitable[None]] | None = None,
         repos: AnyRepos | None = None,
     ) -> None:
-        """`revision`: the hive's own. `repos`: others than those on this disk, for tests."""
+        """As its parts.
+
+        Args:
+            revision: the hive's own.
+            room: raises WorldError where nothing should be deployed on this disk.
+            repos: others than those on this disk, for tests.
+        """
         self._config = config
         self._paths = paths
         self._lifecycle: Lifecycle | None = None
@@ -77,6 +84,7 @@ class ConfigCode:
             bus=bus,
             clock=clock,
             alive=lambda name: self._agents.is_alive(name),
+            room=room,
             tell=tell,
             ready=lambda agent: self.deployer.provision(agent),
             remarks=lambda agent, base, sha: self.deployer.remarks(agent, base, sha),

@@ -52,6 +52,7 @@ from hyperhive.lifecycle import MIGRATIONS as AGENT_TABLES
 from hyperhive.lifecycle import Lifecycle, pick_runtime
 from hyperhive.lifecycle.approvals import MIGRATIONS as APPROVAL_TABLES
 from hyperhive.lifecycle.approvals import ApprovalQueue
+from hyperhive.lifecycle.disk import DiskGuard
 from hyperhive.members import Attached
 from hyperhive.mirror import Mirror
 from hyperhive.names import AgentName
@@ -217,6 +218,12 @@ class BareHive:
             lambda name: self.config_code.updates.needs(name),
         )
         herald = Herald(self.broker)
+        self._disk = DiskGuard(
+            self.paths,
+            self._clock,
+            agents=lambda: self.lifecycle.names(),
+            limit_of=lambda name: configuration.parse_size(self.config.agent(name).limits.disk),
+        )
         self.config_code = ConfigCode(
             store=self._store,
             paths=self.paths,
@@ -228,6 +235,7 @@ class BareHive:
             config=lambda: self.config,
             harnesses=self._crew,
             revision=hyperhive.__version__,
+            room=self._disk.check,
         )
         self.approvals = self.config_code.queue
         self._mirror = Mirror(
@@ -252,6 +260,7 @@ class BareHive:
             tell=herald.tell,
             forget=self._leave_behind,
             provision=self.config_code.provision,
+            room=self._disk.check,
             log_tail=lambda name: self._facts.log(name, CRASH_LOG_LINES),
             drain_seconds=self.config.file.drain_seconds,
         )
@@ -270,7 +279,7 @@ class BareHive:
             agent_log=self._facts.log,
             users=self._users,
             reread=self.reload,
-            cautions=lambda: [*self._mirror.cautions(), *adopted(self.lifecycle)],
+            cautions=lambda: [*self._mirror.cautions(), *self._disk.cautions(), *adopted(self.lifecycle)],
             tombstones=lambda: self.lifecycle.tombstones(),
         )
         streams = Streams(secrets.token_hex(4), self._find_stream)
@@ -355,6 +364,7 @@ class BareHive:
         self._background.spawn(self.notices.run, "notices")
         self._background.spawn(self._mirror.run, "mirror")
         self._background.spawn(self.config_code.catch_up, "updates")
+        self._background.spawn(self._disk.run, "disk")
         self._background.spawn(self._sweep, "sweep")
         self._background.spawn(self._preload, "preload")
         log.info("hive_started agents=%s", len(self.lifecycle.names()))
@@ -428,6 +438,7 @@ class BareHive:
             await self.budgets.sweep()
             await self._crew.sweep()
             await self.notices.sweep()
+            await self._clis.prune()
 
     # --- going down -------------------------------------------------------------------------------------------------
 

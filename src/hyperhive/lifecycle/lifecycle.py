@@ -127,7 +127,8 @@ class Lifecycle(Redeploying):
 
         Raises:
             InvalidName, PathTooLong: the name cannot be used. Conflict: it is alive, or something is going on.
-            BadConfig: a mount is refused. HiveError: it exists now, but could not be started; it is tried again.
+            BadConfig: a mount is refused. WorldError: the disk is low.
+            HiveError: it exists now, but could not be started; it is tried again.
         """
         del by  # the policy says who may; nothing of it depends on who did
         agent = parse_agent_name(name)
@@ -136,6 +137,7 @@ class Lifecycle(Redeploying):
         self._check_not_alive(agent)
 
         async def work() -> None:
+            await self._room()
             old = self._roster.get(agent)
             row = AgentRow(
                 name=agent,

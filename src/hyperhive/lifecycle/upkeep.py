@@ -51,6 +51,10 @@ START_AT_ONCE: Final = 16
 """How many agents are started side by side when the hive comes up."""
 
 
+async def room_for_all() -> None:
+    """For a lifecycle that is used alone."""
+
+
 class Upkeep(Fleet):
     """A fleet that comes up, goes down, and finishes what it began."""
 
@@ -71,6 +75,7 @@ class Upkeep(Fleet):
         forget: Callable[[AgentName, bool], Awaitable[None]] | None = None,
         drain_seconds: float = 900.0,
         provision: Provision = provide_nothing,
+        room: Callable[[], Awaitable[None]] = room_for_all,
     ) -> None:
         """A lifecycle on a shared store, opened with `hyperhive.lifecycle.MIGRATIONS`; await `start_up` before use.
 
@@ -87,6 +92,7 @@ class Upkeep(Fleet):
                 Idempotent.
             drain_seconds: how long a running turn may go on when an agent is stopped.
             provision: makes what an agent needs beside its directories, where it is missing; called at each start.
+            room: raises WorldError where there is no room for one more agent.
         """
         super().__init__(
             store=store,
@@ -103,6 +109,7 @@ class Upkeep(Fleet):
         self._clock = clock
         self._tell = tell
         self._forget = forget
+        self._room = room
         self._supervisor = Supervisor(
             paths=paths,
             runtime=runtime,

@@ -103,6 +103,7 @@ class ApprovalQueue(Book):
         tell: Tell = tell_nobody,
         remarks: Remarks | None = None,
         ready: Callable[[AgentName], Awaitable[None]] | None = None,
+        room: Callable[[], Awaitable[None]] | None = None,
         failpoint: Failpoint = no_failpoint,
     ) -> None:
         """Await `start` before use.
@@ -112,12 +113,14 @@ class ApprovalQueue(Book):
             tell: mails helper events, each under a key that says the same event again.
             ready: returns when an agent has its repos.
             remarks: what should be said of a change (agent, base, sha) beside its diff.
+            room: raises WorldError where nothing new should be begun on this disk.
             failpoint: called before and after each step; for tests.
         """
         super().__init__(store=store, repos=repos, bus=bus, clock=clock, tell=tell, failpoint=failpoint)
         self._alive = alive
         self._remarks = remarks
         self._ready = ready
+        self._room = room
         self._locks: dict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
     # --- requests ---------------------------------------------------------------------------------------------------
@@ -279,7 +282,7 @@ class ApprovalQueue(Book):
             NotFound: there is none. Forbidden: only the operator decides.
             Conflict: resolved already, and by whom; `unseen`: commit or diff are not named; `moved`: they are not what
                 is proposed now; `stale_base`: it does not build on what is deployed (it has failed with that); or the
-                agent's name is taken.
+                agent's name is taken. WorldError: the disk is low.
         """
         _check_decides(by)
         row = await self.row(id)
@@ -287,6 +290,8 @@ class ApprovalQueue(Book):
             row = await self.row(id)
             if row.stage != "proposal":
                 raise Conflict(rows.resolution(row))
+            if self._room is not None:
+                await self._room()
             if row.kind == "spawn":
                 self._check_not_alive(AgentName(row.agent))
                 decision = rows.Decide(id=id, to="approved", by=self._by(by, channel))
