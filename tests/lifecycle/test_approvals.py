@@ -358,3 +358,23 @@ async def test_a_failing_store_refuses_and_changes_nothing(
             with pytest.raises(StoreFailed):
                 await queue.deny(number)
         assert [one.id for one in await queue.pending()] == [number]
+
+
+async def test_whoever_goes_away_while_asking_leaves_nothing_half_asked(world: ApprovalWorld) -> None:
+    begun = anyio.Event()
+
+    async def hang(name: str) -> None:
+        if name == "after propose":
+            begun.set()
+            await anyio.sleep_forever()
+
+    async with world.queue(hang) as queue:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask, queue, world)
+            await begun.wait()
+            tasks.cancel_scope.cancel()
+        assert await queue.pending() == []
+        rows = await queue._store.read(lambda conn: conn.execute("SELECT count(*) FROM approvals").fetchone())
+        assert rows == (0,)
+        with pytest.raises(NotFound):
+            await queue.show(1)

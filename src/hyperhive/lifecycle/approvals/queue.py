@@ -167,8 +167,9 @@ class ApprovalQueue(Book):
                         diff=diff.text,
                     )
                 )
-            except HiveError:
-                await self._store.submit(self._drop_op, number)
+            except (HiveError, anyio.get_cancelled_exc_class()):
+                with anyio.CancelScope(shield=True):
+                    await self._store.submit(self._drop_op, number)
                 raise
         return row.id
 
@@ -384,8 +385,9 @@ class ApprovalQueue(Book):
                         diff=diff.text,
                     )
                 )
-            except HiveError:
-                await self._store.submit(self._drop_op, number)
+            except (HiveError, anyio.get_cancelled_exc_class()):
+                with anyio.CancelScope(shield=True):
+                    await self._store.submit(self._drop_op, number)
                 raise
         return row.id
 
