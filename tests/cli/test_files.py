@@ -1,4 +1,4 @@
-"""`hyperhive file` and `hyperhive remind`: what they send, and what they print of what agents wrote."""
+"""`hyperhive file`, `remind` and `reminders`: what they send, and what they print of what agents wrote."""
 
 import base64
 from functools import partial
@@ -8,10 +8,11 @@ import anyio.to_thread
 import pytest
 
 from console import Console, Done
-from desk import desk, does
+from desk import answers, desk, does
 from hyperhive.protocol import replies as p
 from hyperhive.protocol import requests as r
-from hyperhive.protocol.types import FileRef, OperatorInboxRow
+from hyperhive.protocol.dispatch import Handler
+from hyperhive.protocol.types import FileRef, LooseEnd, OperatorInboxRow, QuestionEnd, ReminderEnd
 
 EVIL = "\x1b]52;c;ZXZpbA==\x07evil\u202e"
 
@@ -105,3 +106,36 @@ async def test_a_reminder_is_for_whom_it_says(console: Console, at: Path) -> Non
         r.Remind(message="mine", delay_seconds=600),
         r.Remind(message="mine", due_at=1_900_000_000),
     ]
+
+
+async def test_reminders_are_listed_with_why_one_failed_and_taken_back(console: Console, at: Path) -> None:
+    ends: list[LooseEnd] = [
+        QuestionEnd(id=4, asker="alice", target="bob", question="no reminder", age_seconds=3),
+        ReminderEnd(
+            id=7, owner="operator", message="the \x1b[31mcertificate", due_at=1900000000, age_seconds=3
+        ),
+        ReminderEnd(
+            id=5, owner="alice", message="look", due_at=1800000000, age_seconds=9, failure="it is a link"
+        ),
+    ]
+    cancelled: list[r.Request] = []
+
+    async def cancel(request: r.Request) -> p.Reply:
+        cancelled.append(request)
+        return p.Ok(id=5)
+
+    shown: dict[type[r.Request], Handler] = {
+        r.GetLooseEnds: answers(p.LooseEnds(loose_ends=ends)),
+        r.CancelLooseEnd: does(cancel),
+    }
+    async with desk(at, shown):
+        done = await run(console, "reminders")
+        assert (await run(console, "reminders", "--cancel", "5")).out == "reminder 5 is taken back\n"
+    assert "\x1b" not in done.out
+    assert "no reminder" not in done.out
+    [_, first, second] = done.out.splitlines()
+    assert ("alice" in first, "look" in first, "it is a link" in first) == (True, True, True)
+    assert ("operator" in second, "certificate" in second) == (True, True)
+    assert cancelled == [r.CancelLooseEnd(kind="reminder", id=5)]
+    async with desk(at, {r.GetLooseEnds: answers(p.LooseEnds(loose_ends=[]))}):
+        assert (await run(console, "reminders")).out == "no reminder is still to come\n"

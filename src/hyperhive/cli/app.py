@@ -67,6 +67,7 @@ COMMANDS: Final[dict[str, tuple[Command, ...]]] = {
         Command("questions", "questions:questions", "List the questions that wait for you."),
         Command("answer", "questions:answer", "Answer a question."),
         Command("remind", "reminders:remind", "Have a message come back later."),
+        Command("reminders", "reminders:reminders", "List the reminders still to come; --cancel takes one back."),
     ),
     "Approvals": (
         Command("pending", "approvals:pending", "List what waits for your approval.", alias="approvals"),

@@ -1,14 +1,16 @@
-"""`hyperhive remind`: a message that comes back later, to you or to an agent."""
+"""`hyperhive remind` and `reminders`: messages that come back later, to you or to an agent."""
 
 from typing import Annotated, Final
 
 from cyclopts import Parameter
 
 from hyperhive.cli.common import DEFAULTS, Common, Session
+from hyperhive.cli.render import clock, table
 from hyperhive.errors import BadRequest
 from hyperhive.names import OPERATOR
 from hyperhive.protocol import replies as p
 from hyperhive.protocol import requests as r
+from hyperhive.protocol.types import ReminderEnd
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -52,6 +54,38 @@ def remind(
     answer = session.ask(request)
     number = answer.read(p.ReminderQueued).id
     return session.show(answer, lambda: session.screen.line(f"reminder {number} is set"))
+
+
+def reminders(
+    *,
+    cancel: Annotated[int | None, Parameter(name="--cancel")] = None,
+    common: Common = DEFAULTS,
+) -> int:
+    """List the reminders that are still to come, yours and the agents', the next one first.
+
+    Args:
+        cancel: take this one back, whoever's it is.
+        common: flags of every command.
+    """
+    session = Session(common)
+    if cancel is not None:
+        done = session.ask(r.CancelLooseEnd(kind="reminder", id=cancel))
+        return session.show(done, lambda: session.screen.line(f"reminder {cancel} is taken back"))
+    answer = session.ask(r.GetLooseEnds())
+
+    def render() -> None:
+        ends = [end for end in answer.read(p.LooseEnds).loose_ends if isinstance(end, ReminderEnd)]
+        rows = [
+            (str(end.id), end.owner, clock(end.due_at), end.message, end.failure or "-")
+            for end in sorted(ends, key=lambda end: (end.due_at, end.id))
+        ]
+        header = ("id", "for", "due", "message", "failed")
+        if rows:
+            session.screen.lines(table(header, rows, session.screen.columns, right=frozenset({0})))
+        else:
+            session.screen.line("no reminder is still to come")
+
+    return session.show(answer, render)
 
 
 def _seconds(text: str) -> int:
