@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 
+import anyio
+import anyio.abc
 import httpx2
 import pytest
+from anyio.abc import SocketStream
 
 from gateway_world import ALICE, World, ask, prompt, until
-from hyperhive.gateway.metering import LINE_MAX, UsageReader
+from hyperhive.gateway.metering import GUESS_MAX, LINE_MAX, UsageReader, at_least
 from hyperhive.protocol.types import TokenUsage
 from hyperhive.spending.usage import Usage
 
@@ -47,7 +51,10 @@ async def test_a_stream_that_broke_off_is_counted_as_at_least(world: World) -> N
         with pytest.raises(httpx2.RemoteProtocolError):
             await ask(client)
     (used,) = await world.meter.until_told(1)
-    assert used == Usage(model="haiku", tokens=counted(**{**USED, "output_tokens": 1}), complete=False)
+    passed_by = 2  # pieces of text before the cut
+    assert used == Usage(
+        model="haiku", tokens=counted(**{**USED, "output_tokens": passed_by}), complete=False
+    )
 
 
 async def test_a_client_that_hangs_up_ends_the_request_upstream_and_pays_at_least(world: World) -> None:
@@ -61,17 +68,52 @@ async def test_a_client_that_hangs_up_ends_the_request_upstream_and_pays_at_leas
     await until(lambda: any(one.get("event") == "client went away" for one in world.api.log))
 
 
-async def test_a_client_that_hangs_up_before_the_answer_ends_it_too_and_is_noted(world: World) -> None:
+async def test_a_client_that_hangs_up_before_the_answer_ends_it_too_and_pays_for_what_it_sent(
+    world: World,
+) -> None:
     world.api.scenario = {"default": {"blocks": ["late"], "delay": 2.0}}
     stream = await world.raw()
-    body = json.dumps(prompt()).encode()
+    body = json.dumps(prompt("word " * 1000)).encode()
     await stream.send(
         b"POST /v1/messages HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
     )
     await until(lambda: world.api.requests)
     await stream.aclose()
     (used,) = await world.meter.until_told(1)
-    assert used == Usage(model="", tokens=TokenUsage(), complete=False)
+    assert used == Usage(model="haiku", tokens=counted(input_tokens=len(body) // 4), complete=False)
+
+
+async def test_a_client_that_hangs_up_once_it_has_a_plain_reply_pays_for_it(world: World) -> None:
+    """The API has not said yet that its reply is over; the client has read that for itself."""
+    message = json.dumps({"type": "message", "model": "haiku", "usage": USED}).encode()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+
+    async def serve(stream: SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            await stream.send(b"%s%x\r\n%s\r\n" % (head, len(message), message))
+            with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+                await stream.receive()
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        async with (
+            anyio.create_task_group() as group,
+            World.open(world.api, environ={"ANTHROPIC_BASE_URL": f"http://127.0.0.1:{port}"}) as other,
+        ):
+            group.start_soon(listener.serve, serve)
+            async with (
+                other.client() as client,
+                client.stream("POST", "/v1/messages", json=prompt(stream=False)) as reply,
+            ):
+                got = b""
+                async for piece in reply.aiter_raw():
+                    got += piece
+                    if got == message:
+                        break
+            (used,) = await other.meter.until_told(1)
+            group.cancel_scope.cancel()
+    assert used == Usage(model="haiku", tokens=counted(**USED), complete=True)
 
 
 async def test_errors_and_counting_requests_cost_nothing(world: World) -> None:
@@ -118,6 +160,33 @@ def test_text_of_the_model_is_never_taken_for_usage() -> None:
     }
     used = read(stream(START, said), size=50)
     assert used == Usage(model="m", tokens=counted(input_tokens=5, output_tokens=1), complete=False)
+
+
+def test_of_several_totals_the_last_one_counts() -> None:
+    """The API may send more than one, each with all that was used until then."""
+    reader = UsageReader(b"text/event-stream")
+    last = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 90}}
+    known = []
+    for one in (START, DELTA, last):
+        reader.feed(stream(one))
+        known.append(reader.final)
+    assert known == [False, False, True]
+    assert reader.usage() == Usage(model="m", tokens=counted(input_tokens=5, output_tokens=90), complete=True)
+
+
+@pytest.mark.parametrize(
+    ("body", "model", "tokens"),
+    [
+        (b'{"model":"m","x":"' + b"a" * 4000 + b'"}', "m", 1005),
+        (b"a" * 400, "", 100),
+        (b"[" * 100_000, "", 25_000),
+        (b"a" * 30_000_000, "", GUESS_MAX),
+    ],
+)
+def test_without_a_word_of_the_api_a_request_costs_what_it_said_itself(
+    body: bytes, model: str, tokens: int
+) -> None:
+    assert at_least(None, body) == Usage(model=model, tokens=counted(input_tokens=tokens), complete=False)
 
 
 @pytest.mark.parametrize(

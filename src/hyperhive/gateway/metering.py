@@ -1,7 +1,8 @@
 """What a reply of the API used, read while it passes by. Nothing that the agent or its model wrote can be taken for it.
 
 A stream tells it in `message_start` and, finally, in `message_delta`; a plain reply in its `usage`. Whether an event is
-one of these is decided by its decoded `type`, never by its text.
+one of these is decided by its decoded `type`, never by its text. Of a reply that was cut, or never came, what is known
+to have been used counts: hanging up saves nobody anything.
 """
 
 from typing import Final
@@ -15,6 +16,10 @@ LINE_MAX: Final = 4 * 2**20
 """Longer lines of a stream are looked past: no event that tells usage is so long."""
 REPLY_MAX: Final = 32 * 2**20
 """The longest plain reply that is kept to be read."""
+GUESS_MAX: Final = 200_000
+"""More input tokens than these are believed only if the API says so."""
+_BYTES_A_TOKEN: Final = 4
+_PIECE: Final = b"event: content_block_delta"
 
 
 class _Tokens(msgspec.Struct):
@@ -29,14 +34,34 @@ class _Message(msgspec.Struct):
     usage: _Tokens | None = None
 
 
+class _Delta(msgspec.Struct, frozen=True):
+    stop_reason: str | None = None
+
+
 class _Event(msgspec.Struct):
     type: str = ""
     message: _Message | None = None
     usage: _Tokens | None = None
+    delta: _Delta = _Delta()
 
 
 _EVENT: Final = msgspec.json.Decoder(_Event)
 _MESSAGE: Final = msgspec.json.Decoder(_Message)
+
+
+def at_least(told: Usage | None, body: bytes) -> Usage:
+    """What a request has cost whose reply did not come to its end. Pure.
+
+    Where the API said nothing of it, its input is guessed from its length.
+    """
+    if told is not None and (told.complete or told.model):
+        return told
+    try:
+        model = _MESSAGE.decode(body).model
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        model = ""
+    guess = min(len(body) // _BYTES_A_TOKEN, GUESS_MAX)
+    return Usage(model=model, tokens=TokenUsage(input_tokens=guess), complete=False)
 
 
 class UsageReader:
@@ -53,6 +78,8 @@ class UsageReader:
         self._model = ""
         self._tokens = TokenUsage()
         self._started = False
+        self._pieces = 0
+        self._total = False
         self.final = False
         """The figure is known, and nothing that is still to come changes it."""
 
@@ -64,16 +91,21 @@ class UsageReader:
             self._rest += data
 
     def end(self) -> None:
-        """The body is complete."""
+        """Nothing more will come."""
         if not self._streamed and self._rest:
             self._take_message(_MESSAGE, bytes(self._rest))
             self._rest.clear()
+        self.final = self.final or self._total
 
     def usage(self) -> Usage | None:
         """What is known by now. None: the reply is no message, so that nothing was used."""
         if not self._started and not self._streamed:
             return None
-        return Usage(model=self._model, tokens=self._tokens, complete=self.final)
+        tokens = self._tokens
+        if not self._total:  # each piece that passed by was a token or more
+            output = max(tokens.output_tokens, self._pieces)
+            tokens = msgspec.structs.replace(tokens, output_tokens=output)
+        return Usage(model=self._model, tokens=tokens, complete=self.final)
 
     def _feed_lines(self, data: bytes) -> None:
         *lines, rest = data.split(b"\n")
@@ -89,6 +121,8 @@ class UsageReader:
             self._skipping = True
 
     def _take_line(self, line: bytes) -> None:
+        if line.rstrip(b"\r") == _PIECE:
+            self._pieces += 1
         if not line.startswith(b"data:") or not (b"message_start" in line or b"message_delta" in line):
             return
         try:
@@ -99,7 +133,8 @@ class UsageReader:
             self._take(event.message.model, event.message.usage)
         elif event.type == "message_delta" and event.usage is not None:
             self._take(self._model, event.usage)
-            self.final = True
+            self._total = True
+            self.final = event.delta.stop_reason is not None  # without it another total may follow
 
     def _take_message(self, decoder: msgspec.json.Decoder[_Message], body: bytes) -> None:
         try:
@@ -108,7 +143,7 @@ class UsageReader:
             return
         if message.usage is not None:
             self._take(message.model, message.usage)
-            self.final = True
+            self._total = self.final = True
 
     def _take(self, model: str, told: _Tokens | None) -> None:
         """A later figure replaces an earlier one: the API's counts are running totals."""

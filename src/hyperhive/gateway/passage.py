@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 import anyio
+import anyio.to_thread
 
 from hyperhive.accounts import AccountState, BoundAccount, Secret
 from hyperhive.clock import Clock
@@ -15,11 +16,10 @@ from hyperhive.gateway import rules
 from hyperhive.gateway.connection import Connection, Request
 from hyperhive.gateway.health import limited_until
 from hyperhive.gateway.meter import Meter
-from hyperhive.gateway.metering import UsageReader
+from hyperhive.gateway.metering import UsageReader, at_least
 from hyperhive.gateway.standing import Standings
 from hyperhive.gateway.upstream import Cut, Reply, Unreachable, Upstream
 from hyperhive.names import AgentName
-from hyperhive.protocol.types import TokenUsage
 from hyperhive.spending.usage import Usage
 
 log = logging.getLogger(__name__)
@@ -135,12 +135,11 @@ class _Exchange:
         self._key = key
         self._metered = rules.path_of(request.target) == rules.MESSAGES
         self._reader: UsageReader | None = None
-        self._sent = False
+        self._over = False
         self._told = False
 
     async def run(self) -> None:
         try:
-            self._sent = True
             await self._passage.send(self._request, self._key, self._pass_on)
         except Unreachable as error:
             self._told = True  # no reply: nothing that could be known was used
@@ -165,15 +164,18 @@ class _Exchange:
                     # Before the client has the end of it: its next request is admitted by what this one used.
                     await self._tell_usage()
             await self._client.piece(piece)
-        if self._reader is not None:
-            self._reader.end()
+        self._over = True
         await self._tell_usage()
         await self._client.end()
 
     async def _tell_usage(self) -> None:
-        """Once. What was sent and never answered, because the client hung up, has cost something all the same."""
+        """Once. What was not answered to its end, because the client hung up, has cost something all the same."""
         if self._told or not self._metered:
             return
         self._told = True
-        unknown = Usage(model="", tokens=TokenUsage(), complete=False)
-        await self._passage.used(self._reader.usage() if self._reader is not None else unknown)
+        if self._reader is not None and not self._reader.final:
+            self._reader.end()
+        used = None if self._reader is None else self._reader.usage()
+        if not self._over:
+            used = await anyio.to_thread.run_sync(at_least, used, self._request.body)  # it may be large
+        await self._passage.used(used)
