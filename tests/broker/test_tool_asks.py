@@ -1,5 +1,6 @@
 """Tool calls that ask the operator: only the operator's own word allows, and for no more than it says."""
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -246,3 +247,9 @@ async def test_a_flood_of_calls_is_held_to_its_limits(broker: Broker) -> None:
     await broker.tools.withdraw("alice")
     refused = await call(broker, "at last")
     assert (refused.verdict, f"{A_MINUTE} tool calls a minute" in str(refused.message)) == ("deny", True)
+
+
+async def test_calls_that_come_all_at_once_are_held_to_the_limit_too(broker: Broker) -> None:
+    verdicts = await asyncio.gather(*(call(broker, f"c{n}") for n in range(20)))
+    assert [one.verdict for one in verdicts].count("waiting") == OPEN_MAX
+    assert len(await broker.questions.open("operator")) == OPEN_MAX

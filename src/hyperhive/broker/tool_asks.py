@@ -9,6 +9,7 @@ only what it was given to.
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -57,6 +58,8 @@ class ToolAsks:
         self._questions = questions
         self._ttl = limits.tool_ttl_seconds
         self._rates: dict[str, Bucket] = {}
+        self._asking: Counter[str] = Counter()
+        """Calls of each agent that are on their way to disk: they count as waiting."""
         self._given_up: dict[tuple[str, str], None] = {}
         self._find_op: Operation[_Calls, list[int]] = Operation("find tool calls", _find)
         self._revoke_op: Operation[int, None] = Operation("revoke tool rule", rules.revoke)
@@ -85,16 +88,20 @@ class ToolAsks:
             refusal = self._refusal(agent, tool_input)
             if refusal is not None:
                 return ToolVerdict(verdict="deny", message=refusal)
-            number = await self._questions.ask(
-                agent,
-                self._words(agent, tool, digest),
-                options=rules.OPTIONS,
-                ttl_seconds=self._ttl,
-                tool=ToolCall(name=tool, input=tool_input),
-                kind=TOOL,
-                about=call_id,
-                call_id=f"tool {call_id}",
-            )
+            self._asking[agent] += 1
+            try:
+                number = await self._questions.ask(
+                    agent,
+                    self._words(agent, tool, digest),
+                    options=rules.OPTIONS,
+                    ttl_seconds=self._ttl,
+                    tool=ToolCall(name=tool, input=tool_input),
+                    kind=TOOL,
+                    about=call_id,
+                    call_id=f"tool {call_id}",
+                )
+            finally:
+                self._asking[agent] -= 1
             if (agent, call_id) in self._given_up:  # word of that came in before the call itself
                 await self._questions.withdraw([number], GIVEN_UP)
         row = await self._questions.resolution(number, wait_seconds)
@@ -129,7 +136,7 @@ class ToolAsks:
                 f"Not allowed: the operator would have to be shown its whole input, which is {size} bytes; the limit is"
                 f" {INPUT_MAX_BYTES}. Do it in smaller steps."
             )
-        waiting = self._waiting(agent)
+        waiting = self._waiting(agent) + self._asking[agent]
         if waiting >= OPEN_MAX:
             return (
                 f"Not allowed: {waiting} of your tool calls wait for the operator already; the limit is {OPEN_MAX}."
