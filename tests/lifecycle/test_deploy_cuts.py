@@ -75,10 +75,12 @@ async def run(world: DeployWorld, story: str, cuts: tuple[int | None, ...]) -> l
     checker = ApprovalChecker()
     began = await world.main()
     fuses = [Fuse(at) for at in cuts]
-    for fuse in [*fuses, Fuse()]:
+    for fuse in fuses:
         await world.live(fuse, lambda life: play(life, world, story, checker))
         checker.main_is(await world.main())
     async with world.life() as life:
+        await play(life, world, story, checker)
+        checker.main_is(await world.main())
         await _check(world, life, story, checker, began)
     return fuses
 
