@@ -33,22 +33,19 @@ RULES = [
         "choose a database", ask(question="Which database?", options=["sqlite", "postgres"]), end="asked"
     ),
     tool_turn("choose a colour", ask(question="Which colour?", to="bob"), end="asked"),
-    tool_turn("be quick", ask(question="Now?", ttl_seconds=1), end="asked"),
     tool_turn("change your mind", ask(question="Never mind?"), end="asked"),
-    tool_turn(
-        '"event":"question_asked","id":2,',
-        ("mcp__hyperhive__answer", {"id": 2, "answer": "green"}),
-        end="done",
-    ),
+    tool_turn("be quick", ask(question="Now?", ttl_seconds=3), end="asked"),
+    tool_turn("answer alice", ("mcp__hyperhive__answer", {"id": 2, "answer": "green"}), end="done"),
     tool_turn(
         "answer for me", ("mcp__hyperhive__answer", {"id": 1, "answer": "postgres"}), end="{tool_result}"
     ),
 ]
 
 
-def told(api: FakeAnthropic, number: int, answer: str, answerer: str) -> bool:
-    """Whether a model was woken with this answer, after a line that says it is the system's."""
-    facts = [f'"event":"question_answered","id":{number},', f'"answer":"{answer}","answerer":"{answerer}"']
+def told(api: FakeAnthropic, number: int, answer: str = "", answerer: str = "") -> bool:
+    """Whether a model was woken with this answer (with any), after a line that says it is the system's."""
+    facts = [f'"event":"question_answered","id":{number},']
+    facts += [f'"answer":"{answer}","answerer":"{answerer}"'] if answer else []
     return any(
         all(fact in request["text"] for fact in (*facts, "from system, boundary"))
         for request in api.requests
@@ -65,7 +62,7 @@ async def open_question(client: RemoteHive, number: int) -> Question:
     """That one, once it waits for the operator."""
     with anyio.fail_after(SECONDS):
         while True:
-            for row in await client.broker.questions.open():
+            for row in await client.broker.questions.open(None):
                 if row.id == number:
                     return row
             await anyio.sleep(0.05)
@@ -93,21 +90,26 @@ async def test_answers_reach_their_askers_beyond_the_death_of_the_hive(
             assert view.view.state == "needs_you"
             await client.broker.send("operator", "bob", "answer for me")
             await hive.until(lambda: any("not bob's to answer" in one["tool_result"] for one in api.requests))
+            for number, order in ((2, "choose a colour"), (3, "change your mind"), (4, "be quick")):
+                await client.broker.send("operator", "alice", order)
+                await open_question(client, number)
         await hive.kill()
     await place.nothing_left()
+    assert not any(told(api, number) for number in (1, 2, 3, 4)), "none was resolved in this life"
 
     async with running(place) as (hive, client):
+        await hive.until(lambda: told(api, 4, "[expired]", "ttl-watchdog"))
         console = Console(place.root, {"HYPERHIVE_RUN_DIR": str(place.run)})
-        done = await anyio.to_thread.run_sync(partial(console.run, "answer", "1", "2"))
-        assert (done.code, done.out) == (0, "question 1 is answered: postgres\n")
+        for words, said in (
+            (["answer", "1", "2"], "question 1 is answered: postgres\n"),
+            (["questions", "--cancel", "3"], "question 3 is withdrawn\n"),
+        ):
+            done = await anyio.to_thread.run_sync(partial(console.run, *words))
+            assert (done.code, done.out) == (0, said)
         await hive.until(lambda: told(api, 1, "postgres", "operator"))
-        await client.broker.send("operator", "alice", "choose a colour")
+        await hive.until(lambda: told(api, 3, "[cancelled by operator]", "operator"))
+        await client.broker.send("operator", "bob", "answer alice")
         await hive.until(lambda: told(api, 2, "green", "bob"))
-        await client.broker.send("operator", "alice", "be quick")
-        await hive.until(lambda: told(api, 3, "[expired]", "ttl-watchdog"))
-        await client.broker.send("operator", "alice", "change your mind")
-        await client.broker.questions.cancel((await open_question(client, 4)).id)
-        await hive.until(lambda: told(api, 4, "[cancelled by operator]", "operator"))
         await hive.until(lambda: quiet(place))
         assert await client.broker.questions.open(None) == []
         [view] = (await client.lifecycle.status("alice")).agents
