@@ -253,3 +253,13 @@ async def test_calls_that_come_all_at_once_are_held_to_the_limit_too(broker: Bro
     verdicts = await asyncio.gather(*(call(broker, f"c{n}") for n in range(20)))
     assert [one.verdict for one in verdicts].count("waiting") == OPEN_MAX
     assert len(await broker.questions.open("operator")) == OPEN_MAX
+
+
+async def test_a_harness_that_comes_up_withdraws_also_what_is_just_being_stored(broker: Broker) -> None:
+    """Its last life may have died with the question on its way to disk: nobody would ever wait for its answer."""
+    asking = asyncio.create_task(call(broker, "c1"))
+    while not broker.tools._asking["alice"]:
+        await asyncio.sleep(0)
+    assert await broker.tools.withdraw("alice") == 1
+    assert (await asking).verdict == "deny"
+    assert await broker.questions.open("operator") == []

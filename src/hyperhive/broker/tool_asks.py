@@ -126,7 +126,8 @@ class ToolAsks:
         return await self._questions.withdraw(ids, GIVEN_UP)
 
     def _waiting(self, agent: str) -> int:
-        return sum(one.kind == TOOL for one in self._questions.open_now(OPERATOR, asker=agent))
+        stored = sum(one.kind == TOOL for one in self._questions.open_now(OPERATOR, asker=agent))
+        return stored + self._asking[agent]
 
     def _refusal(self, agent: str, tool_input: dict[str, Any]) -> str | None:
         """Why the operator is not even asked, if so."""
@@ -136,7 +137,7 @@ class ToolAsks:
                 f"Not allowed: the operator would have to be shown its whole input, which is {size} bytes; the limit is"
                 f" {INPUT_MAX_BYTES}. Do it in smaller steps."
             )
-        waiting = self._waiting(agent) + self._asking[agent]
+        waiting = self._waiting(agent)
         if waiting >= OPEN_MAX:
             return (
                 f"Not allowed: {waiting} of your tool calls wait for the operator already; the limit is {OPEN_MAX}."
