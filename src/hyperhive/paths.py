@@ -199,15 +199,16 @@ class Paths:
             found.append(name)
         return found
 
-    def applied_repos(self) -> list[AgentName]:
-        """The agents with an applied repo, in order; what no agent can be called is left out. Blocks."""
-        found = []
-        for entry in sorted(self.applied.iterdir()) if self.applied.is_dir() else ():
-            with suppress(InvalidName):
-                name = parse_resident(entry.name)
-                if not entry.is_symlink() and (entry / "HEAD").is_file():
-                    found.append(name)
-        return found
+    def agents_on_disk(self) -> list[AgentName]:
+        """Of whom there is state or an applied repo, in order; what no agent can be called is left out. Blocks."""
+        found = set()
+        for place, proof in ((self.state_dir / "agents", "state"), (self.applied, "HEAD")):
+            for entry in place.iterdir() if place.is_dir() else ():
+                with suppress(InvalidName):
+                    name = parse_resident(entry.name)
+                    if not entry.is_symlink() and (entry / proof).exists():
+                        found.add(name)
+        return sorted(found)
 
     def _shown_to(self, name: AgentName) -> list[tuple[Path, tuple[str, ...]]]:
         """What an agent's box shows of the hive, each as a directory of the hive's and the agent's below it."""

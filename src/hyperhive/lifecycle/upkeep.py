@@ -105,7 +105,7 @@ class Upkeep(Fleet):
             behind_gateway=behind_gateway,
         )
         self.adopted: list[AgentName] = []
-        """Whose repos were found at this start and whose rows were not: tombstones now."""
+        """Whose files were found at this start, and whose rows were not: tombstones now."""
         self._clock = clock
         self._tell = tell
         self._forget = forget
@@ -142,11 +142,11 @@ class Upkeep(Fleet):
                     await self._finish_removal(agent.row)
 
     async def _adopt(self) -> None:
-        """Whose config repo is here without a row (a database that was lost, an older hive's state) is a tombstone.
+        """Whose state or repo is here without a row (a database that was lost, an older hive's state) is a tombstone.
 
         Nobody knows any more who of them was to run: that is for the operator to say.
         """
-        for name in await anyio.to_thread.run_sync(self.paths.applied_repos):
+        for name in await anyio.to_thread.run_sync(self.paths.agents_on_disk):
             if name not in self._roster and name != MANAGER:
                 made = unix_seconds(self._clock)
                 action = int(self._clock.time() * 1000)

@@ -18,7 +18,16 @@ from hyperhive.agent_toml import AgentFile
 from hyperhive.background import Background
 from hyperhive.clock import SYSTEM_CLOCK, Clock, unix_seconds
 from hyperhive.config import AgentConfig
-from hyperhive.errors import BadConfig, BugError, Closed, Conflict, HiveError, MissingPart, NotFound
+from hyperhive.errors import (
+    BadConfig,
+    BugError,
+    Closed,
+    Conflict,
+    HiveError,
+    MissingPart,
+    NotFound,
+    WorldError,
+)
 from hyperhive.lifecycle.approvals import ApprovalQueue
 from hyperhive.lifecycle.approvals.book import Failpoint, Tell, no_failpoint, tell_nobody
 from hyperhive.lifecycle.approvals.ports import Repos
@@ -290,7 +299,13 @@ class Deployer:
         """
         await self._repos.ensure(agent)
         await self.provision(agent)
-        await self._steps.reconcile(agent)
+        try:
+            await self._steps.follow_rows(agent)
+        except HiveError as error:
+            raise WorldError(
+                f"the applied repo of {agent} does not hold what is deployed: {error.message}",
+                hint=f"put STATE/applied/{agent} back from a backup or from the forge",
+            ) from error
 
     async def read(self, agent: AgentName, sha: str) -> AgentFile:
         """The agent.toml of a commit. Raises: BadConfig: with every fault."""

@@ -294,11 +294,12 @@ class Steps:
     async def reconcile(self, agent: AgentName) -> None:
         """Tags, main and lock file of an agent as the rows say. Idempotent; what fails is logged, and tried again."""
         try:
-            await self._reconcile(agent)
+            await self.follow_rows(agent)
         except HiveError as error:
             log.warning("repo_not_reconciled agent=%s error=%s", agent, error)
 
-    async def _reconcile(self, agent: AgentName) -> None:
+    async def follow_rows(self, agent: AgentName) -> None:
+        """As `reconcile`, for who wants to know. Raises: HiveError: something cannot be put right."""
         history = await self.configs.history(agent)
         if not history:
             return
