@@ -114,8 +114,6 @@ class ToolAsks:
 
     async def withdraw(self, agent: str, calls: Iterable[str] | None = None) -> int:
         """Nobody waits for these calls any more (None: for any of this agent's). How many were open still."""
-        if calls is None and not self._waiting(agent):  # so it is when almost any harness comes up
-            return 0
         wanted = None if calls is None else tuple(calls)
         for call_id in wanted or ():
             self._given_up[agent, call_id] = None
