@@ -18,7 +18,7 @@ class ChildProcess(Protocol):
     Contract: the three streams are open from the start; `terminate` asks the payload itself (not a wrapper round it)
     to end with SIGTERM and returns at once; `kill` ends the payload and all its descendants, wherever they moved, and
     returns when none is left; `wait` gives the exit code, any number of times (of a payload that a signal ended: the
-    negative number, or 128 + the number where a box stands between);
+    negative number, or 128 + the number or 255 where a box stands between);
     leaving the async context kills what still runs. After the owner process dies, by whatever cause, nothing of it
     runs on unwatched.
     """

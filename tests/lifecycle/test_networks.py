@@ -18,6 +18,7 @@ from hyperhive.lifecycle.networks import network_in_force
 from hyperhive.lifecycle.runtimes import ResourceLimits
 from hyperhive.lifecycle.runtimes.pasta import hidden_resolver
 from hyperhive.testing.runtime_kit import RuntimeKit, finish
+from parts import NSPAWN_BASE
 
 REACH = """
 import socket, sys
@@ -36,9 +37,17 @@ for where in sys.argv[1:]:
 
 
 @pytest.fixture
-async def kit(tmp_path: Path) -> AsyncIterator[RuntimeKit]:
-    async with RuntimeKit.open("bwrap", tmp_path) as made:
+async def kit(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[RuntimeKit]:
+    monkeypatch.setenv("HYPERHIVE_NSPAWN_BASE", str(NSPAWN_BASE))
+    async with RuntimeKit.open(getattr(request, "param", "bwrap"), tmp_path) as made:
         yield made
+
+
+both = pytest.mark.parametrize(
+    "kit", ["bwrap", pytest.param("nspawn", marks=pytest.mark.needs("nspawn"))], indirect=True
+)
 
 
 @contextlib.contextmanager
@@ -73,6 +82,7 @@ async def reached(kit: RuntimeKit, network: Network, *where: str) -> list[bool]:
     return [line.endswith(" hello") for line in lines]
 
 
+@both
 @pytest.mark.needs("bwrap")
 async def test_a_box_without_a_network_reaches_nothing_of_the_host_nor_beyond(kit: RuntimeKit) -> None:
     name = f"hyperhive-{os.getpid()}"
@@ -87,6 +97,7 @@ async def test_a_box_without_a_network_reaches_nothing_of_the_host_nor_beyond(ki
         assert (await reached(kit, "host", where[0])) == [True], "what was looked for is there"
 
 
+@both
 @pytest.mark.needs("bwrap")
 async def test_a_box_without_a_network_has_its_own_loopback_alone(kit: RuntimeKit) -> None:
     ended = await kit.shell("cat /proc/net/dev | tail -n +3 | cut -d: -f1; cat /proc/net/route | tail -n +2")
@@ -104,6 +115,7 @@ print(near.recv(100).decode())
 """
 
 
+@both
 @pytest.mark.needs("bwrap", "pasta", "root", "ip")
 async def test_out_reaches_beyond_the_host_and_nothing_of_the_host_itself(
     kit: RuntimeKit, beyond: str

@@ -20,14 +20,24 @@ from hyperhive.lifecycle.runtimes.seccomp import filter_program
 from hyperhive.paths import Paths
 from hyperhive.testing.runtime_kit import DoomedHive, RuntimeKit, new_nap, until_sleeping
 from hyperhive.testing.runtime_suite import RUNTIME_CASES, no_signal_is_ignored_or_blocked
+from parts import NSPAWN_BASE
 
 pytestmark = pytest.mark.may_block(
     "the cases look at files between programs; the runtime itself is watched elsewhere"
 )
 
 
-@pytest.fixture(params=["process", pytest.param("bwrap", marks=pytest.mark.needs("bwrap"))])
-async def kit(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RuntimeKit]:
+@pytest.fixture(
+    params=[
+        "process",
+        pytest.param("bwrap", marks=pytest.mark.needs("bwrap")),
+        pytest.param("nspawn", marks=pytest.mark.needs("nspawn")),
+    ]
+)
+async def kit(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[RuntimeKit]:
+    monkeypatch.setenv("HYPERHIVE_NSPAWN_BASE", str(NSPAWN_BASE))
     async with RuntimeKit.open(request.param, tmp_path) as kit:
         yield kit
 
@@ -92,7 +102,7 @@ async def test_a_program_whose_supervisor_is_killed_ends_with_it(kit: RuntimeKit
 
 async def test_a_program_that_signals_its_whole_group_hits_nothing_above_it(kit: RuntimeKit) -> None:
     """Neither its supervisor nor the outer half of its box: how it ended is told as it was."""
-    told = {"process": -signal.SIGUSR1, "bwrap": 128 + signal.SIGUSR1}[kit.runtime.name]
+    told = {"process": -signal.SIGUSR1, "bwrap": 128 + signal.SIGUSR1, "nspawn": 255}[kit.runtime.name]
     assert (await kit.shell("kill -USR1 0; sleep 5")).code == told
 
 
@@ -211,7 +221,7 @@ async def test_a_bubblewrap_that_cannot_make_boxes_is_refused_with_what_it_said(
     assert "No permissions to create new namespace" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["nspawn", "nixos-container"])
+@pytest.mark.parametrize("name", ["nixos-container"])
 async def test_runtimes_to_come_say_so(name: RuntimeName, tmp_path: Path) -> None:
     with pytest.raises(NotAvailable):
         await pick_runtime(name, Paths.of(tmp_path), {})

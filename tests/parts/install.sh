@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Installs the real parts that tests run: packages by apt-get (as root, by name), both agent CLIs by npm under .parts/.
-# Usage: tests/parts/install.sh [claude] [bwrap] [pasta] [ip] [git] [make] [npm] [systemd-analyze]     (nothing named: all of them)
+# Usage: tests/parts/install.sh [claude] [bwrap] [pasta] [ip] [git] [make] [npm] [systemd-analyze] [nspawn]     (nothing named: all of them)
 # What is there already is left alone. Prints where each part is. Never asks anything.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PARTS=.parts
 want=("$@")
-[ ${#want[@]} -gt 0 ] || want=(git make npm bwrap pasta ip systemd-analyze claude)
+[ ${#want[@]} -gt 0 ] || want=(git make npm bwrap pasta ip systemd-analyze nspawn claude)
 
 refreshed=
 package() { # package COMMAND NAME
@@ -20,6 +20,22 @@ package() { # package COMMAND NAME
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" </dev/null >/dev/null
   fi
   echo "$1: $(command -v "$1")"
+}
+
+base() { # the root file system that nspawn containers share, as `hyperhive doctor --make-base` makes it
+  local home=$PARTS/nspawn-base left_out=(doc man locale info) excludes=() lists=() each
+  if [ ! -e "$home/usr/bin/python3" ]; then
+    [ "$(id -u)" = 0 ] || { echo "nspawn-base is missing: only root can make it" >&2; return 1; }
+    mkdir -p "$PARTS"
+    rm -rf "$home" "$home.new"
+    for each in "${left_out[@]}"; do excludes+=("--dpkgopt=path-exclude=/usr/share/$each/*"); done
+    for each in /etc/apt/sources.list /etc/apt/sources.list.d/*.sources; do [ ! -f "$each" ] || lists+=("$each"); done
+    mmdebstrap --quiet --variant=minbase --include=python3-minimal,git,ca-certificates "${excludes[@]}" \
+      "$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")" "$home.new" "${lists[@]}" </dev/null >&2
+    touch "$home.new/etc/hosts" "$home.new/etc/resolv.conf"
+    mv "$home.new" "$home"
+  fi
+  echo "nspawn base: $PWD/$home"
 }
 
 cli() { # cli VERSION
@@ -48,6 +64,11 @@ for part in "${want[@]}"; do
     pasta) package pasta passt ;;
     ip) package ip iproute2 ;;
     systemd-analyze) package systemd-analyze systemd ;;
+    nspawn)
+      package systemd-nspawn systemd-container
+      package mmdebstrap mmdebstrap
+      base
+      ;;
     claude)
       package npm npm
       cli 2.1.328

@@ -106,6 +106,16 @@ def _root() -> str | None:
     return None if os.geteuid() == 0 else "not running as root"
 
 
+NSPAWN_BASE = Path(os.environ.get("HYPERHIVE_TEST_NSPAWN_BASE") or ROOT / ".parts" / "nspawn-base")
+
+
+def _nspawn() -> str | None:
+    # Whether it works here is what the tests are about: a container that cannot be made fails them.
+    if fault := _root() or _command("systemd-nspawn")():
+        return fault
+    return None if os.path.lexists(NSPAWN_BASE / "usr/bin/python3") else f"no base at {NSPAWN_BASE}"
+
+
 PARTS: dict[str, Part] = {
     "claude": Part(_claude("2.1.328"), f"run {INSTALL} claude"),
     "claude-2.1.200": Part(_claude("2.1.200"), f"run {INSTALL} claude"),
@@ -120,6 +130,8 @@ PARTS: dict[str, Part] = {
     "systemd-analyze": Part(
         _command("systemd-analyze"), f"install the package systemd (as root: {INSTALL} systemd-analyze)"
     ),
+    "nspawn": Part(_nspawn, f"as root, run {INSTALL} nspawn"),
+    "mmdebstrap": Part(_command("mmdebstrap"), f"install the package mmdebstrap (as root: {INSTALL} nspawn)"),
     "root": Part(_root, "run the suite as root"),
 }
 

@@ -117,7 +117,7 @@ class BwrapRuntime:
         self._found = Found(
             program=program,
             disable_userns=disable,
-            close_abstract=await anyio.to_thread.run_sync(_can_close_abstract, program),
+            close_abstract=await anyio.to_thread.run_sync(can_close_abstract, program),
             limiter=await Limiter.detect(self._marks.hive, self._environ),
             pasta=await anyio.to_thread.run_sync(self._find_pasta),
         )
@@ -356,7 +356,7 @@ def _find(path: str) -> str:
     return str(Path(program).absolute())
 
 
-def _can_close_abstract(program: str) -> bool:
+def can_close_abstract(program: str) -> bool:
     """Whether Landlock has scopes here, and bubblewrap works without the privilege that it would lose by them."""
     if Path(program).stat().st_mode & stat.S_ISUID:
         return False

@@ -56,11 +56,17 @@ class Plan:
     program: str = field(default="")
     """What to name when it cannot be started."""
 
+    container: Sequence[str] = ()
+    """The command that makes an nspawn container round the program; see `nspawn_wrapper`."""
+    gate_fd: int | None = None
+    """One of `fds`: a container's program is not started before there is something to read here."""
+
 
 class BoxedProcess:
     """A program in an agent's box; the contract is `hyperhive.ports.ChildProcess`'s.
 
-    A payload that a signal killed inside a bubblewrap box is told as 128 + number, which is all that bubblewrap tells.
+    A payload that a signal killed is told as 128 + number by a bubblewrap box and as 255 by a container, which tell no
+    more.
     """
 
     def __init__(self, process: Process, line: socket.socket, mark: int, payload: int, handle: int) -> None:
@@ -160,7 +166,7 @@ async def launch(plan: Plan) -> BoxedProcess:
     try:
         spec = await anyio.to_thread.run_sync(memory_file, "spec", _spec(plan, theirs.fileno()))
         process = await anyio.open_process(
-            [*plan.prefix, sys.executable, "-ISB", wrapper.__file__, str(spec)],
+            [*plan.prefix, sys.executable, "-ISB", _program(plan), str(spec)],
             env={name: os.environ[name] for name in _WRAPPER_VARIABLES if name in os.environ},
             cwd="/",
             pass_fds=(spec, theirs.fileno(), *plan.fds),
@@ -193,6 +199,13 @@ async def launch(plan: Plan) -> BoxedProcess:
                 os.close(fd)
 
 
+def _program(plan: Plan) -> str:
+    """Which of the wrappers, as a file."""
+    if plan.container:
+        return str(Path(wrapper.__file__).with_name("nspawn_wrapper.py"))
+    return wrapper.__file__
+
+
 def memory_file(name: str, content: bytes) -> int:
     """A descriptor of a file that exists in memory only, at its start. The caller closes it."""
     fd = os.memfd_create(name)
@@ -218,6 +231,8 @@ def _spec(plan: Plan, status: int) -> bytes:
             "close_abstract": plan.close_abstract,
             "stdio": list(plan.stdio),
             "status_fd": status,
+            "container": list(plan.container),
+            "gate": plan.gate_fd,
         }
     )
 
@@ -238,6 +253,9 @@ async def _await_payload(
     pid = int(word["child-pid"])
     if plan.gate is not None and (companion := await plan.gate(pid)) is not None:
         companions.append(companion)
+    if plan.container:
+        await _await_start(plan, process, line, rest)
+        return pid
     if plan.status_flag is None:
         return pid
     child = await anyio.to_thread.run_sync(_await_child, pid, abandon_on_cancel=True)
@@ -247,6 +265,17 @@ async def _await_payload(
     if b'"exit-code"' in rest + await _all(line):  # told only of a payload that ran: this one was quick
         return pid
     raise await _failure(plan, process)
+
+
+async def _await_start(plan: Plan, process: Process, line: socket.socket, told: bytes) -> None:
+    """A container's program tells twice: when it is there, and when it has become what it was to run."""
+    while b"\n" not in told:
+        if not (more := await _receive(line)):
+            raise await _failure(plan, process)
+        told += more
+    word = json.loads(told.partition(b"\n")[0])
+    if "step" in word:
+        raise _refusal(plan, word["step"], word["errno"])
 
 
 def _await_child(pid: int) -> int | None:
@@ -294,6 +323,8 @@ def _refusal(plan: Plan, step: str, errno: int) -> Exception:
     reason = os.strerror(errno)
     if step == "exec":
         return MissingPart(f"{plan.program or plan.argv[0]} cannot be run: {reason}")
+    if step == "mounts":
+        return WorldError(f"the container of {plan.program or plan.argv[0]} cannot be made: {reason}")
     return WorldError(f"the agent's resource limits cannot be set: {reason}", hint="see `hyperhive doctor`")
 
 

@@ -38,8 +38,8 @@ ONE_LAUNCH, ONE_AGENT, ONE_HIVE = 0, LAUNCH_BITS, LAUNCH_BITS + AGENT_BITS
 
 _QUIET_LOOKS = 3
 
-_SIGKILL, _SIGTERM = 9, 15
-_PR_SET_PDEATHSIG = 1
+SIGKILL, SIGTERM = 9, 15
+PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _LANDLOCK_CREATE_RULESET = 444
 _LANDLOCK_RESTRICT_SELF = 446
@@ -90,7 +90,7 @@ def kill_pids(pids: list[int], *, still: Callable[[int], bool] = lambda _: True)
         handles.append(handle)
         if still(pid):
             ends.register(handle, select.POLLIN)
-            _send(handle, _SIGKILL)
+            send_signal(handle, SIGKILL)
     if handles:
         ends.poll(50)
     for handle in handles:
@@ -112,7 +112,8 @@ def _is_zombie(pid: int) -> bool:
         return True
 
 
-def _send(handle: int, number: int) -> None:
+def send_signal(handle: int, number: int) -> None:
+    """Signals a process by its descriptor; nothing happens where it has ended."""
     import signal
 
     try:  # noqa: SIM105 - contextlib costs 3 ms
@@ -126,34 +127,41 @@ def _send(handle: int, number: int) -> None:
 
 def main() -> None:
     """Does what the spec in the descriptor `sys.argv[1]` says."""
+    run(_supervise)
+
+
+def run(supervise: Callable[[dict[str, Any], int], None]) -> None:
+    """Reads the spec, takes on limits and mark, and goes on with `supervise(spec, status)`."""
     fd = int(sys.argv[1])
     os.lseek(fd, 0, os.SEEK_SET)
     spec: dict[str, Any] = marshal.loads(b"".join(iter(lambda: os.read(fd, 1 << 20), b"")))  # noqa: S302 - our own
     os.close(fd)
     status: int = spec["status_fd"]
     try:
-        _step(status, "limits", lambda: _enter(spec))
-        _supervise(spec, status)
+        step(status, "limits", lambda: enter(spec))
+        supervise(spec, status)
     except OSError:  # reported by the step
         os._exit(127)
 
 
-def _step(status: int, name: str, run: Callable[[], None]) -> None:
+def step(status: int, name: str, run: Callable[[], None]) -> None:
+    """One step of a start; the hive is told which one failed, and why."""
     try:
         run()
     except OSError as error:
-        _say(status, b'{"step":"%s","errno":%d}\n' % (name.encode(), error.errno or 0))
+        say(status, b'{"step":"%s","errno":%d}\n' % (name.encode(), error.errno or 0))
         raise
 
 
-def _say(status: int, line: bytes) -> None:
+def say(status: int, line: bytes) -> None:
+    """Tells the hive."""
     try:  # noqa: SIM105 - contextlib costs 3 ms
         os.write(status, line)
     except OSError:  # the hive is dead: what is due then is done by whoever watches the line
         pass
 
 
-def _enter(spec: dict[str, Any]) -> None:
+def enter(spec: dict[str, Any]) -> None:
     """Takes on the agent's cgroups, resource limits and mark."""
     for path in spec["cgroups"]:
         file = os.open(path, os.O_WRONLY)
@@ -169,17 +177,18 @@ def _enter(spec: dict[str, Any]) -> None:
         raise PermissionError(1, "RLIMIT_RTTIME") from error
 
 
-def _libc() -> Any:  # noqa: ANN401 - that is what ctypes gives
+def c_library() -> Any:  # noqa: ANN401 - that is what ctypes gives
+    """The C library, for what `os` does not have."""
     import ctypes
 
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _close_abstract_sockets() -> None:
+def close_abstract_sockets() -> None:
     """Where Landlock can (Linux 6.12): no abstract unix socket that was made outside this domain can be reached."""
     import ctypes
 
-    libc = _libc()
+    libc = c_library()
     attributes = (ctypes.c_uint64 * 3)(0, 0, _LANDLOCK_SCOPE_ABSTRACT_UNIX)
     ruleset = libc.syscall(_LANDLOCK_CREATE_RULESET, ctypes.byref(attributes), ctypes.c_size_t(24), 0)
     if ruleset < 0:
@@ -191,7 +200,7 @@ def _close_abstract_sockets() -> None:
 
 
 def _exec(spec: dict[str, Any]) -> None:
-    libc = _libc()
+    libc = c_library()
     for number in range(
         1, 65
     ):  # what Python, or `nohup` round the hive, ignores would be ignored behind exec too
@@ -209,9 +218,9 @@ def _supervise(spec: dict[str, Any], status: int) -> None:
     payload = os.fork()
     if payload == 0:
         try:
-            _libc().prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+            c_library().prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
             if spec["close_abstract"]:
-                _close_abstract_sockets()
+                close_abstract_sockets()
             os.set_inheritable(status, spec["box_tells"])
             os.setsid()
             _exec(spec)
@@ -220,27 +229,28 @@ def _supervise(spec: dict[str, Any], status: int) -> None:
         os._exit(127)
     os.close(started_w)
     handle = os.pidfd_open(payload)
-    _forward_term(handle)
+    forward_term(handle)
     null = os.open("/dev/null", os.O_RDWR)
     for stream in (0, 1, 2):  # the pipes are the payload's alone: their ends must be seen when it closes them
         os.dup2(null, stream)
     if failed := os.read(started, 16):
-        _say(status, b'{"step":"exec","errno":%d}\n' % int(failed))
+        say(status, b'{"step":"exec","errno":%d}\n' % int(failed))
         os._exit(127)
     if not spec["box_tells"]:
-        _say(status, b'{"child-pid":%d}\n' % payload)
-    _watch(handle, status)
+        say(status, b'{"child-pid":%d}\n' % payload)
+    watch(handle, status)
     kill_marked(spec["mark"])
-    _end_like(payload)
+    end_like(payload)
 
 
-def _forward_term(handle: int) -> None:
+def forward_term(handle: int) -> None:
+    """From here on SIGTERM goes to this process."""
     import signal
 
-    signal.signal(signal.SIGTERM, lambda *_: _send(handle, _SIGTERM))
+    signal.signal(signal.SIGTERM, lambda *_: send_signal(handle, SIGTERM))
 
 
-def _watch(payload: int, hive: int) -> None:
+def watch(payload: int, hive: int) -> None:
     """Returns when the payload has ended or the hive has closed its end of the line, be it by dying."""
     poll = select.poll()
     poll.register(payload, select.POLLIN)
@@ -248,13 +258,13 @@ def _watch(payload: int, hive: int) -> None:
     poll.poll()
 
 
-def _end_like(payload: int) -> None:
+def end_like(payload: int) -> None:
     """Ends as the payload did, by the same signal where it was one."""
     import signal
 
     _, ended = os.waitpid(payload, 0)
     if os.WIFSIGNALED(ended):
-        if (number := os.WTERMSIG(ended)) != _SIGKILL:
+        if (number := os.WTERMSIG(ended)) != SIGKILL:
             signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
     os._exit(os.WEXITSTATUS(ended))

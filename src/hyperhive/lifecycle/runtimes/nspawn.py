@@ -1,0 +1,370 @@
+"""Runtime `nspawn`: each program of an agent in a systemd-nspawn container of its own, made by root.
+
+All agents share one read-only base; each has 65536 user ids of the machine to itself, so that whoever looks from
+outside (a socket's peer, `ps`) sees whose program it is. It needs no systemd on the machine. See `nspawn_command` for
+what is in a container, and `nspawn_wrapper` for how its program is started and ended.
+"""
+
+import os
+import resource
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import anyio
+import anyio.to_thread
+
+from hyperhive.config import MountSetting, Network, RuntimeName
+from hyperhive.errors import MissingPart, WorldError
+from hyperhive.lifecycle.mounts import check_mounts
+from hyperhive.lifecycle.runtimes import nspawn_entry
+from hyperhive.lifecycle.runtimes.base import Marks
+from hyperhive.lifecycle.runtimes.bwrap import can_close_abstract
+from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
+from hyperhive.lifecycle.runtimes.launch import BoxedProcess, Plan, launch
+from hyperhive.lifecycle.runtimes.limiter import Fence, Limiter
+from hyperhive.lifecycle.runtimes.nspawn_base import PYTHON, base_place, check_base
+from hyperhive.lifecycle.runtimes.nspawn_command import (
+    Bind,
+    ContainerPlan,
+    agent_binds,
+    container_arguments,
+    etc_files,
+    file_binds,
+    make_root,
+    mount_binds,
+)
+from hyperhive.lifecycle.runtimes.pasta import HOW_TO_GET, Pasta, hidden_resolver
+from hyperhive.lifecycle.runtimes.process import release, sweep
+from hyperhive.lifecycle.runtimes.uid_ranges import UidRanges
+from hyperhive.names import MANAGER, AgentName
+from hyperhive.paths import Paths, make_private
+from hyperhive.ports import Box
+
+_PROBE: Final = "nspawn.probe"  # no agent can have this name
+_SEARCHED: Final = ("usr/local/bin", "usr/bin", "bin")
+_OPEN_FILES: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What this machine's nspawn and kernel can do."""
+
+    program: str
+    base: Path
+    entry: str
+    limiter: Limiter
+    close_abstract: bool
+    pasta: Pasta | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What one container shows, and for whom. `names`: files that are not where their names say, and where they are."""
+
+    owner: str
+    hostname: str
+    binds: Sequence[Bind]
+    cwd: str
+    limits: ResourceLimits
+    network: Network
+    names: Mapping[str, str]
+
+
+class NspawnRuntime:
+    """nspawn containers; see `hyperhive.lifecycle.runtimes.base.Runtime` for the contract.
+
+    Args:
+        base: the setting `nspawn_base`, where there is one.
+    """
+
+    name: RuntimeName = "nspawn"
+    isolation = "nspawn"
+    isolated = True
+
+    def __init__(
+        self, paths: Paths, environ: Mapping[str, str], *, owner: str = "", base: str | None = None
+    ) -> None:
+        self._paths = paths
+        self._environ = environ
+        self._marks = Marks(paths.state_dir / owner)
+        self._base = base_place(paths.state_dir, base, environ)
+        self._ranges = UidRanges(paths.nspawn)
+        self._roots = paths.run_dir / "nspawn" / self._marks.hive
+        self._found: Found | None = None
+
+    @property
+    def found(self) -> Found:
+        """What `check` found.
+
+        Raises:
+            WorldError: `check` has not run.
+        """
+        if self._found is None:
+            raise WorldError("the runtime was not checked before use")
+        return self._found
+
+    @property
+    def unenforced(self) -> Sequence[str]:
+        """Names of resource limits that are not held on this machine."""
+        return self.found.limiter.unenforced
+
+    @property
+    def cautions(self) -> Sequence[str]:
+        """What the containers do not keep apart here."""
+        if self.found.pasta is None:
+            return [
+                "pasta is not installed: agents that need a network and are not given the host's cannot work"
+            ]
+        return []
+
+    async def check(self) -> None:
+        """Finds nspawn and the base, and tries a container out.
+
+        Raises:
+            MissingPart: one is not there, or the machine does not let them work.
+        """
+        if self._found is not None:
+            return
+        if os.geteuid() != 0:
+            raise MissingPart(
+                "the runtime nspawn needs root", hint="HYPERHIVE_RUNTIME=bwrap isolates without it"
+            )
+        path = self._environ.get("PATH") or os.defpath
+        program = await anyio.to_thread.run_sync(_find, path)
+        if program is None:
+            raise MissingPart("systemd-nspawn is not installed", hint="install the package systemd-container")
+        await anyio.to_thread.run_sync(check_base, self._base)
+        self._found = Found(
+            program=program,
+            base=self._base,
+            entry=await anyio.Path(nspawn_entry.__file__).read_text(),
+            limiter=await Limiter.detect(self._marks.hive, self._environ),
+            close_abstract=await anyio.to_thread.run_sync(can_close_abstract, program),
+            pasta=await anyio.to_thread.run_sync(Pasta.find, path),
+        )
+        try:
+            await self._try_out()
+        except BaseException:
+            self._found = None
+            raise
+
+    async def _try_out(self) -> None:
+        await anyio.to_thread.run_sync(self._paths.make_hive)
+        binds = [
+            Bind(source=self._paths.state_dir / "agents", target="/state"),
+            Bind(source=self._paths.run_dir / "agents", target="/run/hive"),
+        ]
+        limits = ResourceLimits()
+        trial = Contents(
+            owner=_PROBE, hostname="probe", binds=binds, cwd="/", limits=limits, network="none", names={}
+        )
+        try:
+            child = await self.run(trial, ["/bin/true"], {})
+            ended = await child.wait()
+            await child.aclose()
+            await anyio.to_thread.run_sync(self.found.limiter.release, _PROBE)
+        except WorldError as error:
+            raise MissingPart(
+                f"systemd-nspawn cannot make a container here: {error.message}",
+                hint="user namespaces must be allowed, and the state and run directories must lie in file systems "
+                "that can map owners (ext4, xfs, btrfs; tmpfs since Linux 6.3)",
+            ) from error
+        if ended != 0:
+            raise MissingPart(f"a program in a container of {self._base} ended with {ended}")
+
+    async def sweep(self) -> None:
+        """Kills every process of an earlier life of this hive."""
+        await sweep(self._marks, self.found.limiter)
+        await anyio.to_thread.run_sync(_remove, self._roots)
+
+    def launcher(
+        self,
+        agent: AgentName,
+        *,
+        mounts: Sequence[MountSetting],
+        limits: ResourceLimits,
+        network: Network,
+        shared: Sequence[Path] = (),
+    ) -> "NspawnLauncher":
+        """The launcher of one agent."""
+        return NspawnLauncher(self, self._paths, agent, mounts, limits, network, shared)
+
+    async def release(self, agent: AgentName) -> None:
+        """Removes what a stopped agent left."""
+        await release(self._marks, self.found.limiter, agent)
+        await anyio.to_thread.run_sync(_remove, self._roots / agent)
+
+    async def aclose(self) -> None:
+        """Ends whatever still runs."""
+        if self._found is not None:
+            await self.sweep()
+
+    async def run(self, contents: Contents, argv: Sequence[str], env: Mapping[str, str]) -> BoxedProcess:
+        """Starts one program in a new container; what `NspawnLauncher.launch` does."""
+        found = self.found
+        mark = self._marks.next(contents.owner)
+        if contents.network == "out" and found.pasta is None:
+            raise MissingPart(
+                f"{contents.owner} needs a network of its own, and pasta is not installed", hint=HOW_TO_GET
+            )
+        fence = await anyio.to_thread.run_sync(found.limiter.fence, contents.owner, contents.limits)
+        command = await anyio.to_thread.run_sync(self._command, contents, fence, mark)
+        plan = Plan(
+            argv=[contents.names.get(word, word) for word in argv],
+            env={name: contents.names.get(value, value) for name, value in env.items()}
+            | {"PWD": contents.cwd},
+            cwd=contents.cwd,
+            mark=mark,
+            prefix=fence.prefix,
+            cgroups=fence.cgroups,
+            rlimits=fence.rlimits,
+            close_abstract=found.close_abstract and contents.network == "host",
+            program=argv[0],
+            container=command,
+        )
+        if contents.network != "out" or found.pasta is None:
+            return await launch(plan)
+        return await _launch_joined(plan, found.pasta, fence)
+
+    def _command(self, contents: Contents, fence: Fence, mark: int) -> list[str]:
+        """The command that makes the container, and its root. Blocks."""
+        found = self.found
+        resolver = hidden_resolver() if contents.network == "out" else None
+        if resolver is None:
+            resolver = _machines_resolver()
+        make_private(self._roots / contents.owner)
+        root, machine = make_root(
+            self._roots / contents.owner, found.base, contents.binds, etc_files(contents.hostname, resolver)
+        )
+        files = min(_OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        plan = ContainerPlan(
+            machine=f"hive-{mark:x}",
+            hostname=contents.hostname,
+            root=root,
+            binds=[*machine, *contents.binds],
+            first_uid=self._ranges.first(contents.owner),
+            mark=mark,
+            rlimits=(*fence.rlimits, (resource.RLIMIT_NOFILE, files)),
+            tmp_bytes=max(contents.limits.memory // 2, 1 << 20),
+            own_network=contents.network != "host",
+        )
+        entry = ("/" + PYTHON, "-ISB", "-c", found.entry)
+        return [found.program, *container_arguments(plan), "--", *entry]
+
+
+class NspawnLauncher:
+    """Starts programs of one agent, each in a container of its own over the same directories."""
+
+    def __init__(
+        self,
+        runtime: NspawnRuntime,
+        paths: Paths,
+        agent: AgentName,
+        mounts: Sequence[MountSetting],
+        limits: ResourceLimits,
+        network: Network,
+        shared: Sequence[Path],
+    ) -> None:
+        self._runtime = runtime
+        self._paths = paths
+        self._agent = agent
+        self._mounts = mounts
+        self._shared = shared
+        self._limits = limits
+        self._network: Network = network
+        self._box = paths.box(agent, isolated=True)
+
+    @property
+    def box(self) -> Box:
+        """The agent's directories."""
+        return self._box
+
+    @property
+    def isolation(self) -> str:
+        """`nspawn`."""
+        return self._runtime.isolation
+
+    @property
+    def revision(self) -> str:
+        """Of the mounts, limits and network, which do not change in this launcher."""
+        return f"{hash((tuple(self._mounts), self._limits, self._network)):x}"
+
+    async def launch(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        cwd: str | None = None,
+        readable: Sequence[Path] = (),
+    ) -> BoxedProcess:
+        """Starts a program in a container; see `hyperhive.ports.Launcher`."""
+        contents = await anyio.to_thread.run_sync(self._contents, argv[0], readable, cwd)
+        return await self._runtime.run(contents, argv, env)
+
+    def _contents(self, program: str, readable: Sequence[Path], cwd: str | None) -> Contents:
+        """What this launch's container shows, judged anew. Blocks."""
+        self._paths.check_agent(self._agent)
+        base = self._runtime.found.base
+        for path in readable:
+            if not path.is_file():
+                raise MissingPart(f"there is no file {path} to run in the box")
+        if not any(str(path) == program for path in readable) and not _is_in(base, program):
+            raise MissingPart(f"there is no program {program} in {base}")
+        files = dict(file_binds(list(dict.fromkeys(readable)), base))
+        proposed = self._paths.proposed_repos() if self._agent == MANAGER else ()
+        return Contents(
+            owner=self._agent,
+            hostname=self._agent,
+            binds=[
+                *agent_binds(self._paths, self._agent, proposed),
+                *mount_binds(check_mounts(self._mounts, self._paths, shared=self._shared)),
+                *files.values(),
+            ],
+            cwd=cwd or self._box.state,
+            limits=self._limits,
+            network=self._network,
+            names={asked: bind.target for asked, bind in files.items() if bind.target != asked},
+        )
+
+
+async def _launch_joined(plan: Plan, pasta: Pasta, fence: Fence) -> BoxedProcess:
+    """With a network of its own that leads out: the program starts once it does."""
+    closed, opener = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(opener, False)
+
+    async def join(pid: int) -> BoxedProcess:
+        companion = await pasta.join(pid, mark=plan.mark, fence=fence)
+        os.write(opener, b"x")
+        return companion
+
+    try:
+        return await launch(replace(plan, fds=[closed], gate_fd=closed, gate=join))
+    finally:
+        os.close(opener)
+
+
+def _find(path: str) -> str | None:
+    program = shutil.which("systemd-nspawn", path=path)
+    return None if program is None else str(Path(program).absolute())
+
+
+def _is_in(base: Path, program: str) -> bool:
+    """Whether the base has such a program. Its links are not followed: they mean its own root."""
+    places = [program.lstrip("/")] if "/" in program else [f"{place}/{program}" for place in _SEARCHED]
+    if program.startswith("/") and program.split("/")[1] not in {"usr", "bin", "sbin", "lib", "lib64", "opt"}:
+        return True  # the agent's own or the operator's: its container knows
+    return any(os.path.lexists(base / place) for place in places)
+
+
+def _machines_resolver() -> bytes | None:
+    try:
+        return Path("/etc/resolv.conf").read_bytes()
+    except OSError:
+        return None
+
+
+def _remove(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,216 @@
+"""As `wrapper`, for a payload in a systemd-nspawn container; run as `python -ISB nspawn_wrapper.py FD` by root.
+
+Everything that nspawn would do badly for a program with three pipes is done round it. nspawn gets no pipe of the
+payload's and writes its own words into memory; the program in the container (`nspawn_entry`) is handed pipes,
+arguments and environment over one socket, so that none of them is ever on a command line; and what nspawn leaves open
+is closed before anything of the agent's runs. Its traces under /run lie in a mount namespace of ours and go with it.
+
+Standard library only, and none of the slow modules, as its model.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import select
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+    from hyperhive.lifecycle.runtimes import wrapper
+else:
+    sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120 - pathlib costs as much as the rest
+    import wrapper
+
+NSPAWN_RUN = "/run/systemd/nspawn"
+
+_CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
+_MS_REC, _MS_SLAVE = 0x4000, 0x80000
+_OUT_OF_THE_WAY = 64
+"""Descriptors are moved above this number before they are put where nspawn wants them."""
+
+
+def supervise(spec: dict[str, Any], status: int) -> None:
+    """Starts the container, has its program started in it, and stays until it has ended or the hive is dead."""
+    if select.select([status], [], [], 0)[0]:  # the hive is dead already
+        os._exit(0)
+    wrapper.step(status, "mounts", _own_mounts)
+    line, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    line.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)
+    log = os.memfd_create("nspawn")
+    _leave_a_watch(spec["mark"])
+    container = os.fork()
+    if container == 0:
+        _become_nspawn(spec, theirs.fileno(), log)
+    theirs.close()
+    handle = os.pidfd_open(container)
+    payload = _hello(line, handle, status)
+    if payload is None:
+        _give_up(spec, log)
+    wrapper.step(status, "mounts", lambda: _close(payload))
+    wrapper.forward_term(os.pidfd_open(payload))
+    wrapper.say(status, b'{"child-pid":%d}\n' % payload)
+    if _gate_opens(spec["gate"], handle, status):
+        failed = _hand_over(line, spec)
+        wrapper.say(status, b'{"step":"exec","errno":%d}\n' % failed if failed else b'{"started":true}\n')
+        wrapper.watch(handle, status)
+    wrapper.kill_marked(spec["mark"])
+    wrapper.end_like(container)
+
+
+def _own_mounts() -> None:
+    """From here on nothing that is mounted is seen outside; what nspawn leaves under /run goes with us."""
+    libc = wrapper.c_library()
+    os.makedirs(NSPAWN_RUN, mode=0o755, exist_ok=True)  # noqa: PTH103 - as above
+    _check(libc.unshare(_CLONE_NEWNS))
+    _check(libc.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None))
+    _check(libc.mount(b"tmpfs", NSPAWN_RUN.encode(), b"tmpfs", 0, b"mode=755"))
+
+
+def _close(payload: int) -> None:
+    """Closes what nspawn leaves open.
+
+    It shows control groups and devices of the machine under /sys, and lets anybody in the container make users, and so
+    capabilities, of his own.
+    """
+    libc = wrapper.c_library()
+
+    def cover() -> None:
+        _check(libc.setns(os.open(f"/proc/{payload}/ns/mnt", os.O_RDONLY), _CLONE_NEWNS))
+        flags = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+        _check(libc.mount(b"tmpfs", b"/sys", b"tmpfs", flags, b"mode=555"))
+
+    def no_more_users() -> None:  # the file is another one for each user namespace that looks at it
+        _check(libc.setns(os.open(f"/proc/{payload}/ns/user", os.O_RDONLY), _CLONE_NEWUSER))
+        limit = os.open("/proc/sys/user/max_user_namespaces", os.O_WRONLY)
+        os.write(limit, b"0")
+
+    for work in (cover, no_more_users):
+        _in_a_child(work)
+
+
+def _in_a_child(work: Callable[[], None]) -> None:
+    child = os.fork()
+    if child == 0:
+        failed = 1
+        try:
+            work()
+            failed = 0
+        except OSError as error:
+            failed = error.errno or 1
+        finally:
+            os._exit(failed)
+    failed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if failed:
+        raise OSError(failed, "in the container")
+
+
+def _leave_a_watch(mark: int) -> None:
+    """Another process, which kills what is left when this one is killed.
+
+    The kernel would not: nspawn dies with its parent, but the first process of its container does not die with nspawn
+    where that container has users of its own.
+    """
+    own = os.getpid()
+    if os.fork() != 0:
+        return
+    watched = os.pidfd_open(own)
+    os.dup2(watched, _OUT_OF_THE_WAY)
+    os.closerange(0, _OUT_OF_THE_WAY)
+    os.closerange(_OUT_OF_THE_WAY + 1, 4096)
+    if os.getppid() == own:
+        poll = select.poll()
+        poll.register(_OUT_OF_THE_WAY, select.POLLIN)
+        poll.poll()
+    wrapper.kill_marked(mark)
+    os._exit(0)
+
+
+def _check(done: int) -> None:
+    if done != 0:
+        import ctypes
+
+        raise OSError(ctypes.get_errno(), "refused")
+
+
+def _become_nspawn(spec: dict[str, Any], line: int, log: int) -> NoReturn:
+    """In the child. Only the line goes into the container: by socket activation, the one way that nspawn leaves."""
+    try:
+        libc = wrapper.c_library()
+        libc.prctl(wrapper.PR_SET_PDEATHSIG, wrapper.SIGKILL, 0, 0, 0)
+        if spec["close_abstract"]:
+            wrapper.close_abstract_sockets()
+        for number in range(1, 65):
+            libc.signal(number, None)
+        os.setsid()
+        null = os.open("/dev/null", os.O_RDWR)
+        for number, fd in enumerate((null, log, log, line)):
+            os.dup2(fd, _OUT_OF_THE_WAY + number)
+        for number in range(4):
+            os.dup2(_OUT_OF_THE_WAY + number, number)
+        os.closerange(4, 4096)
+        env = {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid()), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+        os.execve(spec["container"][0], spec["container"], env)  # noqa: S606 - this is the point
+    finally:
+        os._exit(127)
+
+
+def _hello(line: _socket.socket, container: int, hive: int) -> int | None:
+    """The pid of the program in the container, which the kernel vouches for; None where it does not come so far."""
+    if not _readable(line.fileno(), container, hive):
+        return None
+    told, extra, _, _ = line.recvmsg(1, _socket.CMSG_SPACE(12))
+    for _, kind, data in extra:
+        if told and kind == _socket.SCM_CREDENTIALS:
+            return int.from_bytes(data[:4], sys.byteorder)
+    return None
+
+
+def _readable(fd: int, container: int, hive: int) -> bool:
+    """Waits until there is something to read; False where the container or the hive ended first."""
+    poll = select.poll()
+    for each in (fd, container, hive):
+        poll.register(each, select.POLLIN)
+    return fd in dict(poll.poll())
+
+
+def _gate_opens(gate: int | None, container: int, hive: int) -> bool:
+    return gate is None or _readable(gate, container, hive)
+
+
+def _hand_over(line: _socket.socket, spec: dict[str, Any]) -> int:
+    """What to run and its three pipes, which are then its own alone. 0 once it runs, else why it does not."""
+    words = [spec["cwd"], str(len(spec["argv"])), *spec["argv"]]
+    words += [f"{name}={value}" for name, value in spec["env"].items()]
+    what = os.memfd_create("program")
+    with os.fdopen(what, "wb", closefd=False) as file:
+        file.write(b"\0".join(os.fsencode(word) for word in words))
+    os.lseek(what, 0, os.SEEK_SET)
+    answer, answering = os.pipe()
+    fds = b"".join(fd.to_bytes(4, sys.byteorder) for fd in (0, 1, 2, what, answering))
+    try:  # noqa: SIM105 - as above
+        line.sendmsg([b"x"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fds)])
+    except OSError:  # it has ended: what follows finds that out
+        pass
+    os.close(what)
+    os.close(answering)
+    null = os.open("/dev/null", os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    return int(os.read(answer, 16) or b"0")  # closed by what it becomes
+
+
+def _give_up(spec: dict[str, Any], log: int) -> NoReturn:
+    """Says what nspawn said, where the hive looks for it."""
+    wrapper.kill_marked(spec["mark"])
+    os.lseek(log, 0, os.SEEK_SET)
+    os.write(2, os.read(log, 65536)[-4096:])
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    wrapper.run(supervise)
