@@ -231,6 +231,30 @@ class RemoteLifecycle:
         """Puts right whatever drifted on the host."""
         await self._ask(r.Rebuild(name=name, now=now))
 
+    async def update(self, name: str, *, now: bool = False) -> None:
+        """Builds the agent's approved config anew by the hive's own revision.
+
+        Raises:
+            WorldError: it is not well on that, and goes on as it was.
+        """
+        await self._ask(r.Update(name=name, now=now))
+
+    async def update_all(self) -> str:
+        """`update` for every agent that another revision built; says who that was.
+
+        Raises:
+            WorldError: some go on as they were, and why.
+        """
+        return (await _reply(self._ask, r.UpdateAll(), a.Ok)).note or ""
+
+    async def restore(self, name: str) -> None:
+        """Brings a destroyed agent back, with the state it had.
+
+        Raises:
+            NotFound: there is no tombstone of this name.
+        """
+        await self._ask(r.Restore(name=name))
+
     async def destroy(self, name: str, *, purge: bool = False, now: bool = False) -> None:
         """Removes an agent; its state is kept unless `purge`."""
         await self._ask(r.Destroy(name=name, purge=purge, now=now))
