@@ -255,14 +255,13 @@ async def test_calls_that_come_all_at_once_are_held_to_the_limit_too(broker: Bro
     assert len(await broker.questions.open("operator")) == OPEN_MAX
 
 
-@pytest.mark.parametrize("steps", range(0, 40, 4))
-async def test_a_harness_that_comes_up_withdraws_also_what_is_just_being_stored(
-    steps: int, broker: Broker
-) -> None:
+async def test_a_harness_that_comes_up_withdraws_also_what_is_just_being_stored(broker: Broker) -> None:
     """Its last life may have died with the question on its way to disk: nobody would ever wait for its answer."""
     async with anyio.create_task_group() as group:
         group.start_soon(call, broker, "c1")
-        for _ in range(steps):
+        for _ in range(100_000):
+            if broker.tools._asking["alice"]:
+                break
             await anyio.lowlevel.checkpoint()
         group.cancel_scope.cancel()
     await broker.tools.withdraw("alice")
