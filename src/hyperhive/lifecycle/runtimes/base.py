@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from hyperhive.config import AgentConfig, MountSetting, Network, RuntimeName
+from hyperhive.config import AgentConfig, HiveFile, MountSetting, Network, RuntimeName
 from hyperhive.lifecycle.runtimes import wrapper
 from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
 from hyperhive.names import AgentName
@@ -94,6 +94,9 @@ class Lodging:
     """What an agent's container is made of: its settings as they are in force at one of its starts."""
 
     config: AgentConfig
+    """The operator's own settings of it."""
+    file: HiveFile
+    """How the hive behaves."""
     mounts: Sequence[MountSetting] = ()
     limits: ResourceLimits
     network: Network
