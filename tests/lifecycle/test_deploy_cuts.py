@@ -212,7 +212,7 @@ def test_every_step_of_a_deploy_stands_in_a_table_and_is_walked() -> None:
 
 def test_no_effect_of_an_approval_is_without_a_failpoint_on_either_side() -> None:
     """In the queue and the book, too: around what changes rows, refs or mail, and nowhere else."""
-    for name in ("queue", "book"):
+    for name in ("asking", "queue", "book"):
         source = (ROOT / "src/hyperhive/lifecycle/approvals" / f"{name}.py").read_text()
         before = re.findall(r'_failpoint\("before (\w+)"\)', source)
         after = re.findall(r'_failpoint\("after (\w+)"\)', source)
