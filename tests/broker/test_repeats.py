@@ -61,6 +61,7 @@ async def test_two_equal_sends_in_one_turn_both_happen(broker: Broker) -> None:
 
 
 async def test_a_turn_that_runs_again_sends_nothing_twice(broker: Broker) -> None:
+    """Pain 29: a message that comes again does nothing twice."""
     await start_turn(broker)
     assert await sends(broker, "x", "x", "y") == [(2, False), (3, False), (4, False)]
     await again(broker)

@@ -62,6 +62,7 @@ async def the_question(broker: Broker) -> QuestionRow:
 async def test_two_agents_that_answer_each_other_are_stopped_at_the_hop_limit_and_nothing_is_lost(
     broker: Broker,
 ) -> None:
+    """Pain 21: no two agents keep each other busy beyond the limit."""
     await broker.send("operator", "alice", "argue with bob, for ever")
     receipts = await ping_pong(broker)
     assert [one.held for one in receipts] == [False] * HOPS + [True]

@@ -106,6 +106,7 @@ async def test_a_message_that_a_good_turn_did_not_name_comes_again(tmp_path: Pat
 
 
 async def test_a_message_whose_turns_fail_by_themselves_becomes_a_dead_letter(tmp_path: Path) -> None:
+    """Pain 26: no message is tried for ever, each try waits, and what comes behind it is worked."""
     async with rig(tmp_path) as bob:
         poison, fine = await bob.send("poison"), await bob.send("fine")
         for _ in range(5):

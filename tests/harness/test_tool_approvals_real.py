@@ -156,7 +156,10 @@ async def test_a_harness_that_ends_leaves_no_question_and_its_next_life_asks_ane
 
 
 async def test_deny_outweighs_ask_and_ask_outweighs_allow(hive: Bench, api: FakeAnthropic) -> None:
-    """Also where the tool is not among the allowed ones at all, and for the hive's own tools."""
+    """Also where the tool is not among the allowed ones at all, and for the hive's own tools.
+
+    Pain 12: nothing is answered by itself for want of a human; the CLI's own question tool, which is, is gone.
+    """
     tools = Tools(
         allow=("Read",), deny=("WebFetch",), ask=("Bash", "WebFetch", "Read", "mcp__hyperhive__send")
     )

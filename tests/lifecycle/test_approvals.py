@@ -279,6 +279,7 @@ async def test_open_approvals_outlive_a_restart(world: ApprovalWorld) -> None:
 
 
 async def test_what_could_not_be_told_is_known_at_the_next_start(world: ApprovalWorld) -> None:
+    """Pain 10: a decision that was made reaches whoever asked for it, whatever happens in between."""
     async with world.queue() as queue:
         number = await ask(queue, world)
         world.tell_fails = True

@@ -20,6 +20,7 @@ async def test_the_socket_says_who_sends(root: Path) -> None:
 
 
 async def test_a_sender_that_is_claimed_in_the_request_is_refused(root: Path) -> None:
+    """Pain 20: nobody can be made to look like the sender; who wrote follows from the socket alone."""
     async with small_hive(root) as hive, peer(hive.tools_socket("alice")) as alice:
         refused = await alice.ask({"cmd": "send", "to": "bob", "body": "hi", "from": "operator"})
         assert (refused["kind"], refused["code"]) == ("err", "bad_request")

@@ -18,6 +18,7 @@ VERSIONS = [
     pytest.param("2.1.328", marks=pytest.mark.needs("claude")),
     pytest.param("2.1.200", marks=pytest.mark.needs("claude-2.1.200")),
 ]
+TOO_LONG = "prompt is too long: 9 > 8"
 FAILURES: dict[str, Json] = {
     "the API fails": error(500, "api_error", "Internal server error")["default"],
     "the CLI is killed": {"blocks": ["too late"], "delay": 30},
@@ -29,7 +30,7 @@ FAILURES: dict[str, Json] = {
 async def test_a_failed_turn_between_two_good_ones_loses_nothing(
     failure: str, version: str, places: NewPlace, api: FakeAnthropic
 ) -> None:
-    """The message had sent something before it failed: that is sent once, however often the turn runs."""
+    """Pain 29: the message had sent something before it failed; that is sent once, however often the turn runs."""
     good = [
         tool_turn(rf"\n{word}\n", send("operator", f"did {word}"), end="over") for word in ("first", "third")
     ]
@@ -69,3 +70,32 @@ async def test_a_failed_turn_between_two_good_ones_loses_nothing(
 def failed(api: FakeAnthropic) -> bool:
     """The second message's turn got as far as the failure."""
     return any(one["round"] == 1 and "\nsecond\n" in one["text"] for one in api.requests)
+
+
+@pytest.mark.needs("claude")
+async def test_a_poisonous_message_is_given_up_and_what_is_behind_it_is_worked(
+    places: NewPlace, api: FakeAnthropic
+) -> None:
+    """Pain 26: tried so often and no more, and each time after a pause; its sender is told, and the operator sees it."""
+    poison = {
+        "match": r"\n(poison|.*redelivered.*)\n",
+        **error(400, "invalid_request_error", TOO_LONG)["default"],
+    }
+    api.scenario = {"rules": [tool_turn("\nwrite it\n", send("alice", "poison")), poison]}
+    place = places(toml="dead_after = 2\n")
+    async with running(place) as (hive, client):
+        for name in ("alice", "bob"):
+            await client.lifecycle.spawn(name)
+        await client.broker.send("operator", "bob", "write it")
+        await hive.until(lambda: [one.body for one in place.mail()] == ["write it", "poison"])
+        await client.broker.send("operator", "alice", "fine")
+        await hive.until(lambda: place.mail()[-1].acked)
+        [letter] = await client.broker.dead()
+        rows = await turns_of(client, "alice", 3)
+        await hive.until(lambda: any(f"Your message {letter.id} " in one["text"] for one in api.requests))
+    assert (letter.sender, letter.body, letter.tries) == ("bob", "poison", 2)
+    assert "prompt_too_long" in (letter.reason or "")
+    assert [row.result_kind for row in reversed(rows)] == ["prompt_too_long", "prompt_too_long", "ok"]
+    marks = [one.marked for one in shown(api.requests) if one.body == "poison"]
+    assert (marks[0], set(marks[1:])) == (False, {True})
+    assert len(marks) <= 4, "each try compacts the session once, and tells it again"

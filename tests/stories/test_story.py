@@ -122,6 +122,7 @@ async def test_mail_taken_by_recv_inside_a_turn_is_done_with_it(places: NewPlace
 async def test_soon_mail_reaches_the_running_turn_at_its_next_tool_boundary(
     version: str, places: NewPlace, api: FakeAnthropic
 ) -> None:
+    """Pain 22: mail that comes while a tool runs cancels nothing; it is read when the tool has ended."""
     place = places(version)
     flag = place.root / "shared"
     flag.mkdir()
@@ -137,6 +138,7 @@ async def test_soon_mail_reaches_the_running_turn_at_its_next_tool_boundary(
         await hive.until(lambda: all(one.acked for one in place.mail()))
         turns = await turns_of(client, "alice", 1)
     assert [turn.result_kind for turn in turns] == ["ok"], "one turn for both"
+    assert any(one["round"] and "went" in one["tool_result"] for one in api.requests)
     assert any(one["round"] and "by the way" in json.dumps(one["body"]["messages"]) for one in api.requests)
 
 
