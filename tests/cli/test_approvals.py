@@ -118,6 +118,7 @@ async def test_what_waits_is_listed_with_the_next_step(console: Console, at: Pat
 async def test_a_diff_is_shown_whole_with_its_hidden_characters_made_visible(
     console: Console, at: Path
 ) -> None:
+    """With who asked for it (C3): the operator need not take an agent's word for that."""
     hive = Hive(warnings=(f"agent.toml: line 4 has U+202E {EVIL}", "taken over while it runs: model"))
     async with desk(at, hive.table()):
         done = await run(console, "show", "7")
@@ -131,6 +132,7 @@ async def test_a_diff_is_shown_whole_with_its_hidden_characters_made_visible(
         "+model = 'new'",
         "\\u{202e}evil",
         "! taken over while it runs",
+        "asked for by manager",
     ):
         assert part in done.out
     assert [c for c in done.out + plain.out if unicodedata.category(c) in {"Cc", "Cf"} and c != "\n"] == []

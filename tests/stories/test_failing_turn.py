@@ -76,7 +76,7 @@ def failed(api: FakeAnthropic) -> bool:
 async def test_a_poisonous_message_is_given_up_and_what_is_behind_it_is_worked(
     places: NewPlace, api: FakeAnthropic
 ) -> None:
-    """Pain 26: tried so often and no more, and each time after a pause; its sender is told, and the operator sees it."""
+    """Pain 26: tried so often and no more, each time after a pause; its sender is told, and the operator sees it."""
     poison = {
         "match": r"\n(poison|.*redelivered.*)\n",
         **error(400, "invalid_request_error", TOO_LONG)["default"],
