@@ -1,17 +1,21 @@
 """One transition, at most one notice; nothing is told twice, whatever is restarted; settled ones are taken back."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
+from anyio.abc import SocketAttribute, SocketStream
 
-from hyperhive.config import Notify, parse_hive_file
+from hyperhive.config import Notify, NotifyChannel, parse_hive_file
 from hyperhive.errors import NotFound
-from hyperhive.notices import MIGRATIONS, Failed, Matter, Notice, Notifier
-from hyperhive.notices.channels import Channel, channel_of
+from hyperhive.notices import MIGRATIONS, Failed, Matter, Notice, Notifier, Unknown, channels
+from hyperhive.notices.channels import Channel, channel_of, post
 from hyperhive.notices.matters import masker
+from hyperhive.notices.notifier import RETRIES
 from hyperhive.store import Store
 from hyperhive.testing.clock import FakeClock
 from receiver import Receiver, receiver
@@ -36,7 +40,7 @@ class World:
         return list(self.waits)
 
     @asynccontextmanager
-    async def life(self, make: "type[Channel] | None" = None) -> AsyncIterator[Notifier]:
+    async def life(self, make: Callable[[NotifyChannel], Channel] = channel_of) -> AsyncIterator[Notifier]:
         async with Store.open(self.path, migrations=[MIGRATIONS], clock=self.clock) as store:
             notifier = Notifier(
                 store=store,
@@ -44,7 +48,7 @@ class World:
                 setting=lambda: self.setting,
                 matters=self.matters,
                 mask=masker(lambda: ["dummy-key-123456"]),
-                channel_of=channel_of if make is None else (lambda _: make()),
+                channel_of=make,
             )
             async with anyio.create_task_group() as group:
                 group.start_soon(notifier.run)
@@ -112,6 +116,7 @@ async def test_what_is_settled_at_a_screen_in_time_is_never_told(tmp_path: Path,
 
 
 async def test_a_restart_tells_nothing_again_and_misses_nothing(tmp_path: Path, there: Receiver) -> None:
+    """Pain 11: what waits for the human reaches them away from the screens, through restarts, once."""
     world = World(tmp_path / "db", ntfy(there.url))
     world.waits = [QUESTION]
     async with world.life() as notifier:
@@ -158,7 +163,7 @@ async def test_what_was_on_its_way_when_the_hive_died_is_not_sent_again(tmp_path
             on_its_way.set()
             await anyio.sleep_forever()
 
-    async with world.life(Endless) as notifier:
+    async with world.life(lambda _: Endless()) as notifier:
         await states(notifier, ["waiting"])
         await later(world, notifier, 61)
         with anyio.fail_after(20):
@@ -169,7 +174,7 @@ async def test_what_was_on_its_way_when_the_hive_died_is_not_sent_again(tmp_path
         async def send(self, notice: Notice) -> None:
             sent.append(notice.key)
 
-    async with world.life(Counting) as notifier:
+    async with world.life(lambda _: Counting()) as notifier:
         await states(notifier, ["unknown"])
         await notifier.look()
     assert not sent
@@ -197,9 +202,12 @@ async def test_a_channel_that_is_never_there_is_given_up_and_the_log_says_why(tm
     world = World(tmp_path / "db", ntfy("http://127.0.0.1:1"))
     world.waits = [Matter(kind="dead", id="1", title="one")]
     async with world.life() as notifier:
-        with anyio.fail_after(20):
-            while (await notifier.log())[:1] == [] or (await notifier.log())[0].state != "failed":
-                await later(world, notifier, 3601)
+        for tries in range(1, RETRIES):
+            with anyio.fail_after(20):
+                while [(row.state, row.tries) for row in await notifier.log()] != [("waiting", tries)]:
+                    await anyio.wait_all_tasks_blocked()
+            await later(world, notifier, 3601)
+        await states(notifier, ["failed"])
         [row] = await notifier.log()
     assert row.error == "no connection: ConnectError"
     assert row.tries == 8
@@ -299,3 +307,81 @@ async def test_the_test_command_sends_one_and_says_how_it_went(tmp_path: Path, t
         with pytest.raises(NotFound, match="no channel 'pager'"):
             await notifier.test("pager")
         assert await notifier.log() == []
+
+
+async def test_a_disk_that_refuses_for_a_while_silences_nobody(tmp_path: Path, there: Receiver) -> None:
+    world = World(tmp_path / "db", ntfy(there.url))
+    refuse = "CREATE TRIGGER full BEFORE UPDATE ON notices BEGIN SELECT RAISE(ABORT, 'no room'); END"
+    async with world.life() as notifier:
+        await notifier.look()
+        await sql(world, refuse)
+        world.waits = [Matter(kind="dead", id="1", agent="bob", title="one")]
+        await later(world, notifier, 0)
+        assert [row.state for row in await notifier.log()] == ["waiting"]
+        await sql(world, "DROP TRIGGER full")
+        await later(world, notifier, 31)
+        await states(notifier, ["sent"])
+    assert [body["title"] for body in there.bodies] == ["one"]
+
+
+async def sql(world: World, statement: str) -> None:
+    """Another hand at the database."""
+
+    def run() -> None:
+        with closing(sqlite3.connect(world.path)) as conn, conn:
+            conn.execute(statement)
+
+    await anyio.to_thread.run_sync(run)
+
+
+async def test_a_slow_channel_keeps_no_other_waiting(tmp_path: Path, there: Receiver) -> None:
+    more = f'[notify.channels.slow]\nkind = "webhook"\nurl = "{there.url}/slow"\n'
+    world = World(tmp_path / "db", ntfy(there.url) + more)
+    held = anyio.Event()
+
+    class Slow:
+        async def send(self, notice: Notice) -> None:
+            del notice
+            await held.wait()
+
+    def make(setting: NotifyChannel) -> Channel:
+        return Slow() if setting.url.endswith("slow") else channel_of(setting)
+
+    async with world.life(make) as notifier:
+        for number in range(3):
+            world.waits.append(Matter(kind="dead", id=str(number), agent="bob", title=f"{number}"))
+            notifier.touch()
+            with anyio.fail_after(20):
+                while len(there.posts) <= number:
+                    await anyio.wait_all_tasks_blocked()
+        held.set()
+        await states(notifier, ["sent"] * 6)
+    assert [body["title"] for body in there.bodies] == ["0", "1", "2"]
+
+
+async def test_a_server_that_never_comes_to_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channels, "SECONDS", 0.2)
+
+    async def drip(stream: SocketStream) -> None:
+        async with stream:
+            with suppress(anyio.BrokenResourceError):
+                while True:
+                    await stream.send(b"H")
+                    await anyio.sleep(0.05)
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+        port = listener.extra(SocketAttribute.local_port)
+        async with anyio.create_task_group() as group:
+            group.start_soon(listener.serve, drip)
+            with anyio.fail_after(20), pytest.raises(Unknown, match="no answer"):
+                await post(f"http://127.0.0.1:{port}/", b"{}", None)
+            group.cancel_scope.cancel()
+
+
+async def test_an_environment_that_no_client_can_be_made_of_is_a_failure_like_any_other(
+    tmp_path: Path, there: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nothing"))
+    monkeypatch.setenv("ALL_PROXY", "gopher://127.0.0.1:1")
+    with pytest.raises(Failed, match="no HTTP client"):
+        await post(f"{there.url}/", b"{}", None)

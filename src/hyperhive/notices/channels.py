@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import httpx2
 
 SECONDS: Final = 15.0
+"""How long each step of a post may take; all of it, twice as long."""
 _PLACE: Final = re.compile(r"\{(title|text|agent|kind|state|key)\}")
 
 State = Literal["open", "resolved", "test"]
@@ -129,24 +130,28 @@ async def token_of(setting: NotifyChannel) -> str | None:
 
 
 async def post(url: str, body: bytes, token: str | None) -> None:
-    """One POST, without following redirects.
+    """One POST, without following redirects. Of the answer nothing but its status is read.
 
     Raises:
         Failed: it was not taken (no connection, or an answer that says so). Unknown: no answer came.
     """
-    client = await anyio.to_thread.run_sync(_client)
+    try:
+        client = await anyio.to_thread.run_sync(_client)
+    except (OSError, ValueError, ImportError) as error:  # proxies and CA files that the environment names
+        raise Failed(f"no HTTP client can be made here: {type(error).__name__}") from None
     import httpx2 as http
 
     headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
     try:
-        async with client:
-            answer = await client.post(url, content=body, headers=headers)
+        with anyio.fail_after(2 * SECONDS):
+            async with client, client.stream("POST", url, content=body, headers=headers) as answer:
+                status, taken = answer.status_code, answer.is_success
     except (http.ConnectError, http.ConnectTimeout, http.PoolTimeout) as error:
         raise Failed(f"no connection: {type(error).__name__}") from None
-    except (http.HTTPError, http.InvalidURL, ValueError, OSError) as error:
+    except (http.HTTPError, http.InvalidURL, ValueError, OSError) as error:  # OSError: TimeoutError, too
         raise Unknown(f"no answer: {type(error).__name__}") from None
-    if not answer.is_success:
-        raise Failed(f"the other side answered {answer.status_code}")
+    if not taken:
+        raise Failed(f"the other side answered {status}")
 
 
 def _client() -> "httpx2.AsyncClient":

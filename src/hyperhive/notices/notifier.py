@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
 from hyperhive.clock import Clock, unix_seconds
 from hyperhive.config import MatterKind, Notify, NotifyChannel
@@ -67,7 +68,8 @@ class Notifier:
         self._mask = mask
         self._channel_of = channel_of
         self._touched = anyio.Event()
-        self._known: dict[str, Matter] = {}
+        self._known: dict[str, Matter] | None = None
+        self._busy: set[str] = set()
         self._zone: ZoneInfo | None = None
         self._listeners: list[tuple[Told, Told]] = []
         self._reconcile_op: Operation[Seen, Changed] = Operation("notices reconcile", outbox.reconcile)
@@ -95,16 +97,20 @@ class Notifier:
 
     async def run(self) -> None:
         """Tells, for ever."""
-        await self._store.submit(self._interrupted_op, unix_seconds(self._clock))
-        while True:
-            self._touched = anyio.Event()
-            try:
-                await self.look()
-                pause = await self._send_due()
-            except HiveError as error:
-                log.warning("notices_failed error=%s", error)
-                pause = float(RETRY_SECONDS)
-            await self._rest(pause)
+        begun = False
+        async with anyio.create_task_group() as group:
+            while True:
+                self._touched = anyio.Event()
+                try:
+                    if not begun:
+                        await self._store.submit(self._interrupted_op, unix_seconds(self._clock))
+                        begun = True
+                    await self.look()
+                    pause = await self._send_due(group)
+                except HiveError as error:
+                    log.warning("notices_failed error=%s", error)
+                    pause = float(RETRY_SECONDS)
+                await self._rest(pause)
 
     def channels(self) -> list[str]:
         """The names of the channels in force."""
@@ -139,14 +145,17 @@ class Notifier:
         """Takes down what waits now, and tells those who listen in this process."""
         now = unix_seconds(self._clock)
         found = {matter.key: self._fit(matter) for matter in await self._matters()}
+        before = self._known
+        if found == before:
+            return
         seen = [(matter, self._channels_for(matter, now)) for matter in found.values()]
         changed = await self._store.submit(self._reconcile_op, Seen(seen, now))
         for told, settled in tuple(self._listeners):
             for key in changed.new:
                 told(found[key])
             for key in changed.settled:
-                if key in self._known:
-                    settled(self._known[key])
+                if before is not None and key in before:
+                    settled(before[key])
         self._known = found
 
     def _fit(self, matter: Matter) -> Matter:
@@ -167,39 +176,39 @@ class Notifier:
 
     # --- telling ----------------------------------------------------------------------------------------------------
 
-    async def _send_due(self) -> float | None:
-        """Sends what is due; gives the seconds until the next may be, None where nothing waits."""
-        by_channel: dict[str, list[NoticeRow]] = {}
-        for row in await self._store.read(outbox.waiting):
-            by_channel.setdefault(row.channel, []).append(row)
-        times: list[float] = []
+    async def _send_due(self, group: TaskGroup) -> float | None:
+        """Sends what is due, each channel by itself; gives the seconds until more is due, None where nothing waits."""
         zone = self._setting().time_zone
         self._zone = None if zone is None else await anyio.to_thread.run_sync(ZoneInfo, zone)  # reads a file
-        async with anyio.create_task_group() as group:  # a slow channel does not keep the others waiting
-            for rows in await self._resolvable():
-                group.start_soon(self._resolve, rows)
-            for name, rows in by_channel.items():
-                group.start_soon(self._send_by, name, rows, times)
+        settled = _by_channel(await self._store.read(outbox.to_resolve))
+        waiting = _by_channel(await self._store.read(outbox.waiting))
+        times: list[float] = []
+        for name in {*settled, *waiting} - self._busy:  # one that is done touches
+            due = []
+            for row in waiting.get(name, []):
+                at = max(float(row.due_at), self._quiet(row) or 0.0)
+                due.append(row) if at <= self._clock.time() else times.append(at)
+            if due or name in settled:
+                self._busy.add(name)
+                group.start_soon(self._work, name, settled.get(name, []), due)
         return max(0.0, min(times) - self._clock.time()) if times else None
 
-    async def _send_by(self, name: str, rows: Sequence[NoticeRow], times: list[float]) -> None:
-        """Sends what is due by one channel; adds to `times` when the rest may be."""
-        setting = self._setting().channels.get(name)
-        if setting is None:
-            await self._move(rows, "failed", error="the channel is gone from hive.toml")
-            return
-        now = self._clock.time()
-        due = []
-        for row in rows:
-            at = max(float(row.due_at), self._quiet(row) or 0.0)
-            if at <= now:
-                due.append(row)
+    async def _work(self, name: str, settled: list[NoticeRow], due: list[NoticeRow]) -> None:
+        """One channel's share: however long it takes, and however it fails, no other waits for it."""
+        try:
+            for rows in _by_notice(settled):
+                await self._resolve(rows)
+            if (setting := self._setting().channels.get(name)) is None:
+                await self._move(due, "failed", error="the channel is gone from hive.toml")
             else:
-                times.append(at)
-        groups = [due] if len(due) > MANY else [[row] for row in due]
-        for group in groups:
-            again = await self._tell(setting, group)
-            times += [] if again is None else [again]
+                for rows in [due] if len(due) > MANY else [[row] for row in due]:
+                    await self._tell(setting, rows)
+        except HiveError as error:
+            log.warning("notices_failed channel=%s error=%s", name, error)
+            await self._clock.sleep(RETRY_SECONDS)
+        finally:
+            self._busy.discard(name)
+            self.touch()
 
     def _quiet(self, row: NoticeRow) -> float | None:
         setting = self._setting()
@@ -207,8 +216,8 @@ class Notifier:
             return None
         return quiet_until(self._clock.time(), setting.quiet_hours, self._zone)
 
-    async def _tell(self, setting: NotifyChannel, rows: list[NoticeRow]) -> float | None:
-        """Sends these as one notice; gives when to try again what surely was not delivered."""
+    async def _tell(self, setting: NotifyChannel, rows: list[NoticeRow]) -> None:
+        """Sends these as one notice."""
         first = rows[0]
         title, text, key = first.title, first.text, first.key
         if len(rows) > 1:
@@ -222,31 +231,23 @@ class Notifier:
             await self._channel_of(setting).send(notice)
         except Failed as error:
             log.warning("notice_failed channel=%s key=%s error=%s", first.channel, key, error)
-            return await self._again(rows, str(error))
+            await self._again(rows, str(error))
         except Unknown as error:
             log.warning("notice_unknown channel=%s key=%s error=%s", first.channel, key, error)
             await self._move(rows, "unknown", error=str(error))
         else:
             await self._move(rows, "sent")
-        return None
 
-    async def _again(self, rows: Sequence[NoticeRow], error: str) -> float | None:
+    async def _again(self, rows: Sequence[NoticeRow], error: str) -> None:
+        """What surely was not delivered is tried again, but not for ever."""
         tries = max(row.tries for row in rows) + 1
         if tries >= RETRIES:
             await self._move(rows, "failed", error=error)
-            return None
+            return
         again = unix_seconds(self._clock) + min(RETRY_SECONDS * 2 ** (tries - 1), 3600)
         await self._move(rows, "waiting", error=error, due_at=again)
-        return float(again)
 
     # --- settled elsewhere ------------------------------------------------------------------------------------------
-
-    async def _resolvable(self) -> list[list[NoticeRow]]:
-        """What was told of and is settled, by notice."""
-        groups: dict[tuple[str, str], list[NoticeRow]] = {}
-        for row in await self._store.read(outbox.to_resolve):
-            groups.setdefault((row.channel, row.told_as or row.key), []).append(row)
-        return list(groups.values())
 
     async def _resolve(self, rows: list[NoticeRow]) -> None:
         first = rows[0]
@@ -301,6 +302,21 @@ class Notifier:
     async def _nap(self, seconds: float, scope: anyio.CancelScope) -> None:
         await self._clock.sleep(min(seconds, 3600.0))
         scope.cancel()
+
+
+def _by_channel(rows: Iterable[NoticeRow]) -> dict[str, list[NoticeRow]]:
+    found: dict[str, list[NoticeRow]] = {}
+    for row in rows:
+        found.setdefault(row.channel, []).append(row)
+    return found
+
+
+def _by_notice(rows: Iterable[NoticeRow]) -> list[list[NoticeRow]]:
+    """One notice may have told of many."""
+    found: dict[str, list[NoticeRow]] = {}
+    for row in rows:
+        found.setdefault(row.told_as or row.key, []).append(row)
+    return list(found.values())
 
 
 def _matter(row: NoticeRow) -> Matter:
