@@ -99,8 +99,10 @@ async def test_a_decision_and_its_audit_entry_are_one_transaction(
     [
         "DELETE FROM audit",
         "UPDATE audit SET who = 'bob'",
-        "INSERT OR REPLACE INTO audit"
-        " SELECT id, at, approval, agent, 'x', who, channel, sha, diff_sha256, why FROM audit",
+        (
+            "INSERT OR REPLACE INTO audit"
+            " SELECT id, at, approval, agent, 'x', who, channel, sha, diff_sha256, why FROM audit"
+        ),
     ],
 )
 async def test_the_audit_table_can_only_grow(world: ApprovalWorld, statement: str) -> None:
