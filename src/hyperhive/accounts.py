@@ -253,6 +253,10 @@ class Accounts:
         own = f"{agent}{OWN_LOGIN}"
         return BoundAccount(own, None, self.state(own), agent)
 
+    def forget_own(self, agent: str) -> None:
+        """The agent is gone for good, and its own login with it: nothing is known of one of its name any more."""
+        self.state(f"{agent}{OWN_LOGIN}").login_landed()
+
     async def stored_at(self, name: str) -> float | None:
         """When an account's secret was written last (unix seconds); None where no file holds it."""
         if self._directory is None or name not in self._accounts or name == ENV:

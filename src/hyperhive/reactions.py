@@ -87,6 +87,8 @@ class AccountWatch:
         for agent in agents:
             self._touch(agent)
         needed = state.name in self._needs
+        if not agents and not state.needs_login:  # whose it was is gone
+            self._needs.discard(state.name)
         if state.needs_login == needed or not agents:
             return
         event: NeedsLogin | LoggedIn

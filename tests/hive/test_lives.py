@@ -11,12 +11,14 @@ import pytest
 
 import hyperhive
 from config_repos import Desk, shell_git
+from hyperhive.accounts import OWN_LOGIN
 from hyperhive.client import RemoteHive, connect
 from hyperhive.config import HiveConfig
 from hyperhive.errors import Forbidden, NotAvailable, WorldError
 from hyperhive.host import Hive
 from hyperhive.lifecycle import disk
 from hyperhive.lifecycle.removal import remove_tree
+from hyperhive.mcp import tools
 from hyperhive.names import MANAGER, AgentName
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.policy import Actor
@@ -144,6 +146,14 @@ async def test_where_that_is_off_the_manager_is_told_and_the_operator_updates_by
 async def test_the_manager_ends_others_and_never_itself_and_starts_nobody_whom_the_operator_stopped(
     hive: Hive, operator: RemoteHive
 ) -> None:
+    served = {
+        tool.name
+        for tool in tools.served(hive.dispatcher, Actor(name=MANAGER, role="manager", channel="tools"))
+    }
+    others = {
+        tool.name for tool in tools.served(hive.dispatcher, Actor(name=ALICE, role="agent", channel="tools"))
+    }
+    assert served - others == {"request_spawn", "kill", "start", "restart", "update", "request_apply_commit"}
     await operator.lifecycle.spawn("alice")
     for request in (r.Kill(name="manager"), r.Restart(name="manager"), r.Kill(name="manager", now=True)):
         refused = await by_manager(hive, request)
@@ -183,7 +193,10 @@ async def test_destroy_leaves_the_state_and_nothing_of_the_runtime_and_a_purge_s
     await operator.request(r.Restore(name="alice"))
     assert paths.tools_socket(ALICE).exists()
     assert (await status(operator)).hive.tombstones == ()
+    login = hive.accounts.state(f"alice{OWN_LOGIN}")
+    login.login_refused(login.generation)
     gone = await operator.request(r.Destroy(name="alice", purge=True))
+    assert not login.needs_login
     assert isinstance(gone, Ok)
     assert "forge" in (gone.note or "")
     left = [path for path in (*paths.state_dir.rglob("*"), *paths.run_dir.rglob("*")) if "alice" in path.name]
