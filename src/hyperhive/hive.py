@@ -347,6 +347,8 @@ class BareHive:
     async def _leave_behind(self, name: AgentName, purged: bool) -> None:
         await leave_behind(self.broker, name, purged=purged)
         await self.config_code.leave_behind(name, purged=purged)
+        if purged:
+            self.accounts.forget_own(name)
 
     async def _go(self) -> None:
         await self.config_code.start()
