@@ -230,6 +230,8 @@ class HiveFile(Settings, frozen=True, kw_only=True):
     listen: str = "127.0.0.1:7000"
     allowed_hosts: tuple[str, ...] = ()
     runtime: RuntimeName = "auto"
+    nspawn_base: Annotated[str, Meta(pattern=r"^/")] | None = None
+    """The root file system that containers of the runtime nspawn share; else `nspawn/base` in the state directory."""
     pronouns: str = "they/them"
     auto_update: bool = True
     """Agents that another revision of the hive built are built anew when it starts; else they are told of."""
@@ -251,6 +253,8 @@ class HiveConfig(msgspec.Struct, frozen=True, kw_only=True):
     state_dir: Path
     run_dir: Path
     runtime: RuntimeName = "auto"
+    serving: bool = False
+    """Whether this is the daemon's, for which `auto` means more."""
     claude: str | None = None
     port: int = 7000
     pronouns: str = "they/them"
@@ -312,6 +316,7 @@ def load(
         state_dir=state,
         run_dir=run_dir or run_directory(environ, state, serve=serve),
         runtime=msgspec.convert(chosen, RuntimeName),
+        serving=serve,
         claude=environ.get("HYPERHIVE_CLAUDE") or None,
         port=int(port),
         pronouns=environ.get("HIVE_OPERATOR_PRONOUNS") or file.pronouns,

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hyperhive.lifecycle.repos import PlainReader, RepoLimits, Repos
-from hyperhive.lifecycle.runtimes import BwrapRuntime
+from hyperhive.lifecycle.runtimes import BwrapRuntime, NspawnRuntime, Runtime
 from hyperhive.names import AgentName
 from hyperhive.paths import Paths
+from parts import NSPAWN_BASE
 
 ALICE = AgentName("alice")
 PATH = os.environ.get("PATH", "/usr/bin:/bin")
@@ -105,8 +106,10 @@ def plain_repos(paths: Paths, limits: RepoLimits | None = None) -> Repos:
     )
 
 
-async def boxed_repos(paths: Paths) -> tuple[Repos, BwrapRuntime]:
-    """Repos of a hive whose agents live in bubblewrap boxes; the caller closes the runtime."""
-    runtime = BwrapRuntime(paths, {"PATH": PATH}, owner="repos-test")
+async def boxed_repos(paths: Paths, kind: str = "bwrap") -> tuple[Repos, Runtime]:
+    """Repos of a hive whose agents live in bubblewrap boxes or nspawn containers; the caller closes the runtime."""
+    runtime: Runtime = BwrapRuntime(paths, {"PATH": PATH}, owner="repos-test")
+    if kind == "nspawn":
+        runtime = NspawnRuntime(paths, {"PATH": PATH}, owner="repos-test", base=str(NSPAWN_BASE))
     await runtime.check()
     return Repos.of(paths, runtime, PATH), runtime

@@ -1,7 +1,7 @@
 """The command `doctor`: what a hive needs on this machine, each with the way to get it. `--install-cli` gets the CLI.
 
-It changes nothing but what `--install-cli` installs, and it looks at the same things as the hive itself does: the
-same search for the agent CLI, the same trial of bubblewrap.
+It changes nothing but what `--install-cli` installs and `--make-base` makes, and it looks at the same things as the
+hive itself does: the same search for the agent CLI, the same trial of the runtime.
 """
 
 import os
@@ -49,6 +49,7 @@ def doctor(
     *,
     install_cli: Annotated[bool, Parameter(negative="")] = False,
     cli_version: str = TESTED,
+    make_base: Annotated[bool, Parameter(negative="")] = False,
     runtime: str | None = None,
     common: Common = DEFAULTS,
 ) -> int:
@@ -57,6 +58,7 @@ def doctor(
     Args:
         install_cli: install the tested version of the agent CLI under the hive's state directory, by npm.
         cli_version: install this version instead.
+        make_base: make the root file system that containers of the runtime nspawn share, of Debian packages (as root).
         runtime: check this runtime (else HYPERHIVE_RUNTIME, else hive.toml, else auto).
         common: flags of every command.
     """
@@ -66,6 +68,8 @@ def doctor(
             session.screen.note(f"installing the agent CLI {cli_version} ...")
         installed = anyio.run(AgentClis(session.environ, session.state_dir()).install, cli_version)
         session.screen.note(f"installed {installed.path}")
+    if make_base:
+        _make_base(session)
     checks = _checks(session, runtime)
     healthy = all(check.verdict != "missing" for check in checks)
     if common.as_json:
@@ -76,6 +80,17 @@ def doctor(
     if healthy:
         session.screen.line("a hive can run here: hyperhive up")
     return 0 if healthy else 1
+
+
+def _make_base(session: Session) -> None:
+    from hyperhive.lifecycle.runtimes.nspawn_base import base_place, make_base
+
+    environ = session.environ
+    config = load(environ, state_dir=session.common.state_dir, run_dir=session.common.run_dir)
+    base = base_place(config.state_dir, config.file.nspawn_base, environ)
+    session.screen.note(f"making a base for containers at {base} ...")
+    anyio.run(make_base, base, environ)
+    session.screen.note(f"the base is at {base}")
 
 
 def _print_check(session: Session, check: Check) -> None:
@@ -164,7 +179,8 @@ def _runtime(config: HiveConfig, paths: Paths, environ: Mapping[str, str]) -> Ch
     from hyperhive.lifecycle.runtimes import pick_runtime
 
     async def look() -> tuple[str, list[str]]:
-        found = await pick_runtime(config.runtime, paths, environ)
+        base = config.file.nspawn_base
+        found = await pick_runtime(config.runtime, paths, environ, owner="doctor", nspawn_base=base)
         try:
             return found.name, [*found.cautions, *(f"{limit} is not enforced" for limit in found.unenforced)]
         finally:

@@ -7,7 +7,7 @@ import pytest
 
 from config_repos import ALICE, boxed_repos, paths_at
 from hyperhive.lifecycle.repos import Repos
-from hyperhive.lifecycle.runtimes import BwrapRuntime
+from hyperhive.lifecycle.runtimes import Runtime
 from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
 from hyperhive.names import MANAGER, AgentName
 from hyperhive.paths import Paths
@@ -22,23 +22,26 @@ def paths(tmp_path: Path) -> Paths:
     return made
 
 
-@pytest.fixture
-async def hive(paths: Paths) -> AsyncIterator[tuple[Repos, BwrapRuntime]]:
-    repos, runtime = await boxed_repos(paths)
+@pytest.fixture(params=["bwrap", pytest.param("nspawn", marks=pytest.mark.needs("nspawn"))])
+async def hive(paths: Paths, request: pytest.FixtureRequest) -> AsyncIterator[tuple[Repos, Runtime]]:
+    repos, runtime = await boxed_repos(paths, request.param)
     await repos.ensure(ALICE)
     yield repos, runtime
     await runtime.aclose()
 
 
-async def box(runtime: BwrapRuntime, name: AgentName, script: str) -> str:
+async def box(runtime: Runtime, name: AgentName, script: str) -> str:
     """What a shell in that agent's box says."""
     launcher = runtime.launcher(name, mounts=(), limits=ResourceLimits(), network="none")
     env = {"PATH": "/usr/bin:/bin", "HOME": "/state"}
-    async with await launcher.launch(["/bin/sh", "-c", f"exec 2>&1; {script}"], env) as process:
+    process = await launcher.launch(["/bin/sh", "-c", f"exec 2>&1; {script}"], env)
+    try:
         return b"".join([chunk async for chunk in process.stdout]).decode().strip()
+    finally:
+        await process.aclose()
 
 
-async def test_the_manager_commits_proposes_and_rebases(hive: tuple[Repos, BwrapRuntime]) -> None:
+async def test_the_manager_commits_proposes_and_rebases(hive: tuple[Repos, Runtime]) -> None:
     repos, runtime = hive
     change = "cd /agents/alice/config && echo 'model = \"opus\"' > agent.toml"
     work = f"{change} && git commit -qam one && git rev-parse HEAD"
@@ -65,7 +68,7 @@ async def test_the_manager_commits_proposes_and_rebases(hive: tuple[Repos, Bwrap
     assert await repos.main(ALICE) == back
 
 
-async def test_the_agent_reads_its_config_and_cannot_write_it(hive: tuple[Repos, BwrapRuntime]) -> None:
+async def test_the_agent_reads_its_config_and_cannot_write_it(hive: tuple[Repos, Runtime]) -> None:
     repos, runtime = hive
     said = await box(
         runtime, ALICE, "cd /agents/alice/config && git rev-parse HEAD && cat agent.toml | head -c 1"

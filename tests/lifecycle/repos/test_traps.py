@@ -17,7 +17,11 @@ pytestmark = pytest.mark.needs("git")
 ATTRIBUTES = (
     "* filter=trap diff=trap merge=trap -diff export-subst ident eol=crlf working-tree-encoding=UTF-16\n"
 )
-BOTH = [pytest.param("plain"), pytest.param("boxed", marks=pytest.mark.needs("bwrap"))]
+EVERYWHERE = [
+    pytest.param("plain"),
+    pytest.param("bwrap", marks=pytest.mark.needs("bwrap")),
+    pytest.param("nspawn", marks=pytest.mark.needs("nspawn")),
+]
 
 
 @pytest.fixture
@@ -27,10 +31,11 @@ def paths(tmp_path: Path) -> Paths:
 
 @pytest.fixture
 async def repos(paths: Paths, request: pytest.FixtureRequest) -> AsyncIterator[Repos]:
-    if getattr(request, "param", "plain") == "plain":
+    where = getattr(request, "param", "plain")
+    if where == "plain":
         yield plain_repos(paths)
         return
-    made, runtime = await boxed_repos(paths)
+    made, runtime = await boxed_repos(paths, where)
     yield made
     await runtime.aclose()
 
@@ -47,7 +52,7 @@ def attributes() -> str:
     )
 
 
-@pytest.mark.parametrize("repos", BOTH, indirect=True)
+@pytest.mark.parametrize("repos", EVERYWHERE, indirect=True)
 async def test_no_program_of_a_trap_repo_ever_runs(repos: Repos, desk: Desk, tmp_path: Path) -> None:
     base = await repos.main(ALICE)
     desk.commit({"agent.toml": "model = 'x'\n", "b/c.nix": "{}\n"})
@@ -79,7 +84,7 @@ async def test_the_trap_is_armed(desk: Desk, tmp_path: Path) -> None:
     assert "trap" in trap.sprung.read_text()
 
 
-@pytest.mark.parametrize("repos", BOTH, indirect=True)
+@pytest.mark.parametrize("repos", EVERYWHERE, indirect=True)
 async def test_a_repo_that_promises_objects_makes_nobody_fetch_them(
     repos: Repos, desk: Desk, tmp_path: Path
 ) -> None:

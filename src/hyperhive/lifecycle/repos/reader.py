@@ -21,6 +21,8 @@ from hyperhive.lifecycle.runtimes.bwrap_command import BOX_REPO, reading_box_arg
 from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
 from hyperhive.lifecycle.runtimes.launch import Plan, launch, memory_file
 from hyperhive.lifecycle.runtimes.limiter import Limiter
+from hyperhive.lifecycle.runtimes.nspawn import Contents, NspawnRuntime
+from hyperhive.lifecycle.runtimes.nspawn_command import Bind
 from hyperhive.lifecycle.runtimes.seccomp import filter_program
 from hyperhive.names import AgentName
 from hyperhive.paths import Paths
@@ -122,6 +124,26 @@ class BoxedReader:
             for fd in seccomp:
                 os.close(fd)
             raise
+
+
+class ContainedReader:
+    """Upload-pack in an nspawn container that holds the base and the repo, both read-only, and no network."""
+
+    def __init__(self, paths: Paths, marks: Marks, runtime: NspawnRuntime) -> None:
+        self._paths = paths
+        self._marks = marks
+        self._runtime = runtime
+
+    async def upload_pack(self, agent: AgentName) -> ChildProcess:
+        """See `RepoReader`."""
+        await anyio.to_thread.run_sync(_check, self._paths, agent)
+        argv, env = upload_pack("/usr/bin/git", f"{BOX_REPO}/.git")
+        repo = Bind(source=self._paths.proposed_config(agent), target=BOX_REPO)
+        contents = Contents(
+            owner=_GROUP, hostname="reader", binds=[repo], cwd="/", limits=_LIMITS, network="none", names={},
+            rlimits=_RLIMITS,
+        )  # fmt: skip
+        return await self._runtime.run(contents, argv, env, mark=self._marks.next("reader"))
 
 
 def _check(paths: Paths, agent: AgentName) -> None:

@@ -21,11 +21,12 @@ from hyperhive.lifecycle.repos.git import Git, GitFailed, configured, find_git
 from hyperhive.lifecycle.repos.making import BRANCH, IDENTITY, Maker, clear_stale
 from hyperhive.lifecycle.repos.migrating import migrate
 from hyperhive.lifecycle.repos.quarantine import Quarantine, check_ref
-from hyperhive.lifecycle.repos.reader import BoxedReader, PlainReader, RepoReader
+from hyperhive.lifecycle.repos.reader import BoxedReader, ContainedReader, PlainReader, RepoReader
 from hyperhive.lifecycle.repos.trees import RepoLimits, path_fault
 from hyperhive.lifecycle.runtimes import wrapper
 from hyperhive.lifecycle.runtimes.base import Marks, Runtime
 from hyperhive.lifecycle.runtimes.bwrap import BwrapRuntime
+from hyperhive.lifecycle.runtimes.nspawn import NspawnRuntime
 from hyperhive.names import AgentName
 from hyperhive.paths import BOX_APPLIED, Paths
 from hyperhive.terminal import visible
@@ -89,6 +90,11 @@ class Repos:
             boxes = runtime
             return cls(
                 paths, path=path, reader=lambda marks: BoxedReader(paths, marks, path, boxes), seed=seed
+            )
+        if isinstance(runtime, NspawnRuntime):
+            containers = runtime
+            return cls(
+                paths, path=path, reader=lambda marks: ContainedReader(paths, marks, containers), seed=seed
             )
         return cls(
             paths,
@@ -249,11 +255,14 @@ class Repos:
     async def push(self, agent: AgentName, url: str, authorization: str) -> None:
         """Pushes main and all tags to `url` (http or https); nothing there is overwritten or removed.
 
+        However long that takes, nobody who works on the repo waits for it.
+
         Args:
             authorization: the header's value. It is in no argument, no configuration file and no message.
 
         Raises:
             WorldError: the other side refused, or was not there. TimedOut: it took longer than two minutes.
+            NotFound: there is no repo.
         """
         env = configured(
             {
@@ -265,11 +274,12 @@ class Repos:
         protocol = url.partition(":")[0]
         if protocol not in {"http", "https"}:
             raise BadRequest("a forge is pushed to by http or https")
-        async with self._turn(agent) as git:
-            repo = self._paths.applied_repo(agent)
-            refs = (f"{BRANCH}:{BRANCH}", "refs/tags/*:refs/tags/*")
-            argv = ("push", "--porcelain", "--no-verify", "--no-follow-tags", "--", url, *refs)
-            await git.run(repo, *argv, protocol=protocol, env=env, seconds=PUSH_SECONDS)
+        git, repo = await self._begin(), self._paths.applied_repo(agent)
+        if not await anyio.to_thread.run_sync((repo / "HEAD").is_file):
+            raise NotFound(f"{agent} has no config repo")
+        refs = (f"{BRANCH}:{BRANCH}", "refs/tags/*:refs/tags/*")
+        argv = ("push", "--porcelain", "--no-verify", "--no-follow-tags", "--", url, *refs)
+        await git.run(repo, *argv, protocol=protocol, env=env, seconds=PUSH_SECONDS)
 
     async def migrate(self) -> list[str]:
         """Brings an older layout of the state directory to this one; a sentence for each thing done. Idempotent.

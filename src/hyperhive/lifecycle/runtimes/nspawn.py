@@ -71,6 +71,7 @@ class Contents:
     limits: ResourceLimits
     network: Network
     names: Mapping[str, str]
+    rlimits: Sequence[tuple[int, int]] = ()
 
 
 class NspawnRuntime:
@@ -202,10 +203,12 @@ class NspawnRuntime:
         if self._found is not None:
             await self.sweep()
 
-    async def run(self, contents: Contents, argv: Sequence[str], env: Mapping[str, str]) -> BoxedProcess:
-        """Starts one program in a new container; what `NspawnLauncher.launch` does."""
+    async def run(
+        self, contents: Contents, argv: Sequence[str], env: Mapping[str, str], *, mark: int | None = None
+    ) -> BoxedProcess:
+        """Starts one program in a new container; what `NspawnLauncher.launch` does. `mark`: one that is not ours."""
         found = self.found
-        mark = self._marks.next(contents.owner)
+        mark = self._marks.next(contents.owner) if mark is None else mark
         if contents.network == "out" and found.pasta is None:
             raise MissingPart(
                 f"{contents.owner} needs a network of its own, and pasta is not installed", hint=HOW_TO_GET
@@ -247,7 +250,9 @@ class NspawnRuntime:
             binds=[*machine, *contents.binds],
             first_uid=self._ranges.first(contents.owner),
             mark=mark,
-            rlimits=(*fence.rlimits, (resource.RLIMIT_NOFILE, files)),
+            rlimits=tuple(
+                {**dict(fence.rlimits), resource.RLIMIT_NOFILE: files, **dict(contents.rlimits)}.items()
+            ),
             tmp_bytes=max(contents.limits.memory // 2, 1 << 20),
             own_network=contents.network != "host",
         )

@@ -1,0 +1,47 @@
+"""A hive as root with the runtime nspawn: the real agent CLI in containers, and what a turn's Bash finds there."""
+
+from collections.abc import Callable
+
+import anyio
+import pytest
+
+from hive_process import HivePlace, running
+from hyperhive.lifecycle.runtimes.uid_ranges import FIRST
+from hyperhive.testing.fake_anthropic import FakeAnthropic, tool_turn
+from parts import NSPAWN_BASE
+from story import bash
+
+NewPlace = Callable[..., HivePlace]
+
+pytestmark = [pytest.mark.needs("claude"), pytest.mark.needs("nspawn"), pytest.mark.timeout(120)]
+
+LOOK = """
+id -u; echo kept > /state/note; ls -A /sys /workspace; ls -d {state} {run} 2>/dev/null
+git -C /agents/alice/config log --format=%s | head -n 1
+ls /run/hive | sort; env | grep -c dummy-key-for-tests"""
+
+
+async def test_the_real_cli_lives_in_a_container(places: NewPlace, api: FakeAnthropic) -> None:
+    """It takes a turn with the hive's tools, keeps its state, sees nothing of the hive, and leaves nothing.
+
+    Its key never comes into the container: the way to the model is the gateway's socket there.
+    """
+    place = places(runtime="nspawn", environ={"HYPERHIVE_NSPAWN_BASE": str(NSPAWN_BASE)})
+    look = LOOK.format(state=place.state, run=place.run)
+    api.scenario = {"rules": [tool_turn(r"\nrun it\n", bash(look), end="ran")]}
+    async with running(place) as (hive, client):
+        await client.lifecycle.spawn("alice")
+        await client.broker.send("operator", "alice", "run it")
+        await hive.until(lambda: all(one.acked for one in place.mail() if one.recipient != "operator"))
+        view = (await client.lifecycle.status("alice")).agents[0].view
+        assert (view.isolation, view.network) == ("nspawn", "none")
+        pid = place.cli_of("alice")
+        assert (await anyio.Path(f"/proc/{pid}").stat()).st_uid >= FIRST
+        await client.lifecycle.stop("alice")
+        assert pid not in place.clis()
+    results = [one["tool_result"] for one in api.requests if one["round"] == 1]
+    assert len(results) == 1
+    assert [line for line in str(results[0]).splitlines() if line] == [
+        "0", "/sys:", "/workspace:", "The config of a new agent", "bridge.py", "mcp.sock", "model.sock", "0",
+    ]  # fmt: skip
+    assert (place.state / "agents/alice/state/note").read_text() == "kept\n"
