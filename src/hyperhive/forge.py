@@ -45,29 +45,35 @@ class Forge:
             WorldError: the server is not there, or refuses.
         """
         token = await self._token()
-        client = await anyio.to_thread.run_sync(_client)
+        try:
+            client = await anyio.to_thread.run_sync(_client)
+        except (OSError, ValueError, ImportError) as error:  # proxies and CA files that the environment names
+            raise WorldError(f"no HTTP client can be made here: {type(error).__name__}") from None
         import httpx2 as http
 
         org = self._setting.org
         headers = {"authorization": f"token {token}", "accept": "application/json"}
         base = f"{self._setting.url.rstrip('/')}/api/v1"
         try:
-            async with client:
-                if await _there(client, f"{base}/repos/{org}/{repo}", headers):
-                    return
-                if not await _there(client, f"{base}/orgs/{org}", headers):
-                    body: dict[str, object] = {
-                        "username": org,
-                        "visibility": "private",
-                        "repo_admin_change_team_access": False,
-                    }
-                    _made(await client.post(f"{base}/orgs", json=body, headers=headers), "organisation", 422)
-                body = {"name": repo, "private": True, "auto_init": False, "default_branch": "main"}
-                _made(
-                    await client.post(f"{base}/orgs/{org}/repos", json=body, headers=headers),
-                    "repository",
-                    409,
-                )
+            with anyio.fail_after(4 * SECONDS):
+                async with client:
+                    if await _there(client, f"{base}/repos/{org}/{repo}", headers):
+                        return
+                    if not await _there(client, f"{base}/orgs/{org}", headers):
+                        body: dict[str, object] = {
+                            "username": org,
+                            "visibility": "private",
+                            "repo_admin_change_team_access": False,
+                        }
+                        _made(
+                            await client.post(f"{base}/orgs", json=body, headers=headers), "organisation", 422
+                        )
+                    body = {"name": repo, "private": True, "auto_init": False, "default_branch": "main"}
+                    _made(
+                        await client.post(f"{base}/orgs/{org}/repos", json=body, headers=headers),
+                        "repository",
+                        409,
+                    )
         except (http.HTTPError, http.InvalidURL, ValueError, OSError) as error:
             raise WorldError(f"the forge does not answer: {type(error).__name__}") from None
 

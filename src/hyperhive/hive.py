@@ -38,6 +38,7 @@ from hyperhive.config import HiveConfig
 from hyperhive.config_code import ConfigCode
 from hyperhive.crew import Crew, Listener
 from hyperhive.desk import HiveDesk
+from hyperhive.errors import HiveError
 from hyperhive.eventlog import EventLogs
 from hyperhive.fleet_facts import FleetFacts, adopted
 from hyperhive.gateway import Gateway, Upstream
@@ -392,6 +393,8 @@ class BareHive:
             self.lifecycle.touch(name)
             self._crew.config_changed(name)
         await self.budgets.reconsider()
+        self._mirror.reconsider()
+        self.notices.touch()
         return self._told_of_reload()
 
     def _told_of_reload(self) -> str:
@@ -435,11 +438,11 @@ class BareHive:
         """Retention, hourly."""
         while True:
             await self._clock.sleep(SWEEP_SECONDS)
-            removed = await self.broker.vacuum()
-            log.info("mail_swept removed=%s", removed)
-            await self.budgets.sweep()
-            await self._crew.sweep()
-            await self.notices.sweep()
+            for sweep in (self.broker.vacuum, self.budgets.sweep, self._crew.sweep, self.notices.sweep):
+                try:
+                    await sweep()
+                except HiveError as error:  # a full disk now: tried again in an hour
+                    log.warning("sweep_failed error=%s", error)
             await self._clis.prune()
 
     # --- going down -------------------------------------------------------------------------------------------------

@@ -62,6 +62,7 @@ class Mirror:
         self._agents = agents
         self._clock = clock
         self._debts: dict[AgentName, _Debt] = {}
+        self._forge: ForgeSetting | None = None
         self._touched = anyio.Event()
 
     def touch(self, agent: AgentName) -> None:
@@ -69,6 +70,10 @@ class Mirror:
         debt = self._debts.setdefault(agent, _Debt(since=self._clock.time()))
         debt.version += 1
         debt.due = self._clock.monotonic() if debt.error is None else debt.due
+        self._touched.set()
+
+    def reconsider(self) -> None:
+        """The setting may be another one: that forge gets everything, at once."""
         self._touched.set()
 
     def behind(self) -> list[Behind]:
@@ -90,18 +95,27 @@ class Mirror:
 
     async def run(self) -> None:
         """Pushes, for ever. Begins with everything: what a dead hive had not pushed yet is not known."""
-        for agent in self._agents():
-            self.touch(agent)
         while True:
             self._touched = anyio.Event()
             setting = self._setting()
+            if setting != self._forge:
+                self._forge = setting
+                self._owe_everything()
             now = self._clock.monotonic()
             due = [name for name, debt in self._debts.items() if debt.due <= now]
             if setting is not None:
                 forge = Forge(setting)
                 for name in due:
-                    await self._push(forge, name)
+                    if self._setting() == setting:
+                        await self._push(forge, name)
             await self._rest(None if setting is None else self._next())
+
+    def _owe_everything(self) -> None:
+        """What is on a forge that was never pushed to is not known, and an earlier one's failures are not its own."""
+        for agent in self._agents():
+            self.touch(agent)
+        for debt in self._debts.values():
+            debt.due, debt.tries, debt.error = self._clock.monotonic(), 0, None
 
     async def _push(self, forge: Forge, agent: AgentName) -> None:
         debt = self._debts[agent]

@@ -137,6 +137,50 @@ async def test_one_refused_agent_does_not_hold_up_the_others(world: World, forge
         assert await refs(forge, "agent-configs/bob") == await local(world, BOB)
 
 
+async def test_while_a_slow_forge_takes_its_time_the_repo_can_be_worked_on(
+    world: World, forge: ForgeServer
+) -> None:
+    await world.repos.ensure(ALICE)
+    forge.open.clear()
+    try:
+        async with world.running():
+            with anyio.fail_after(20):
+                while not any("git-receive-pack" in one for one in forge.asked):  # noqa: ASYNC110 - the server is in a thread
+                    await anyio.sleep(0.01)
+                await world.repos.tag(ALICE, "proposal/1", await world.repos.main(ALICE))
+            forge.open.set()
+            await world.until([])
+            assert await refs(forge, "agent-configs/alice") == await local(world, ALICE)
+    finally:
+        forge.open.set()
+
+
+async def test_a_forge_that_comes_into_the_configuration_or_is_put_right_there_gets_everything_at_once(
+    world: World, forge: ForgeServer
+) -> None:
+    good, world.setting = world.setting, None
+    world.agents = [ALICE, BOB]
+    await world.repos.ensure(ALICE)
+    await world.repos.ensure(BOB)
+    async with world.running():
+        await anyio.wait_all_tasks_blocked()
+        assert good is not None
+        world.setting = ForgeSetting(url="http://127.0.0.1:1", user="hive", token_file=good.token_file)
+        world.mirror.reconsider()
+        await world.until([ALICE, BOB], failed=True)
+        world.setting = good
+        world.mirror.reconsider()
+        await world.until([])
+        for agent in (ALICE, BOB):
+            assert await refs(forge, f"agent-configs/{agent}") == await local(world, agent)
+
+
+async def test_an_agent_without_a_repo_owes_nothing(world: World) -> None:
+    async with world.running():
+        await world.until([])
+    assert world.mirror.cautions() == []
+
+
 async def test_the_token_is_in_no_message_remote_or_log_whichever_way_a_push_fails(
     world: World, tmp_path: Path, forge: ForgeServer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -23,7 +23,7 @@ BASIC = "Basic " + base64.b64encode(f"hive:{TOKEN}".encode()).decode()
 
 @dataclass
 class ForgeServer:
-    """`made`: bodies of what was made. `down`: answer 503 to everything. `heads`: headers of every request."""
+    """`made`: bodies of what was made. `down`: answer 503 to everything. `open`: cleared, no git is answered."""
 
     root: Path
     url: str = ""
@@ -31,6 +31,10 @@ class ForgeServer:
     made: list[dict[str, Any]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     down: bool = False
+    open: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.open.set()
 
     def repo(self, name: str) -> Path:
         return self.root / f"{name}.git"
@@ -88,6 +92,8 @@ def forge_server(root: Path) -> Iterator[ForgeServer]:
                 self._say(503)
             elif self.path.startswith("/api/v1/"):
                 self._api(self.path.removeprefix("/api/v1"), body)
+            elif not forge.open.wait(30):
+                self._say(503)
             elif self.headers.get("authorization") != BASIC:
                 self._say(401)
             else:
