@@ -17,6 +17,7 @@ VARIABLES = {
     "HYPERHIVE_RUN_DIR": "Where the hive puts its sockets, and where clients look for them first.",
     "HYPERHIVE_CLAUDE": "Path of the agent CLI.",
     "HYPERHIVE_RUNTIME": "What agents live in; wins over hive.toml.",
+    "HYPERHIVE_NSPAWN_BASE": "The root file system that nspawn containers share; wins over hive.toml.",
     "HYPERHIVE_EVENTS_DB": "Where `agent serve` keeps the agent's event history.",
     "HYPERHIVE_MODEL_FILE": "Where `agent serve` keeps the agent's model.",
     "HIVE_DASHBOARD_PORT": "The dashboard's port; wins over the port of `listen`.",
