@@ -276,6 +276,30 @@ async def test_an_agent_cannot_wake_itself_over_and_over(path: Path, clock: Fake
         await broker.reminders.set("bob", "again and again", delay_seconds=0)
 
 
+async def test_setting_and_taking_back_over_and_over_is_held_to_the_rate_of_messages(
+    path: Path, clock: FakeClock
+) -> None:
+    """S4: what is taken back makes room among the open ones, but each was a write; a repeat is none."""
+    async with Broker.open(path, clock=clock, limits=Limits(sends_per_minute=3)) as broker:
+        for _ in range(2):
+            number = await broker.reminders.set("bob", "x", delay_seconds=60)
+            await broker.reminders.cancel(number, by="bob")
+        kept = await broker.reminders.set("bob", "kept", delay_seconds=60, call_id="c1")
+        with pytest.raises(LimitReached, match="sends_per_minute"):
+            await broker.reminders.set("bob", "y", delay_seconds=60)
+        with pytest.raises(LimitReached, match="sends_per_minute"):
+            await broker.send("bob", "alice", "z")
+        assert await broker.reminders.set("bob", "kept", delay_seconds=60, call_id="c1") == kept
+        await broker.reminders.set("operator", "no limit", delay_seconds=60, to="bob")
+    limits = Limits(sends_per_minute=2, open_reminders=1)
+    async with Broker.open(path, clock=clock, limits=limits) as broker:
+        await broker.reminders.set("alice", "x", delay_seconds=60)
+        for _ in range(3):
+            with pytest.raises(LimitReached, match="open_reminders"):
+                await broker.reminders.set("alice", "y", delay_seconds=60)
+        await broker.send("alice", "bob", "what is refused uses up nothing")
+
+
 async def test_a_purge_takes_reminders_and_mail_that_nobody_reads_waits(
     broker: Broker, clock: FakeClock
 ) -> None:

@@ -178,3 +178,15 @@ async def test_hops_outlive_a_restart(path: Path) -> None:
         await broker.recv("alice", 1, 0)
         await broker.send("alice", "bob", "two")
     assert chain_of(path, 3) == (2, 2, 1)
+
+
+async def test_saying_a_dedupe_key_again_and_again_stores_nothing_at_all(broker: Broker) -> None:
+    """S4: neither the message nor the calls that would have sent it; each of them gets the same answer all the same."""
+    first = await broker.send("alice", "bob", "hi", dedupe_key="k", call_id="c0")
+    for n in range(1, 5):
+        for _ in range(2):
+            again = await broker.send("alice", "bob", "hi", dedupe_key="k", call_id=f"c{n}")
+            assert (again.id, again.duplicate) == (first.id, True)
+    assert await broker.send("alice", "bob", "hi", dedupe_key="k", call_id="c0") == first
+    [(rows,)] = await broker.store.read(lambda conn: conn.execute("SELECT count(*) FROM seen").fetchall())
+    assert rows == 2

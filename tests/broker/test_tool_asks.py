@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from hyperhive.broker import Broker, Limits
-from hyperhive.broker.tool_asks import A_MINUTE, INPUT_MAX_BYTES, OPEN_MAX
+from hyperhive.broker.tool_asks import A_MINUTE, BYTES_AN_HOUR, INPUT_MAX_BYTES, OPEN_MAX
 from hyperhive.errors import BadRequest, Forbidden, NotFound
 from hyperhive.protocol.replies import ToolVerdict
 from hyperhive.protocol.types import ToolCall
@@ -266,3 +266,23 @@ async def test_a_harness_that_comes_up_withdraws_also_what_is_just_being_stored(
         group.cancel_scope.cancel()
     await broker.tools.withdraw("alice")
     assert await broker.questions.open("operator") == []
+
+
+async def test_what_an_agent_may_put_before_the_operator_in_an_hour_has_an_end(
+    path: Path, clock: FakeClock
+) -> None:
+    """S4: questions are kept for 90 days, with the whole input; a call that is given up was one, too."""
+    async with Broker.open(path, clock=clock) as broker:
+        given = {"x": "y" * (INPUT_MAX_BYTES - 100)}
+        shown = 0
+        verdict = await call(broker, "c", "Write", given)
+        while verdict.verdict == "waiting":
+            shown += INPUT_MAX_BYTES - 100
+            await broker.tools.withdraw("alice")
+            await clock.advance(3)
+            verdict = await call(broker, f"c{shown}", "Write", given)
+        assert BYTES_AN_HOUR * 0.9 < shown < BYTES_AN_HOUR * 1.1
+        assert f"the limit is {BYTES_AN_HOUR} bytes of input an hour" in str(verdict.message)
+        assert (await call(broker, "b1", "Write", given, agent="bob")).verdict == "waiting"
+        await clock.advance(3600)
+        assert (await call(broker, "later", "Write", given)).verdict == "waiting"

@@ -9,6 +9,7 @@ import pytest
 from hyperhive.errors import Closed
 from hyperhive.mcp import calls as calls_module
 from hyperhive.mcp.calls import Calls
+from hyperhive.mcp.session import CALL_ID_MAX
 from mcp_lines import Lines, text_of
 from small_hive import SmallHive, agent, small_hive
 
@@ -40,6 +41,16 @@ async def test_anothers_call_id_means_nothing(root: Path) -> None:
         await (await session(hive)).call("send", call="c1", to="bob", body="hi")
         await (await session(hive, "bob")).call("send", call="c1", to="alice", body="ho")
         assert await hive.broker.pending("alice") == 1
+
+
+async def test_a_call_id_that_is_no_id_for_its_length_counts_as_none(root: Path) -> None:
+    """S4: ids are kept for a day, and cost their caller nothing."""
+    async with small_hive(root) as hive:
+        alice = await session(hive)
+        for _ in range(2):
+            await alice.call("send", call="c" * (CALL_ID_MAX + 1), to="bob", body="hi")
+            await alice.call("send", call="c" * CALL_ID_MAX, to="bob", body="ho")
+        assert await hive.broker.pending("bob") == 3
 
 
 async def test_a_call_that_was_made_before_the_core_restarted_is_not_made_again(root: Path) -> None:

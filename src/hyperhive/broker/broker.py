@@ -100,7 +100,7 @@ class Broker:
         )
         self.questions.on_answer(STORM, StormErrand(self._desk, limits, self._set_aside.no_longer_held))
         self.tools = ToolAsks(self._desk, self.questions, limits)
-        self.reminders = Reminders(self._desk, limits, directory, files, self.cause_of)
+        self.reminders = Reminders(self._desk, self.gate, limits, directory, files, self.cause_of)
         self.loose_ends = LooseEnds()
         self.loose_ends.add("question", self.questions)
         self.loose_ends.add("reminder", self.reminders)

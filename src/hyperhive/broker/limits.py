@@ -166,7 +166,7 @@ class Gate:
             return
         self.check_recipient(sender, recipient)
         self._check_inbox(recipient)
-        self._take(sender, size)
+        self.take(sender, size)
 
     def check_ask(self, asker: str, target: str, size: int, open_now: int) -> None:
         """As for a message to the target, and the number of the asker's open questions.
@@ -183,9 +183,42 @@ class Gate:
                 hint="this ends when one of them is answered, or cancelled by cancel_loose_end",
             )
         if target == OPERATOR:
-            self._take(asker, size)
+            self.take(asker, size)
         else:
             self.check_send(asker, target, size)
+
+    def take(self, sender: str, size: int) -> None:
+        """The sender's rates alone; takes from them where all is well. So for what will be a message: a reminder.
+
+        Raises:
+            LimitReached: one of them.
+        """
+        if sender in UNCOUNTED:
+            return
+        limits = self._limits
+        own = limits.quota_of(sender) if limits.quota_of is not None else Quota()
+        sends = _smaller(limits.sends_per_minute, own.sends_per_minute)
+        volume = _smaller(limits.bytes_per_hour, own.bytes_per_hour)
+        now = self._clock.monotonic()
+        taken: list[tuple[Bucket, int]] = []
+        for buckets, amount, limit, seconds, words in (
+            (self._sends, 1, sends, 60.0, "messages a minute (sends_per_minute)"),
+            (self._bytes, size, volume, 3600.0, "bytes of messages an hour (bytes_per_hour)"),
+        ):
+            if limit is None:
+                continue
+            bucket = buckets.get(sender)
+            if bucket is None:
+                bucket = buckets[sender] = Bucket(limit, now)
+            wait = bucket.wait(amount, limit, seconds, now)
+            if wait > 0:
+                raise LimitReached(
+                    f"{sender} has sent as much as it may: {limit} {words}",
+                    hint=f"this ends in {math.ceil(wait)} seconds",
+                )
+            taken.append((bucket, amount))
+        for bucket, amount in taken:
+            bucket.take(amount)
 
     # --- around the storing ---
 
@@ -229,34 +262,6 @@ class Gate:
             f"the inbox of {recipient} is full: {count} messages wait there, the limit is {cap} (inbox_cap)",
             hint=f"this ends as {ends if recipient == OPERATOR else f'{recipient} works them off'}",
         )
-
-    def _take(self, sender: str, size: int) -> None:
-        if sender in UNCOUNTED:
-            return
-        limits = self._limits
-        own = limits.quota_of(sender) if limits.quota_of is not None else Quota()
-        sends = _smaller(limits.sends_per_minute, own.sends_per_minute)
-        volume = _smaller(limits.bytes_per_hour, own.bytes_per_hour)
-        now = self._clock.monotonic()
-        taken: list[tuple[Bucket, int]] = []
-        for buckets, amount, limit, seconds, words in (
-            (self._sends, 1, sends, 60.0, "messages a minute (sends_per_minute)"),
-            (self._bytes, size, volume, 3600.0, "bytes of messages an hour (bytes_per_hour)"),
-        ):
-            if limit is None:
-                continue
-            bucket = buckets.get(sender)
-            if bucket is None:
-                bucket = buckets[sender] = Bucket(limit, now)
-            wait = bucket.wait(amount, limit, seconds, now)
-            if wait > 0:
-                raise LimitReached(
-                    f"{sender} has sent as much as it may: {limit} {words}",
-                    hint=f"this ends in {math.ceil(wait)} seconds",
-                )
-            taken.append((bucket, amount))
-        for bucket, amount in taken:
-            bucket.take(amount)
 
 
 def _smaller(one: int | None, other: int | None) -> int | None:

@@ -75,7 +75,7 @@ class Questions:
         self._ask_op: Operation[Asking, Asked] = Operation(
             "ask", partial(changes.ask, storms=storms), applied=self._asked
         )
-        self._find_op: Operation[Effect, int | None] = Operation("find asked", changes.find_asked)
+        self._find_op: Operation[Effect, int | None] = Operation("find asked", repeats.find_results)
         self._resolve_op: Operation[Resolve, Resolved] = Operation(
             "resolve question", self._resolve_all, applied=self._resolved, failed=self._not_resolved
         )

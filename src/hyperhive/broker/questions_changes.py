@@ -103,12 +103,6 @@ def _ask_one(conn: sqlite3.Connection, job: Asking, storms: Storms) -> Asked | H
     return Asked(row.id, row, posted)
 
 
-def find_asked(conn: sqlite3.Connection, batch: Sequence[Effect]) -> list[int | None]:
-    """What was asked before, of questions that are not to be stored now."""
-    found = [repeats.earlier(conn, effect) for effect in batch]
-    return [None if one is None else one.result_id for one in found]
-
-
 # --- resolving ------------------------------------------------------------------------------------------------------
 
 How = Literal["answer", "cancel", "expire", "withdraw"]

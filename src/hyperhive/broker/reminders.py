@@ -12,13 +12,13 @@ import msgspec
 from hyperhive.broker import reminder_rows, repeats
 from hyperhive.broker.bodies import check_body
 from hyperhive.broker.desk import Desk
-from hyperhive.broker.limits import Limits
+from hyperhive.broker.limits import Gate, Limits
 from hyperhive.broker.reminder_rows import LATEST, Cancel, Reminder, Setting, WasSet, body_of
 from hyperhive.broker.reminder_timer import ReminderTimer, StateFiles
 from hyperhive.broker.repeats import Cause, Effect
 from hyperhive.broker.sending import checked_principal
 from hyperhive.clock import unix_seconds
-from hyperhive.errors import BadRequest, InvalidName, NotAvailable, NotFound
+from hyperhive.errors import BadRequest, InvalidName, LimitReached, NotAvailable, NotFound
 from hyperhive.names import OPERATOR, SYSTEM
 from hyperhive.protocol.types import ReminderEnd
 from hyperhive.store import Operation
@@ -38,12 +38,14 @@ class Reminders:
     def __init__(
         self,
         desk: Desk,
+        gate: Gate,
         limits: Limits,
         directory: Callable[[str], bool] | None,
         files: StateFiles | None,
         cause_of: Callable[[str], Cause | None],
     ) -> None:
         self._desk = desk
+        self._gate = gate
         self._limits = limits
         self._directory = directory
         self._files = files
@@ -52,6 +54,7 @@ class Reminders:
         self._set_op: Operation[Setting, WasSet] = Operation(
             "set reminder", reminder_rows.set_all, applied=self._was_set
         )
+        self._find_op: Operation[Effect, int | None] = Operation("find reminder", repeats.find_results)
         self._cancel_op: Operation[Cancel, str] = Operation(
             "cancel reminder", reminder_rows.cancel, applied=lambda job, owner: self._gone(owner, [job.id])
         )
@@ -98,7 +101,7 @@ class Reminders:
 
         Raises:
             BadRequest: the message, the time or the path can be none. InvalidName, NotFound: nobody of that name.
-            LimitReached: the owner has too many, or one too near.
+            LimitReached: the owner has too many, or one too near; or who sets it may not write so much.
             StoreFailed: the disk refused; nothing was set.
         """
         owner = self._owner(by if to is None else to)
@@ -120,7 +123,26 @@ class Reminders:
             cap=None if free else self._limits.open_reminders,
             gap=None if free else self._limits.reminder_gap_seconds,
         )
-        return (await self._desk.store.submit(self._set_op, job)).id
+        return await self._store_counted(job)
+
+    async def _store_counted(self, job: Setting) -> int:
+        """As far as the setter's rates go; what was set before is not refused, whatever they say."""
+        by, size = job.effect.sender, len(job.reminder.message.encode())
+        try:
+            self._gate.take(by, size)
+        except LimitReached:
+            found = await self._desk.store.submit(self._find_op, job.effect)
+            if found is None:
+                raise
+            return found
+        try:
+            result = await self._desk.store.submit(self._set_op, job)
+        except LimitReached:
+            self._gate.give_back(by, size)
+            raise
+        if not result.new:
+            self._gate.give_back(by, size)
+        return result.id
 
     def _owner(self, name: str) -> str:
         checked_principal(name)

@@ -80,10 +80,19 @@ def earlier(conn: sqlite3.Connection, effect: Effect) -> Earlier | None:
         row = conn.execute(_SEEN, (effect.sender, "call", effect.call_id)).fetchone()
         if row is not None:
             return Earlier(row[0], bool(row[1]))
-    found = _by_dedupe_key(conn, effect) or _by_cause(conn, effect)
+    found = _by_dedupe_key(conn, effect)
+    if found is not None:  # and will be, whoever asks again: that costs no row
+        return found
+    found = _by_cause(conn, effect)
     if found is not None and effect.call_id is not None:
         conn.execute(_SEE, (effect.sender, "call", effect.call_id, found.result_id, 1, effect.now))
     return found
+
+
+def find_results(conn: sqlite3.Connection, batch: Sequence[Effect]) -> list[int | None]:
+    """What requests led to already, of those that are not to take effect now."""
+    found = [earlier(conn, effect) for effect in batch]
+    return [None if one is None else one.result_id for one in found]
 
 
 def remember(conn: sqlite3.Connection, effect: Effect, result_id: int) -> None:

@@ -8,6 +8,7 @@ that runs again in a later turn is another call, and asks anew. Nothing but the 
 only what it was given to.
 """
 
+import math
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -34,6 +35,8 @@ A_MINUTE: Final = 30
 """Tool calls of one agent that may come to the operator in a minute."""
 INPUT_MAX_BYTES: Final = BODY_MAX_BYTES
 """The operator is shown the whole input, so there is an end to it."""
+BYTES_AN_HOUR: Final = 64 * INPUT_MAX_BYTES
+"""Of the inputs of one agent together: they are kept for as long as questions are."""
 
 GIVEN_UP: Final = "the call was given up"
 OTHER_CALL: Final = "Not allowed: what the operator was shown under the name of this call was another one."
@@ -58,6 +61,7 @@ class ToolAsks:
         self._questions = questions
         self._ttl = limits.tool_ttl_seconds
         self._rates: dict[str, Bucket] = {}
+        self._volumes: dict[str, Bucket] = {}
         self._asking: Counter[str] = Counter()
         """Calls of each agent that are on their way to disk: they count as waiting."""
         self._given_up: dict[tuple[str, str], None] = {}
@@ -142,15 +146,17 @@ class ToolAsks:
                 " Try again when one of them is answered."
             )
         now = self._desk.clock.monotonic()
-        bucket = self._rates.setdefault(agent, Bucket(A_MINUTE, now))
-        wait = bucket.wait(1, A_MINUTE, 60.0, now)
-        if wait:
-            return (
-                f"Not allowed: the limit is {A_MINUTE} tool calls a minute that ask the operator. Try again in"
-                f" {wait:.0f} s."
-            )
-        bucket.take(1)
-        return None
+        calls = self._rates.setdefault(agent, Bucket(A_MINUTE, now))
+        volume = self._volumes.setdefault(agent, Bucket(BYTES_AN_HOUR, now))
+        if wait := calls.wait(1, A_MINUTE, 60.0, now):
+            limit = f"{A_MINUTE} tool calls a minute that ask the operator"
+        elif wait := volume.wait(size, BYTES_AN_HOUR, 3600.0, now):
+            limit = f"{BYTES_AN_HOUR} bytes of input an hour in tool calls that ask the operator"
+        else:
+            calls.take(1)
+            volume.take(size)
+            return None
+        return f"Not allowed: the limit is {limit}. Try again in {math.ceil(wait)} s."
 
     def _words(self, agent: str, tool: str, digest: str) -> str:
         always = f"exactly this input, whenever {agent} gives it" if digest else f"every {tool} of {agent}"
@@ -197,6 +203,7 @@ class ToolAsks:
     async def purge(self, agent: str) -> int:
         """The agent is gone for good, and its rules with it."""
         self._rates.pop(agent, None)
+        self._volumes.pop(agent, None)
         return await self._desk.store.submit(self._forget_op, agent)
 
 

@@ -30,6 +30,8 @@ from hyperhive.protocol.policy import Actor
 log = logging.getLogger(__name__)
 
 CALL_META: Final = "hyperhive/call"
+CALL_ID_MAX: Final = 200
+"""Characters; a longer id counts as none."""
 TOOK_META: Final = "hyperhive/took"
 """In a result's `_meta`: the messages that the call handed over, for a harness in a process of its own."""
 
@@ -210,9 +212,9 @@ class CoreSession:
     async def _call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         meta: dict[str, Any] = dict(ctx.meta) if ctx.meta else {}
         call_id = meta.get(CALL_META)
-        handed = await self._calls.make(
-            self._actor, params.name, params.arguments or {}, call_id if isinstance(call_id, str) else None
-        )
+        if not isinstance(call_id, str) or len(call_id) > CALL_ID_MAX:
+            call_id = None
+        handed = await self._calls.make(self._actor, params.name, params.arguments or {}, call_id)
         request = self._under_way.get(ctx.request_id) if ctx.request_id is not None else None
         if request is None or request.reply.done():
             handed.undo()
