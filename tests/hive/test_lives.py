@@ -255,8 +255,9 @@ async def test_a_rebuild_puts_right_what_drifted_and_says_what_it_cannot(
     assert hive.config.agent("alice").prompt == "one"
 
     def put_back() -> None:
+        """As from the copy on a forge."""
         remove_tree(applied, [])
-        saved.rename(applied)
+        shell_git(saved, "clone", "-q", "--mirror", str(saved), str(applied))
 
     await anyio.to_thread.run_sync(put_back)
     await operator.request(r.Rebuild(name="alice"))
