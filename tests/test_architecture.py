@@ -49,6 +49,7 @@ SUPERVISORS: set[tuple[str, str]] = {
     ("gateway/door.py", "Door._welcome"),  # one connection must not end the others
     ("crew.py", "Embedded.run"),  # one agent's loop must not end the others'
     ("testing/runtime_suite.py", "_passes"),  # a case that fails is counted; the other cases run all the same
+    ("testing/inside_suite.py", "_passes"),  # likewise
     ("broker/reminder_timer.py", "ReminderTimer._write"),  # one file must not stop the other reminders
     ("lifecycle/deploy/deployer.py", "Deployer._carry_out"),  # a bug in a step must not leave an approval hanging
     ("store/store.py", "Store._settle"),  # a callback that fails must not keep others from their answers

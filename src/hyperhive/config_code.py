@@ -22,9 +22,11 @@ from hyperhive.lifecycle.approvals.ports import Repos as AnyRepos
 from hyperhive.lifecycle.deploy import Configs, Deployer, Updates
 from hyperhive.lifecycle.deploy.handing import hand_over
 from hyperhive.lifecycle.deploy.lock import MetaLock
+from hyperhive.lifecycle.lodgings import Basis
 from hyperhive.lifecycle.repos import Repos
 from hyperhive.lifecycle.repos.migrating import is_migrated
-from hyperhive.lifecycle.runtimes import Runtime
+from hyperhive.lifecycle.runtimes import NixosContainerRuntime, Runtime
+from hyperhive.lifecycle.runtimes.base import Containers
 from hyperhive.names import AgentName
 from hyperhive.paths import Paths
 from hyperhive.protocol.events import AnyDashboardEvent
@@ -74,9 +76,11 @@ class ConfigCode:
         """
         self._config = config
         self._paths = paths
+        self._handed = isinstance(runtime, Containers)
         self._lifecycle: Lifecycle | None = None
         self.configs = Configs(store)
-        self.on_disk = Repos.of(paths, runtime, environ.get("PATH", "/usr/bin:/bin"))
+        boxes = runtime.boxes if isinstance(runtime, NixosContainerRuntime) else runtime
+        self.on_disk = Repos.of(paths, boxes, environ.get("PATH", "/usr/bin:/bin"))
         self.repos = repos or self.on_disk
         self.queue = ApprovalQueue(
             store=store,
@@ -149,7 +153,7 @@ class ConfigCode:
         A harness in a process of its own finds what is deployed in a file.
         """
         await self._provision(agent)
-        if self._config().operators(agent).harness == "own":
+        if self._handed or self._config().operators(agent).harness == "own":
             directory = self._paths.agent_harness(agent)
             await anyio.to_thread.run_sync(hand_over, directory, self.configs.file(agent))
 
@@ -175,6 +179,11 @@ class ConfigCode:
     def overlay(self, name: str, operator: AgentConfig) -> AgentConfig:
         """See `HiveConfig.overlay`."""
         return self.configs.effective(name, operator)
+
+    def basis(self, name: AgentName) -> Basis:
+        """What an agent's container is made from."""
+        config = self._config()
+        return Basis(config.operators(name), config.file, self.configs.commit(name))
 
     def deployed_sha(self, name: str) -> str | None:
         """The commit that an agent runs; None where it began with none of its own."""
@@ -252,11 +261,15 @@ class HiveStage:
         await self._harnesses.ask(agent, ForgetModel(req=0, note=note[:4000]))
 
     def check_packages(self, packages: Sequence[str]) -> None:
-        if packages:
+        if packages and self._runtime != "nixos-container":  # there the build resolves them
             raise NotAvailable(
                 f"the runtime {self._runtime} cannot provide packages ({', '.join(packages)})",
                 hint="install them on the host, or use a runtime that can",
             )
+
+    async def build(self, agent: AgentName, commit: str) -> bool:
+        await self._of().build_for_deploy(agent, commit)
+        return self._of().lodges
 
     async def spawn(self, agent: AgentName) -> None:
         await self._of().spawn(agent)

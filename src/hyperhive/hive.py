@@ -161,7 +161,13 @@ class BareHive:
     async def _build(self) -> None:
         await self._background.start()
         self.accounts = await Accounts.open(self.paths.accounts, self._environ)
-        runtime = await pick_runtime(self.config.runtime, self.paths, self._environ)
+        runtime = await pick_runtime(
+            self.config.runtime,
+            self.paths,
+            self._environ,
+            nspawn_base=self.config.file.nspawn_base,
+            serving=self.config.serving,
+        )
         files = AgentFiles(
             self.paths,
             isolated=runtime.isolated,
@@ -201,7 +207,7 @@ class BareHive:
             background=self._background,
             clock=self._clock,
             make=outfitter.harness,
-            own_process=lambda name: self.config.agent(name).harness == "own",
+            own_process=lambda name: self.lifecycle.lodges or self.config.agent(name).harness == "own",
             known=lambda name: name in self.lifecycle.names(),
             touch=lambda name: self.lifecycle.touch(name),
             at_rest=AtRest(self.paths.agent_harness, self._logs, self._clock),
@@ -261,6 +267,7 @@ class BareHive:
             tell=herald.tell,
             forget=self._leave_behind,
             provision=self.config_code.provision,
+            basis=self.config_code.basis,
             room=self._disk.check,
             log_tail=lambda name: self._facts.log(name, CRASH_LOG_LINES),
             drain_seconds=self.config.file.drain_seconds,

@@ -13,7 +13,7 @@ import pytest
 from anyio.abc import ByteSendStream
 
 from hyperhive.config import RuntimeName
-from hyperhive.errors import MissingPart, NotAvailable
+from hyperhive.errors import MissingPart
 from hyperhive.lifecycle.runtimes import pick_runtime, wrapper
 from hyperhive.lifecycle.runtimes.base import Marks
 from hyperhive.lifecycle.runtimes.seccomp import filter_program
@@ -219,12 +219,6 @@ async def test_a_bubblewrap_that_cannot_make_boxes_is_refused_with_what_it_said(
     with pytest.raises(MissingPart) as caught:
         await pick_runtime("bwrap", Paths.of(tmp_path), {"PATH": str(tmp_path)})
     assert "No permissions to create new namespace" in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["nixos-container"])
-async def test_runtimes_to_come_say_so(name: RuntimeName, tmp_path: Path) -> None:
-    with pytest.raises(NotAvailable):
-        await pick_runtime(name, Paths.of(tmp_path), {})
 
 
 async def test_process_says_that_it_isolates_nothing(tmp_path: Path) -> None:

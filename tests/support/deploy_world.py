@@ -103,6 +103,10 @@ class MemoryStage:
         if packages:
             raise NotAvailable("this runtime has no packages")
 
+    async def build(self, agent: AgentName, commit: str) -> bool:
+        del agent, commit
+        return False
+
     async def spawn(self, agent: AgentName) -> None:
         if agent in self._world.agents:
             raise Conflict(f"there is an agent named {agent} already")

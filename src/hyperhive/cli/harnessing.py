@@ -38,6 +38,7 @@ from hyperhive.lifecycle.deploy.handing import Handed
 from hyperhive.lifecycle.launching import AgentLauncher
 from hyperhive.lifecycle.networks import network_in_force
 from hyperhive.lifecycle.runtimes import ResourceLimits, pick_runtime
+from hyperhive.lifecycle.runtimes.inside import INSIDE, InsidePaths
 from hyperhive.mcp.remote import RemoteToolServer
 from hyperhive.names import MANAGER, AgentName
 from hyperhive.paths import Paths
@@ -74,10 +75,10 @@ async def run_harness(
             f"the hive runs {agent} itself",
             hint=f'put `harness = "own"` under [agents.{agent}] in {config.source}, and restart {agent}',
         )
-    paths = Paths.of(config.state_dir, config.run_dir)
+    paths = _places(config, environ)
     at = socket or paths.harness_socket(agent)
     async with AsyncExitStack() as stack:
-        settings = _Settings(agent, config)
+        settings = _Settings(agent, config, paths)
         await settings.reread()
         harness, slots, core = await _build(stack, settings, paths, at, environ)
         line = AttachedHarness(at, harness.handle, on_attached=lambda: _tell_state(harness.display, line))
@@ -107,12 +108,18 @@ async def run_harness(
     return 0
 
 
+def _places(config: HiveConfig, environ: Mapping[str, str]) -> Paths:
+    """In a container of the hive's everything has its fixed place."""
+    kind = InsidePaths if environ.get(INSIDE) else Paths
+    return kind.of(config.state_dir, config.run_dir)
+
+
 class _Settings:
     """One agent's settings as they were read last. Mounts, limits and the runtime are those of the start."""
 
-    def __init__(self, agent: AgentName, config: HiveConfig) -> None:
+    def __init__(self, agent: AgentName, config: HiveConfig, paths: Paths) -> None:
         self.agent = agent
-        self._handed = Handed(Paths.of(config.state_dir, config.run_dir).agent_harness(agent))
+        self._handed = Handed(paths.agent_harness(agent))
         self.config = msgspec.structs.replace(config, overlay=self._handed.overlay)
 
     def profile(self) -> Profile:
@@ -139,7 +146,9 @@ async def _build(
     agent, config = own.agent, own.config
     await anyio.to_thread.run_sync(paths.make_agent, agent)
     # A mark of its own: the core's sweep must not end this harness's CLI, nor this one's sweep the core's.
-    runtime = await pick_runtime(config.runtime, paths, environ, owner=f"harness/{agent}")
+    runtime = await pick_runtime(
+        config.runtime, paths, environ, owner=f"harness/{agent}", nspawn_base=config.file.nspawn_base
+    )
     stack.push_async_callback(runtime.aclose)
     await runtime.sweep()
     clis = AgentClis(environ, paths.state_dir)

@@ -13,10 +13,12 @@ from hyperhive.clock import Clock
 from hyperhive.config import AgentConfig, MountSetting, Network
 from hyperhive.lifecycle.actions import Actions
 from hyperhive.lifecycle.launching import AgentLauncher
+from hyperhive.lifecycle.lodgings import Basis, Lodgings
 from hyperhive.lifecycle.mounts import ResolvedMount, check_mounts
 from hyperhive.lifecycle.networks import network_in_force
 from hyperhive.lifecycle.roster import Roster
 from hyperhive.lifecycle.runtimes import ResourceLimits, Runtime
+from hyperhive.lifecycle.runtimes.base import Lodging
 from hyperhive.lifecycle.views import FactsOf, Life, Views, assemble
 from hyperhive.names import MANAGER, AgentName
 from hyperhive.paths import Paths
@@ -40,6 +42,7 @@ class Fleet:
         config_of: Callable[[AgentName], AgentConfig],
         facts_of: FactsOf,
         behind_gateway: Callable[[AgentName], bool],
+        basis: Callable[[AgentName], Basis],
     ) -> None:
         """See `Lifecycle`."""
         self.bus = bus
@@ -48,6 +51,8 @@ class Fleet:
         self._config_of = config_of
         self._facts_of = facts_of
         self._behind_gateway = behind_gateway
+        self._basis = basis
+        self._lodgings = Lodgings(runtime, self._lodging)
         self._roster = Roster(store)
         self._background = Background("lifecycle")
         self._views = Views(self._look, bus, clock)
@@ -107,6 +112,23 @@ class Fleet:
             limits=self._limits(name),
             network=self.network(name),
             shared=self._shared(name),
+        )
+
+    @property
+    def lodges(self) -> bool:
+        """Whether each agent lives in a container with its harness, which outlives the core."""
+        return self._lodgings.outlive_the_core
+
+    def _lodging(self, name: AgentName) -> Lodging:
+        config, file, commit = self._basis(name)
+        return Lodging(
+            config=config,
+            file=file,
+            mounts=self.mounts(name),
+            limits=self._limits(name),
+            network=self.network(name),
+            shared=self._shared(name),
+            commit=commit,
         )
 
     def network(self, name: AgentName) -> Network:

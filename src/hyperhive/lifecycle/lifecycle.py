@@ -135,6 +135,7 @@ class Lifecycle(Redeploying):
         self.paths.check_sockets(agent)
         self._actions.check_free(agent)
         self._check_not_alive(agent)
+        await self._lodgings.admit(agent)
 
         async def work() -> None:
             await self._room()

@@ -120,6 +120,14 @@ class Redeploying(Upkeep):
         """Ends its loop, after the running turn unless `now`. Inside `redeploy` only."""
         await self._supervisor.halt(self._roster.live(name), now=now)
 
+    async def build_for_deploy(self, name: str, commit: str) -> None:
+        """What it would live in at this commit is built. Inside `redeploy` only.
+
+        Raises:
+            HiveError: it cannot be built.
+        """
+        await self._lodgings.build(self._roster.live(name).name, commit)
+
     async def start_for_deploy(self, name: str) -> None:
         """Starts its loop. Inside `redeploy` only.
 

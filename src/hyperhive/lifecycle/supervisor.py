@@ -17,6 +17,7 @@ from hyperhive.clock import Clock, unix_seconds
 from hyperhive.errors import Conflict, HiveError
 from hyperhive.lifecycle.actions import Actions
 from hyperhive.lifecycle.harnesses import HarnessFactory, drain
+from hyperhive.lifecycle.lodgings import Lodgings
 from hyperhive.lifecycle.roster import Agent
 from hyperhive.lifecycle.runtimes import Runtime
 from hyperhive.names import AgentName
@@ -75,6 +76,7 @@ class Supervisor:
         log_tail: LogTail,
         drain_seconds: float,
         provision: Provision,
+        lodgings: Lodgings,
     ) -> None:
         self._paths = paths
         self._runtime = runtime
@@ -87,6 +89,7 @@ class Supervisor:
         self._log_tail = log_tail
         self._drain_seconds = drain_seconds
         self._provision = provision
+        self._lodgings = lodgings
 
     # --- starting ---------------------------------------------------------------------------------------------------
 
@@ -108,6 +111,7 @@ class Supervisor:
             agent.harness = await self._harnesses.start(
                 agent.name, lambda reason: self._ended(agent, life, reason)
             )
+            await self._move_in(agent)
         except HiveError as error:
             agent.crashes, pause = agent.crashes.failed()
             self._fail(agent, str(error), pause)
@@ -115,6 +119,16 @@ class Supervisor:
         agent.started = self._clock.monotonic()
         agent.failed = False
         self._touch(agent.name)
+
+    async def _move_in(self, agent: Agent) -> None:
+        try:
+            await self._lodgings.up(agent.name)
+        except BaseException:
+            harness, agent.harness = agent.harness, None
+            with anyio.CancelScope(shield=True), suppress(HiveError):
+                if harness is not None:
+                    await harness.stop(now=True)
+            raise
 
     async def try_start(self, agent: Agent) -> bool:
         """As `start`, for when nobody waits for the answer. False: it could not be started, or is being acted on."""
@@ -129,8 +143,11 @@ class Supervisor:
 
     # --- stopping ---------------------------------------------------------------------------------------------------
 
-    async def halt(self, agent: Agent, *, now: bool) -> None:
-        """Ends an agent's loop, and whatever of it still runs after that. Idempotent."""
+    async def halt(self, agent: Agent, *, now: bool, leaving: bool = False) -> None:
+        """Ends an agent's loop, and whatever of it still runs after that. Idempotent.
+
+        `leaving`: only the core stops; a container that outlives it is left running.
+        """
         self._forget_retry(agent)
         agent.failed = False
         agent.life += 1  # its end is no crash, and a crash that is being dealt with does not bring it back
@@ -141,8 +158,9 @@ class Supervisor:
             finally:  # what a loop that fails to stop still runs is ended all the same
                 agent.harness = None
                 self._touch(agent.name)
-                with anyio.CancelScope(shield=True):
-                    await self._runtime.release(agent.name)
+                if not (leaving and self._lodgings.outlive_the_core):
+                    with anyio.CancelScope(shield=True):
+                        await self._runtime.release(agent.name)
         else:
             await self._runtime.release(agent.name)
         self._touch(agent.name)
@@ -162,7 +180,7 @@ class Supervisor:
 
     async def _halt_quietly(self, agent: Agent, now: bool) -> None:
         try:
-            await self.halt(agent, now=now)
+            await self.halt(agent, now=now, leaving=True)
         except HiveError as error:
             log.warning("agent_stop_failed agent=%s error=%s", agent.name, error)
 

@@ -19,6 +19,7 @@ from hyperhive.config import AgentConfig
 from hyperhive.errors import HiveError, WorldError
 from hyperhive.lifecycle.fleet import Fleet
 from hyperhive.lifecycle.harnesses import HarnessFactory, NoHarnesses
+from hyperhive.lifecycle.lodgings import Basis
 from hyperhive.lifecycle.removal import purge_files, remove_sockets
 from hyperhive.lifecycle.roster import Agent
 from hyperhive.lifecycle.rows import AgentRow
@@ -75,6 +76,7 @@ class Upkeep(Fleet):
         forget: Callable[[AgentName, bool], Awaitable[None]] | None = None,
         drain_seconds: float = 900.0,
         provision: Provision = provide_nothing,
+        basis: Callable[[AgentName], Basis] = lambda _: Basis(),
         room: Callable[[], Awaitable[None]] = room_for_all,
     ) -> None:
         """A lifecycle on a shared store, opened with `hyperhive.lifecycle.MIGRATIONS`; await `start_up` before use.
@@ -92,6 +94,7 @@ class Upkeep(Fleet):
                 Idempotent.
             drain_seconds: how long a running turn may go on when an agent is stopped.
             provision: makes what an agent needs beside its directories, where it is missing; called at each start.
+            basis: what an agent's container is made from, where the runtime has containers.
             room: raises WorldError where there is no room for one more agent.
         """
         super().__init__(
@@ -103,6 +106,7 @@ class Upkeep(Fleet):
             config_of=config_of,
             facts_of=facts_of,
             behind_gateway=behind_gateway,
+            basis=basis,
         )
         self.adopted: list[AgentName] = []
         """Whose files were found at this start, and whose rows were not: tombstones now."""
@@ -122,6 +126,7 @@ class Upkeep(Fleet):
             log_tail=log_tail,
             drain_seconds=drain_seconds,
             provision=provision,
+            lodgings=self._lodgings,
         )
 
     async def start_up(self) -> None:
@@ -210,6 +215,7 @@ class Upkeep(Fleet):
         """The second half of `destroy`, also after a crash in it. Idempotent."""
         name = row.name
         await self.runtime.release(name)
+        await self._lodgings.remove(name)
         if self._forget is not None:
             await self._forget(name, row.phase == "purging")
         remove = purge_files if row.phase == "purging" else remove_sockets

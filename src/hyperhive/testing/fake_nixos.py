@@ -208,6 +208,8 @@ class Host:
     def box(self, name: str, keys: dict[str, str]) -> list[str]:
         """What nspawn would be told, as bubblewrap's arguments."""
         words = [
+            "--cap-add",
+            "ALL",
             "--unshare-pid",
             "--unshare-ipc",
             "--unshare-uts",

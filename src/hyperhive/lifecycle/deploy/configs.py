@@ -98,6 +98,7 @@ class Configs:
         self._store = store
         self._deployed: dict[str, Deployment] = {}
         self._files: dict[str, AgentFile] = {}
+        self._tried: dict[str, str] = {}
         self._cache: dict[str, tuple[AgentConfig, AgentFile, Effective]] = {}
 
     async def load(self) -> None:
@@ -125,9 +126,18 @@ class Configs:
             known = self._cache[agent] = (operator, file, effective(operator, file, agent))
         return known[2].config
 
-    def use(self, agent: str, file: AgentFile) -> None:
-        """From now on this file is in force, though it is no row yet (or no more)."""
+    def use(self, agent: str, file: AgentFile, commit: str | None = None) -> None:
+        """From now on this file is in force, though it is no row yet (or no more). `commit`: another than deployed."""
         self._files[agent] = file
+        if commit is None:
+            self._tried.pop(agent, None)
+        else:
+            self._tried[agent] = commit
+
+    def commit(self, agent: str) -> str | None:
+        """The commit in force; None where the agent has none yet."""
+        deployed = self._deployed.get(agent)
+        return self._tried.get(agent) or (deployed.sha if deployed is not None else None)
 
     async def history(self, agent: str) -> list[Deployment]:
         """All deployments of an agent, in order."""
@@ -148,11 +158,12 @@ class Configs:
         history = await self.history(agent)
         if history:
             self._deployed[agent] = history[-1]
-            self._files[agent] = history[-1].file()
+            self.use(agent, history[-1].file())
 
     async def forget(self, agent: AgentName) -> None:
         """The agent is purged. Idempotent."""
         await self._store.submit(FORGET, agent)
         self._deployed.pop(agent, None)
         self._files.pop(agent, None)
+        self._tried.pop(agent, None)
         self._cache.pop(agent, None)

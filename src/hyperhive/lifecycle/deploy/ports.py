@@ -64,6 +64,16 @@ class Stage(Protocol):
         """Raises: NotAvailable: the runtime cannot provide one of them."""
         ...
 
+    async def build(self, agent: AgentName, commit: str) -> bool:
+        """Builds what the agent lives in, as its config repo says at this commit; nothing that runs changes.
+
+        Returns whether the agent must be started anew to live in it.
+
+        Raises:
+            HiveError: it cannot be built.
+        """
+        ...
+
     async def spawn(self, agent: AgentName) -> None:
         """Makes an agent and starts it. Raises: as `Lifecycle.spawn`."""
         ...

@@ -134,6 +134,8 @@ class Steps:
         run.remarks += [f"cut: {cut}" for cut in joined.cuts]
         before = agent_toml.effective(operator, run.before, run.agent).config
         run.changed = agent_toml.changes(before, joined.config)
+        if await self.stage.build(run.agent, run.row.sha):
+            run.changed["container"] = "restart"
 
     async def drain(self, run: Run) -> None:
         """Where a restart is needed: the running turn has ended, and nothing of the agent runs."""
@@ -144,7 +146,7 @@ class Steps:
     async def switch(self, run: Run) -> None:
         """The new config is in force, in memory; the agent runs on it."""
         run.switched = True
-        self.configs.use(run.agent, run.file)
+        self.configs.use(run.agent, run.file, run.row.sha)
         await self._bring_up(run.agent)
 
     async def health(self, run: Run) -> None:

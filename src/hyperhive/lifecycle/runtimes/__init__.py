@@ -1,24 +1,35 @@
 """Runtimes: what an agent lives in. `pick_runtime` chooses one; `base.Runtime` is the contract of all.
 
-`nixos-container` is a name that the configuration knows and that is not served yet.
+`base.Containers` is the further contract of those whose boxes hold the harness, too.
 """
 
 import os
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 
 import anyio.to_thread
 
 from hyperhive.config import RuntimeName
-from hyperhive.errors import NotAvailable
 from hyperhive.lifecycle.runtimes.base import Runtime
 from hyperhive.lifecycle.runtimes.bwrap import BwrapRuntime
 from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
+from hyperhive.lifecycle.runtimes.inside import INSIDE, InsideRuntime
+from hyperhive.lifecycle.runtimes.nixos_container import NixosContainerRuntime
 from hyperhive.lifecycle.runtimes.nspawn import NspawnRuntime
 from hyperhive.lifecycle.runtimes.nspawn_base import base_place
 from hyperhive.lifecycle.runtimes.process import ProcessRuntime
 from hyperhive.paths import Paths
 
-__all__ = ["BwrapRuntime", "NspawnRuntime", "ProcessRuntime", "ResourceLimits", "Runtime", "pick_runtime"]
+__all__ = [
+    "BwrapRuntime",
+    "NixosContainerRuntime",
+    "NspawnRuntime",
+    "ProcessRuntime",
+    "ResourceLimits",
+    "Runtime",
+    "pick_runtime",
+]
 
 
 async def pick_runtime(
@@ -32,8 +43,8 @@ async def pick_runtime(
 ) -> Runtime:
     """The runtime of this name, checked and ready.
 
-    `auto` is `bwrap`; for a daemon (`serving`) that is root and has a base for containers it is `nspawn`. It never is
-    `process`.
+    `auto` is `bwrap`; for a daemon (`serving`) that is root it is `nixos-container` on NixOS, and `nspawn` where a base
+    for containers was made. It never is `process`. In a container of the hive's it is that, whatever was asked for.
 
     Args:
         owner: whose processes it ends: those of runtimes of this owner and state directory alone. The core has none.
@@ -41,26 +52,28 @@ async def pick_runtime(
 
     Raises:
         MissingPart: it does not work on this machine; the hint names the package.
-        NotAvailable: this version does not serve it.
     """
     runtime: Runtime
     if name == "auto":
-        contained = serving and await anyio.to_thread.run_sync(_has_base, paths, environ, nspawn_base)
-        name = "nspawn" if contained else "bwrap"
-    if name == "bwrap":
+        name = "bwrap"
+        if serving and os.geteuid() == 0:
+            name = await anyio.to_thread.run_sync(_contained, paths, environ, nspawn_base)
+    if environ.get(INSIDE):
+        runtime = InsideRuntime(paths, environ, owner=owner, container=environ[INSIDE])
+    elif name == "bwrap":
         runtime = BwrapRuntime(paths, environ, owner=owner)
     elif name == "nspawn":
         runtime = NspawnRuntime(paths, environ, owner=owner, base=nspawn_base)
-    elif name == "process":
-        runtime = ProcessRuntime(paths, environ, owner=owner)
+    elif name == "nixos-container":
+        runtime = NixosContainerRuntime(paths, environ, owner=owner)
     else:
-        raise NotAvailable(
-            f"the runtime {name} is not available in this version", hint="use bwrap, or process"
-        )
+        runtime = ProcessRuntime(paths, environ, owner=owner)
     await runtime.check()
     return runtime
 
 
-def _has_base(paths: Paths, environ: Mapping[str, str], setting: str | None) -> bool:
-    """Whether somebody made a base here, for a user who can use it: that asks for containers. Blocks."""
-    return os.geteuid() == 0 and base_place(paths.state_dir, setting, environ).is_dir()
+def _contained(paths: Paths, environ: Mapping[str, str], nspawn_base: str | None) -> RuntimeName:
+    """What there are containers with, for root. A base that somebody made asks for nspawn. Blocks."""
+    if Path("/etc/NIXOS").exists() and shutil.which("nixos-container", path=environ.get("PATH")):
+        return "nixos-container"
+    return "nspawn" if base_place(paths.state_dir, nspawn_base, environ).is_dir() else "bwrap"

@@ -1,0 +1,60 @@
+"""`Lodgings`: the containers of a hive whose runtime keeps the harnesses in its boxes; nothing where it does not.
+
+What an agent's container is made of is put together here, as it is in force when it is asked for. What a container is
+is the runtime's affair (`runtimes.base.Containers`).
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+from hyperhive.config import AgentConfig, HiveFile
+from hyperhive.lifecycle.runtimes import Runtime
+from hyperhive.lifecycle.runtimes.base import Containers, Lodging
+from hyperhive.names import AgentName
+
+
+class Basis(NamedTuple):
+    """What the hive knows of an agent beside what its box shows: the operator's settings, and the commit in force."""
+
+    config: AgentConfig = AgentConfig()
+    file: HiveFile = HiveFile()
+    commit: str | None = None
+
+
+class Lodgings:
+    """The containers of one hive's agents.
+
+    Args:
+        runtime: what agents live in.
+        lodging: an agent's, as it is in force now.
+    """
+
+    def __init__(self, runtime: Runtime, lodging: Callable[[AgentName], Lodging]) -> None:
+        self._containers = runtime if isinstance(runtime, Containers) else None
+        self._lodging = lodging
+
+    @property
+    def outlive_the_core(self) -> bool:
+        """When only the core stops, agents are left running."""
+        return self._containers is not None
+
+    async def admit(self, agent: AgentName) -> None:
+        """Raises: InvalidName, Conflict: as `Containers.admit`."""
+        if self._containers is not None:
+            await self._containers.admit(agent)
+
+    async def build(self, agent: AgentName, commit: str) -> None:
+        """Builds what the agent would live in at this commit. Raises: HiveError: it cannot be built."""
+        if self._containers is not None:
+            await self._containers.build(agent, replace(self._lodging(agent), commit=commit))
+
+    async def up(self, agent: AgentName) -> None:
+        """Raises: HiveError: as `Containers.up`."""
+        if self._containers is not None:
+            await self._containers.up(agent, self._lodging(agent))
+
+    async def remove(self, agent: AgentName) -> None:
+        """Raises: WorldError: something of it is left."""
+        if self._containers is not None:
+            await self._containers.remove(agent)

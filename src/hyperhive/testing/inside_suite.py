@@ -1,0 +1,88 @@
+"""The runtime suite inside of a container: `python -m hyperhive.testing.inside_suite`, as root in there.
+
+What a container's harness starts must behave as what the core starts in a box. Left out are the cases in which a second
+hive takes part (a container has one harness), those about limits (which are the container's) and mounts (as well).
+"""
+
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from hyperhive.lifecycle.runtimes import pick_runtime
+from hyperhive.lifecycle.runtimes.inside import AGENT_UID, InsidePaths
+from hyperhive.testing import runtime_suite as suite
+from hyperhive.testing.runtime_kit import RuntimeKit
+
+
+async def programs_run_as_the_other_user(kit: RuntimeKit) -> None:
+    """Who owns what the host shows, has no privilege, and gets none."""
+    ended = await kit.shell(
+        "id -u; id -g; touch /state/x; stat -c %u /state /state/x /claude; grep -E 'Cap(Eff|Bnd)|NoNew' /proc/self/status"
+    )
+    lines = ended.out.split()
+    assert lines[:5] == [f"{AGENT_UID}"] * 5, ended
+    assert lines[5:] == ["CapEff:", "0" * 16, "CapBnd:", "0" * 16, "NoNewPrivs:", "1"], ended
+
+
+async def the_harness_is_out_of_their_reach(kit: RuntimeKit) -> None:
+    """Its directories and its process: neither to be read nor ended."""
+    script = f"ls /var/lib/hive-harness; ls /run/hive-harness; kill -9 {os.getpid()}; cat /proc/{os.getpid()}/environ"
+    ended = await kit.shell(script)
+    assert ended.code != 0
+    assert ended.out == ""
+    assert ended.err.count("Permission denied") == 3, ended
+    assert "not permitted" in ended.err
+
+
+CASES: Final = (
+    suite.exit_codes_come_through,
+    suite.the_pipes_are_three,
+    suite.the_environment_is_exactly_what_was_given,
+    suite.programs_start_in_the_state_directory,
+    suite.no_signal_is_ignored_or_blocked,
+    suite.only_three_descriptors_are_open,
+    suite.terminate_reaches_the_payload,
+    suite.kill_ends_all_descendants,
+    suite.leaving_a_child_kills_it,
+    suite.what_a_payload_leaves_behind_ends_with_it,
+    suite.a_cancelled_start_leaves_nothing,
+    suite.the_program_must_be_there,
+    suite.a_file_is_limited,
+    programs_run_as_the_other_user,
+    the_harness_is_out_of_their_reach,
+)
+
+
+def main() -> None:
+    """Runs every case, and names what failed."""
+    failed = [case.__name__ for case in CASES if not _passes(case)]
+    print(f"{len(CASES) - len(failed)} of {len(CASES)} passed; failed: {failed}")  # noqa: T201
+    sys.exit(1 if failed else 0)
+
+
+def _passes(case: object) -> bool:
+    async def run() -> None:
+        paths = InsidePaths.of(Path("/var/lib/hyperhive"))
+        runtime = await pick_runtime("process", paths, os.environ)
+        work = Path(tempfile.mkdtemp())
+        try:
+            with anyio.fail_after(60):
+                await case(RuntimeKit(runtime=runtime, paths=paths, work=work))  # type: ignore[operator]
+        finally:
+            await runtime.aclose()
+
+    try:
+        anyio.run(run)
+    except Exception:  # noqa: BLE001 - supervisor: the other cases run all the same
+        traceback.print_exc()
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main()
