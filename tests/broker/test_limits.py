@@ -191,6 +191,13 @@ async def test_a_question_to_the_operator_is_no_mail_and_asks_for_no_room_in_the
             await broker.questions.ask("dave", "And you?", target="bob")
 
 
+async def test_the_options_of_a_question_count_as_what_was_written(path: Path, clock: FakeClock) -> None:
+    async with Broker.open(path, clock=clock, limits=Limits(bytes_per_hour=1000)) as broker:
+        await broker.questions.ask("alice", "?", options=["a" * 400, "b" * 400])
+        with pytest.raises(LimitReached, match="bytes_per_hour"):
+            await broker.questions.ask("alice", "?", options=["a" * 400])
+
+
 async def test_a_full_inbox_is_full_after_a_restart_too(path: Path, clock: FakeClock) -> None:
     limits = Limits(inbox_cap=2)
     for _ in range(2):

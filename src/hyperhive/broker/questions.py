@@ -177,7 +177,8 @@ class Questions:
 
     async def _store_counted(self, job: Asking) -> int:
         """As far as the limits go; what was asked before is not refused, whatever they say."""
-        asker, size = job.draft.asker, len(job.draft.question.encode())
+        asker = job.draft.asker
+        size = sum(len(text.encode()) for text in (job.draft.question, *job.draft.options))
         mine = [known for known in self._open.find(None, asker) if not known.kind]
         try:
             self._gate.check_ask(asker, job.draft.target, size, len(mine) + self._asking[asker])
