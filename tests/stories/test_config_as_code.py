@@ -18,7 +18,7 @@ import pytest
 from hive_process import HivePlace, HiveProcess, Json, running
 from hyperhive.client import RemoteHive
 from hyperhive.testing.fake_anthropic import FakeAnthropic, tool_turn
-from parts import CLEAN_ENV
+from parts import CLEAN_ENV, NSPAWN_BASE
 from story import bash, send
 
 NewPlace = Callable[..., HivePlace]
@@ -26,9 +26,15 @@ NewPlace = Callable[..., HivePlace]
 pytestmark = [
     pytest.mark.timeout(180),
     pytest.mark.needs("claude"),
-    pytest.mark.needs("bwrap"),
     pytest.mark.needs("git"),
 ]
+
+BOXES = pytest.param({"runtime": "bwrap"}, marks=pytest.mark.needs("bwrap"), id="bwrap")
+IN_CONTAINERS = {"runtime": "nspawn", "environ": {"HYPERHIVE_NSPAWN_BASE": str(NSPAWN_BASE)}}
+CONTAINERS = pytest.param(IN_CONTAINERS, marks=pytest.mark.needs("nspawn"), id="nspawn")
+CONTAINERS_LATER = pytest.param(
+    IN_CONTAINERS, marks=[pytest.mark.needs("nspawn"), pytest.mark.campaign], id="nspawn"
+)
 
 DATES = {"GIT_AUTHOR_DATE": "1700000000 +0000", "GIT_COMMITTER_DATE": "1700000000 +0000"}
 NAMES = {
@@ -151,11 +157,12 @@ def last_request(api: FakeAnthropic, word: str) -> Json:
     return body
 
 
+@pytest.mark.parametrize("where", [BOXES, CONTAINERS])
 async def test_the_managers_commit_comes_to_run_once_the_operator_approved_it(
-    places: NewPlace, api: FakeAnthropic, tmp_path: Path
+    places: NewPlace, where: Json, api: FakeAnthropic, tmp_path: Path
 ) -> None:
     """The manager's own turn commits in its box and asks; the model then sees the new config, and nothing before."""
-    place = places(toml="up_seconds = 0.1\n")
+    place = places(**where, toml="up_seconds = 0.1\n")
     async with running(place) as (hive, client):
         stage = Stage(place, hive, client)
         await client.lifecycle.spawn("alice")
@@ -207,11 +214,12 @@ async def test_the_managers_commit_comes_to_run_once_the_operator_approved_it(
         ]  # fmt: skip
 
 
+@pytest.mark.parametrize("where", [BOXES, CONTAINERS_LATER])
 async def test_a_broken_config_fails_and_the_old_one_still_runs_deny_and_rollback(
-    places: NewPlace, api: FakeAnthropic
+    places: NewPlace, where: Json, api: FakeAnthropic
 ) -> None:
     api.scenario = {"rules": answering("alice")}
-    place = places(toml="health_seconds = 30\nup_seconds = 0.1\n")
+    place = places(**where, toml="health_seconds = 30\nup_seconds = 0.1\n")
     async with running(place) as (hive, client):
         stage = Stage(place, hive, client)
         await client.lifecycle.spawn("alice")
@@ -246,9 +254,12 @@ async def test_a_broken_config_fails_and_the_old_one_still_runs_deny_and_rollbac
         assert lock["alice"] == done["commit_ref"]
 
 
-async def test_a_spawn_by_approval_destroy_respawn_and_purge(places: NewPlace, api: FakeAnthropic) -> None:
+@pytest.mark.parametrize("where", [BOXES, CONTAINERS])
+async def test_a_spawn_by_approval_destroy_respawn_and_purge(
+    places: NewPlace, where: Json, api: FakeAnthropic
+) -> None:
     api.scenario = {"rules": answering("bob")}
-    place = places(toml="up_seconds = 0.1\n")
+    place = places(**where, toml="up_seconds = 0.1\n")
     async with running(place) as (hive, client):
         stage = Stage(place, hive, client)
         asked = await stage.manager({"cmd": "request_spawn", "name": "bob"})
@@ -274,12 +285,13 @@ async def test_a_spawn_by_approval_destroy_respawn_and_purge(places: NewPlace, a
         assert "sonnet" not in last_request(api, "two-bob")["model"]
 
 
+@pytest.mark.parametrize("where", [BOXES, CONTAINERS_LATER])
 async def test_no_agent_decides_and_a_kill_in_the_middle_ends_well(
-    places: NewPlace, api: FakeAnthropic
+    places: NewPlace, where: Json, api: FakeAnthropic
 ) -> None:
     """What decides is forbidden to the manager's box; a hive that is killed goes on with what was approved."""
     api.scenario = {"rules": answering("alice")}
-    place = places(toml="up_seconds = 0.1\n")
+    place = places(**where, toml="up_seconds = 0.1\n")
     async with running(place) as (hive, client):
         stage = Stage(place, hive, client)
         await client.lifecycle.spawn("alice")
