@@ -316,7 +316,8 @@ class BareHive:
             *more,
             approvals(self.approvals, self.config_code.deployer, self.broker),
         )
-        table = with_budgets(table, self.budgets, self.lifecycle, self.gateway.serves, self._clock)
+        known = self.gateway.standings
+        table = with_budgets(table, self.budgets, self.lifecycle, self.gateway.serves, known, self._clock)
         self.dispatcher = Dispatcher(table, streams.open)
         self._edges = self._open_edges(self.dispatcher, self._crew)
         self._crew.serve_on(self._edges)

@@ -2,6 +2,7 @@
 
 import stat
 import time
+from math import ceil
 
 import anyio
 import pytest
@@ -121,6 +122,21 @@ async def test_a_limit_that_lasts_refuses_and_says_until_when(world: World) -> N
         assert (await ask(client)).status_code == 403
     standing = world.gateway.standing(ALICE)
     assert (standing.refused, standing.last, standing.until) == ("limited", "limited", reset + 1)
+
+
+async def test_a_limit_that_a_cli_claims_counts_where_the_gateway_does_not_serve_it_and_for_a_week_at_most(
+    world: World,
+) -> None:
+    standings, now = world.gateway.standings, time.time()
+    standings.claimed(ALICE, now + 3600)
+    assert world.state().limited_until is None, "the gateway has seen the replies itself"
+    await world.accounts.set("default", "token", Secret("a-token"))
+    standings.claimed(ALICE, now - 1)
+    assert world.state().limited_until is None
+    standings.claimed(ALICE, now + 3600)
+    assert standings.limited_until(BOB) == ceil(now + 3600)
+    standings.claimed(BOB, 2.0**53)
+    assert world.state().limited_until < now + 9 * 86400
 
 
 async def test_waiting_for_a_standing_ends_the_moment_that_it_changes(world: World) -> None:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from hyperhive.errors import Closed, HiveError, MissingPart, StoreFailed, TimedOut
 from hyperhive.harness.turns import UnaskedTurn
-from hyperhive.protocol.replies import Reply
-from hyperhive.protocol.requests import AckTurn, Request, Status
+from hyperhive.protocol.replies import Admission, Charged, Reply
+from hyperhive.protocol.requests import AckTurn, Charge, MayTurn, Request, Status
 from hyperhive.protocol.types import Delivery
 from hyperhive.releasing import STAGGER_SECONDS
 from loops import LIMIT, Rig, Turn, rig, rigs
@@ -468,6 +468,37 @@ async def test_one_usage_limit_parks_all_agents_of_the_account_and_they_come_bac
         assert sum(one.runner.current is not None for one in agents.values()) == 2
         await clock.advance(STAGGER_SECONDS)
         assert sum(one.runner.current is not None for one in agents.values()) == 3
+
+
+async def test_a_limit_is_told_to_the_core_and_one_that_the_core_knows_of_is_waited_for(
+    tmp_path: Path,
+) -> None:
+    """The account's other agents may be in another process: what they know goes by way of the core."""
+    async with rig(tmp_path) as bob:
+        told: list[int | None] = []
+
+        def charge(request: Charge) -> Charged:
+            told.append(request.limited_until)
+            return Charged()
+
+        bob.core.charge = charge
+        await bob.send("one")
+        (await bob.runner.next_turn()).end()
+        await bob.seen.until_state("idle")
+        until = int(bob.clock.time()) + 3600
+
+        async def limited(_: MayTurn) -> Admission:
+            return Admission(limited_until=until)
+
+        bob.core.admit = limited
+        await bob.send("two")
+        await bob.seen.until_state("waiting", "limited")
+        assert bob.runner.current is None
+        await bob.clock.until_sleepers()
+        await bob.advance(3600)
+        (await bob.runner.next_turn()).end("limited", reset_at=until + 7200)
+        await bob.seen.until_state("waiting", "limited")
+        assert told == [None, until + 7200]
 
 
 async def test_a_reset_time_that_has_passed_does_not_make_a_hot_loop(tmp_path: Path) -> None:

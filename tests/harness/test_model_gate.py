@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
+import msgspec
 import pytest
 
 from hyperhive.agent_cli import AgentCli
@@ -45,6 +46,16 @@ def test_a_refusal_of_the_gateways_is_the_reason_whatever_the_cli_makes_of_it(
     result = judge(failed(said), ModelStanding(served=True, last=last))
     assert (result.kind, result.blame, result.park, result.reset_at) == (kind, False, None, None)
     assert result.pending == (1,)
+
+
+@pytest.mark.parametrize("last", ["budget", "limited", "login"])
+def test_what_was_refused_before_the_turn_is_not_its_reason(last: ModelRefusal) -> None:
+    """Else an agent whose CLI just exits could park an account that has a new key."""
+    result = msgspec.structs.replace(failed(), started_at=1000.5)
+    standing = ModelStanding(served=True, last=last, last_at=999)
+    assert judge(result, standing) == msgspec.structs.replace(result, reset_at=None)
+    during = ModelStanding(served=True, last=last, last_at=1000)
+    assert judge(result, during).kind != "failed"
 
 
 def test_a_cli_that_says_it_must_log_in_is_not_believed_where_nothing_was_refused() -> None:

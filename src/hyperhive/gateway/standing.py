@@ -5,13 +5,15 @@ logins and limits the account's.
 """
 
 from collections.abc import Awaitable, Callable
+from math import ceil
 from typing import Final
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from hyperhive.accounts import AccountState, BoundAccount
-from hyperhive.clock import Clock
+from hyperhive.clock import Clock, unix_seconds
+from hyperhive.gateway.health import LONGEST_SECONDS
 from hyperhive.gateway.meter import Meter
 from hyperhive.names import AgentName
 from hyperhive.protocol.replies import ModelStanding
@@ -46,7 +48,7 @@ class Standings:
         self._served = served
         self._meter = meter
         self._clock = clock
-        self._last: dict[AgentName, ModelRefusal] = {}
+        self._last: dict[AgentName, tuple[ModelRefusal, int]] = {}
         self._paced: dict[str, float] = {}
         """Until when (unix time) the API wants no more of an account, where that is soon."""
 
@@ -55,16 +57,19 @@ class Standings:
 
         That is told where the gateway serves, and is else the CLI's own to find out.
         """
-        served, last = self._served(agent), self._last.get(agent)
+        served, (last, at) = self._served(agent), self._last.get(agent, (None, None))
         state = self._account(agent).state
         until = state.blocked_until(self._clock.time()) if served else None
         if until is None:
-            return ModelStanding(served=served, last=last)
+            return ModelStanding(served=served, last=last, last_at=at)
         if until == float("inf"):
             text = f"the account {state.name} needs a login"
-            return ModelStanding(served=served, refused="login", message=text, last=last)
+            return ModelStanding(served=served, refused="login", message=text, last=last, last_at=at)
         text = f"the account {state.name} is at its limit"
-        return ModelStanding(served=served, refused="limited", message=text, until=int(until + 1), last=last)
+        soon = int(until + 1)
+        return ModelStanding(
+            served=served, refused="limited", message=text, until=soon, last=last, last_at=at
+        )
 
     async def wait(self, agent: AgentName, seconds: float) -> ModelStanding:
         """The same, but while the agent may not use the model it takes so long, or until it may."""
@@ -98,6 +103,17 @@ class Standings:
         else:
             self._paced[state.name] = max(until, self._paced.get(state.name, until))
 
+    def limited_until(self, agent: AgentName) -> int | None:
+        """Until when (unix seconds) the account of this agent is at its usage limit; None where it is not."""
+        until = self._account(agent).state.limited_until
+        return None if until is None or until <= self._clock.time() else ceil(until)
+
+    def claimed(self, agent: AgentName, until: float) -> None:
+        """A CLI says that its account is at its limit until then: nobody else can know, where it is not served here."""
+        now = self._clock.time()
+        if now < until and not self._served(agent):
+            self._account(agent).state.limit(min(until, now + LONGEST_SECONDS))
+
     def _for_request(self, agent: AgentName) -> ModelStanding:
         refusal = self._meter.admit(agent)
         if refusal is not None:
@@ -117,7 +133,7 @@ class Standings:
 
     def failed(self, agent: AgentName, why: ModelRefusal) -> None:
         """The agent's last request was refused, here or by the API."""
-        self._last[agent] = why
+        self._last[agent] = (why, unix_seconds(self._clock))
 
     def passed(self, agent: AgentName) -> None:
         """The agent's last request was answered."""

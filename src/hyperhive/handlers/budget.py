@@ -8,7 +8,7 @@ from hyperhive.budgets import Budgets
 from hyperhive.clock import Clock
 from hyperhive.errors import BadRequest, NotFound
 from hyperhive.handlers.fitting import fitting
-from hyperhive.handlers.ports import Agents
+from hyperhive.handlers.ports import Agents, Standings
 from hyperhive.names import AgentName, parse_resident
 from hyperhive.protocol import replies as p
 from hyperhive.protocol import requests as r
@@ -26,16 +26,26 @@ CHAINS = 20
 
 
 def budget(
-    budgets: Budgets, agents: Agents, metered: Callable[[AgentName], bool], clock: Clock
+    budgets: Budgets,
+    agents: Agents,
+    metered: Callable[[AgentName], bool],
+    standings: Standings,
+    clock: Clock,
 ) -> dict[type[r.Request], Handler]:
     """What is spent. `metered`: whether the gateway counts what this agent uses."""
     spending = budgets.spending
 
     async def may_turn(caller: Caller, request: r.MayTurn) -> p.Reply:
         verdict = await budgets.may_turn(caller.name, request.wait_seconds)
+        limited = standings.limited_until(caller.name)
         if verdict is None:
-            return p.Admission()
-        return p.Admission(refused=verdict.message, until=verdict.until, question=verdict.question_id)
+            return p.Admission(limited_until=limited)
+        return p.Admission(
+            refused=verdict.message,
+            until=verdict.until,
+            question=verdict.question_id,
+            limited_until=limited,
+        )
 
     async def charge(caller: Caller, request: r.Charge) -> p.Reply:
         cause, refused = await budgets.charge(
@@ -48,6 +58,8 @@ def budget(
             messages=request.messages,
             metered=metered(caller.name),
         )
+        if request.limited_until is not None:
+            standings.claimed(caller.name, request.limited_until)
         if cause is None:
             return p.Charged(refused=refused)
         return p.Charged(message=cause.message, chain=cause.chain, refused=refused)
@@ -81,11 +93,12 @@ def with_budgets(
     budgets: Budgets,
     agents: Agents,
     metered: Callable[[AgentName], bool],
+    standings: Standings,
     clock: Clock,
 ) -> dict[type[r.Request], Handler]:
     """The table of a hive that counts what it spends."""
     turns = with_roots(table[r.Turns], budgets.spending)
-    return {**table, **budget(budgets, agents, metered, clock), r.Turns: turns}
+    return {**table, **budget(budgets, agents, metered, standings, clock), r.Turns: turns}
 
 
 def with_roots(turns: Handler, spending: Spending) -> Handler:

@@ -56,6 +56,14 @@ class Models(Protocol):
     async def wait_for_standing(self, agent: AgentName, seconds: float) -> p.ModelStanding: ...
 
 
+class Standings(Protocol):
+    """What is known of accounts at their limits, where a CLI's word is all there is."""
+
+    def limited_until(self, agent: AgentName) -> int | None: ...
+
+    def claimed(self, agent: AgentName, until: float) -> None: ...
+
+
 class Desk(Protocol):
     """What the hive itself answers."""
 

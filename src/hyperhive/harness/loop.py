@@ -32,6 +32,8 @@ from hyperhive.spending.usage import clamped, clamped_dollars
 log = logging.getLogger(__name__)
 
 CORE_RETRY_SECONDS = 5.0
+UNIX_MAX = 2**53
+"""No time that a request holds is later."""
 HURRY_SECONDS = 5.0
 """What a hurried loop still waits for a core that may be gone; in real time."""
 
@@ -234,7 +236,8 @@ class TurnLoop:
                     return number, await self._charged(number, cancelled)
                 if unread is None:
                     return number, self._not_run(message, "the agent was stopped", interrupted=True)
-                if not self._pauses.account_usable() or (await self._may_turn()).refused is not None:
+                admission = await self._may_turn()
+                if admission.refused is not None or not self._pauses.account_usable():
                     return number, None
                 self._fresh.discard(message.id)
                 self._pauses.turn_starts()
@@ -338,7 +341,11 @@ class TurnLoop:
             reply = await self._ask(MayTurn(wait_seconds=wait_seconds))
         except (BadRequest, NotAvailable):  # an older core than this harness: it knows no budgets
             return Admission()
-        return reply if isinstance(reply, Admission) else Admission()
+        if not isinstance(reply, Admission):
+            return Admission()
+        if reply.limited_until is not None:
+            self._pauses.limited(reply.limited_until)
+        return reply
 
     async def _charged(self, number: int, result: TurnResult) -> TurnResult:
         """The result, after the core has counted what it cost: before its messages are settled, which are its cause."""
@@ -350,6 +357,7 @@ class TurnLoop:
             usage=clamped(result.usage),
             cost=clamped_dollars(result.cost),
             messages=[*result.done, *result.pending],
+            limited_until=None if result.reset_at is None else min(max(result.reset_at, 0), UNIX_MAX),
         )
         try:
             reply = await self._ask(charge)

@@ -80,7 +80,8 @@ class ModelGate:
 def judge(result: TurnResult, standing: ModelStanding) -> TurnResult:
     """What became of a turn whose requests the gateway has seen. Pure."""
     said = standing.message or result.note
-    match standing.last:
+    before = standing.last_at is not None and standing.last_at < int(result.started_at)
+    match None if before else standing.last:
         case "budget":
             return _without_blame(result, kind="limited", note="the budget is used up")
         case "limited":

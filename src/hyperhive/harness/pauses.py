@@ -121,6 +121,10 @@ class Pauses:
             raise answer
         return answer
 
+    def limited(self, until: float) -> None:
+        """The core says that the account is at its limit until then. Embedded, the two know the same."""
+        self._account().state.limit(until)
+
     def learn(self, result: TurnResult) -> None:
         """What a turn's end says of the account, for all who share it; to be told before another turn may start."""
         if result.kind == "needs_login":

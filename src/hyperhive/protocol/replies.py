@@ -344,8 +344,9 @@ class AgentSnapshot(Reply, frozen=True, kw_only=True, tag="snapshot"):
 class ModelStanding(Reply, frozen=True, kw_only=True, tag="model_standing"):
     """How an agent stands with the model.
 
-    `served`: the hive's gateway answers its CLI, which needs no key then. `refused`: its account cannot be used now, for
-    this reason, until then (unix seconds) where that is known. `last`: why its last request was refused or failed.
+    `served`: the hive's gateway answers its CLI, which needs no key then. `refused`: its account cannot be used now,
+    for this reason, until then (unix seconds) where that is known. `last`: why its last request was refused or failed,
+    and `last_at`, when.
     """
 
     served: bool = False
@@ -353,14 +354,19 @@ class ModelStanding(Reply, frozen=True, kw_only=True, tag="model_standing"):
     message: str | None = None
     until: int | None = None
     last: ModelRefusal | None = None
+    last_at: int | None = None
 
 
 class Admission(Reply, frozen=True, kw_only=True, tag="admission"):
-    """Whether a turn may start. `refused`: why not; `until`: unix seconds when it may by itself."""
+    """Whether a turn may start. `refused`: why not; `until`: unix seconds when it may by itself.
+
+    `limited_until`: the agent's account is at its usage limit until then; that is no refusal of this reply's.
+    """
 
     refused: str | None = None
     until: int | None = None
     question: int | None = None
+    limited_until: int | None = None
 
 
 class Charged(Reply, frozen=True, kw_only=True, tag="charged"):

@@ -308,7 +308,8 @@ class Charge(Request, frozen=True, kw_only=True, tag="charge"):
     """A turn has ended, and its messages are not settled yet: what its CLI says it used, and for which messages.
 
     `key` names the charge: asked again, it counts once. `turn` is unset for one that nobody asked for. Of an agent
-    whose requests the gateway meters the numbers are ignored.
+    whose requests the gateway meters the numbers are ignored, and so is `limited_until`: the usage limit of its account
+    that the turn ran into, by the CLI's word (unix seconds).
     """
 
     key: Annotated[str, Meta(min_length=1, max_length=128)]
@@ -318,6 +319,7 @@ class Charge(Request, frozen=True, kw_only=True, tag="charge"):
     usage: TokenUsage = TokenUsage()
     cost: float = 0.0
     messages: list[Id] = []
+    limited_until: Annotated[int, Meta(ge=0, le=2**53)] | None = None
 
 
 class Attach(Request, frozen=True, kw_only=True, tag="attach"):
