@@ -3,10 +3,21 @@
 import os
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from hyperhive.errors import WorldError
-from hyperhive.lifecycle.disk import COPY_SECONDS, DEPTH_MAX, DiskGuard, measure, prune_copies
+from hyperhive.lifecycle import disk as disk_module
+from hyperhive.lifecycle.disk import (
+    COPY_SECONDS,
+    DEPTH_MAX,
+    FIRST_SECONDS,
+    LOOK_SECONDS,
+    DiskGuard,
+    measure,
+    prune_copies,
+)
 from hyperhive.names import AgentName
 from hyperhive.paths import Paths
 from hyperhive.testing import FakeClock
@@ -21,16 +32,24 @@ class Disk:
     def __init__(self, tmp_path: Path) -> None:
         self.space = (100 * GIB, 50 * GIB)
         self.limit = GIB
+        self.clock = FakeClock()
         self.paths = Paths.of(tmp_path / "state", tmp_path / "run")
         self.paths.make_hive()
         self.paths.make_agent(ALICE)
         self.guard = DiskGuard(
             self.paths,
-            FakeClock(),
+            self.clock,
             agents=lambda: [ALICE],
             limit_of=lambda _: self.limit,
             space=lambda _: self.space,
         )
+
+
+async def asleep(clock: FakeClock) -> None:
+    """Returns when somebody sleeps."""
+    with anyio.fail_after(10):
+        while not clock._sleepers:
+            await anyio.to_thread.run_sync(lambda: None)
 
 
 @pytest.fixture
@@ -76,6 +95,29 @@ async def test_an_agent_that_takes_more_than_its_limit_is_named_and_nothing_of_i
     await disk.guard.look()
     await disk.guard.check()  # it is a warning: what an agent has too much of is not the others' affair
     assert work.stat().st_size == 3 << 20
+
+
+async def test_it_looks_at_the_disk_at_once_at_the_agents_a_little_later_and_goes_on_past_a_failure(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk.space, disk.limit = (100 * GIB, GIB), 1
+    looks: list[Path] = []
+
+    def fails(database: Path, now: float) -> list[Path]:
+        looks.append(database)
+        raise PermissionError(now)
+
+    monkeypatch.setattr(disk_module, "prune_copies", fails)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(disk.guard.run)
+        await asleep(disk.clock)
+        assert [one.startswith("the disk is low") for one in disk.guard.cautions()] == [True]
+        for number in (1, 2):
+            await disk.clock.advance(FIRST_SECONDS if number == 1 else LOOK_SECONDS)
+            await asleep(disk.clock)
+            assert len(looks) == number
+        assert "alice takes" in disk.guard.cautions()[1]
+        tasks.cancel_scope.cancel()
 
 
 def test_what_a_tree_takes_is_counted_once_and_only_in_it(tmp_path: Path) -> None:

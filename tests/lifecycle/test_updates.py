@@ -7,7 +7,7 @@ import anyio
 import msgspec
 import pytest
 
-from deploy_world import ALICE, DeployWorld, Life
+from deploy_world import ALICE, Crash, DeployWorld, Life
 from hyperhive.agent_toml import AgentFile
 from hyperhive.config import AgentConfig
 from hyperhive.errors import BadConfig, Closed, NotAvailable, NotFound, WorldError
@@ -178,3 +178,29 @@ async def test_a_hive_that_stops_leaves_the_update_for_the_next_start(
             await life.updates.update("alice")
         assert life.updates.needs("alice")
         assert world.told == {}
+
+
+@pytest.mark.parametrize("step", ["start_anew", "check_health", "built"])
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_hive_that_dies_in_an_update_does_it_again(
+    step: str, after: bool, world: DeployWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dying(life: Life) -> None:
+        part = life.configs if step == "built" else life.deployer
+        real = getattr(part, step)
+
+        async def dies(*args: object, **more: object) -> None:
+            if after:
+                await real(*args, **more)
+            raise Crash(step)
+
+        monkeypatch.setattr(part, step, dies)
+        await life.updates.update("alice")
+
+    await world.live(None, dying)
+    async with world.life() as life:
+        assert life.updates.needs("alice") is not (step == "built" and after)
+        assert life.stage.running[ALICE][1].prompt == "new"
+        await life.updates.catch_up(by_itself=True)
+        assert not life.updates.needs("alice")
+        assert life.stage.running[ALICE][1].prompt == "new"

@@ -28,7 +28,10 @@ LOW_SHARE: Final = 0.05
 LOW_BYTES: Final = 5 << 30
 """The disk is low when less than this share is left, or than so much where the disk is large."""
 
+FIRST_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 3600.0
+"""Agents come up before anything is counted; then it is counted so often."""
+
 ENTRIES_MAX: Final = 500_000
 DEPTH_MAX: Final = 100
 """Of one directory tree: what lies beyond is not counted, and that is said."""
@@ -73,9 +76,14 @@ class DiskGuard:
         self._used: dict[AgentName, Usage] = {}
 
     async def run(self) -> None:
-        """Looks hourly, for ever."""
+        """Looks at the disk at once and at what agents take a little later, then hourly, for ever."""
+        await self._look_at_disk()
+        await self._clock.sleep(FIRST_SECONDS)
         while True:
-            await self.look()
+            try:
+                await self.look()
+            except OSError as error:
+                log.warning("disk_not_measured error=%s", error)
             await self._clock.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:
@@ -125,7 +133,7 @@ def measure(root: Path, most: int = ENTRIES_MAX) -> Usage:
     with ExitStack() as last, suppress(FileNotFoundError, NotADirectoryError):
         levels = [_opened(str(root), None, most + 1)]
         device = os.fstat(levels[0][0]).st_dev
-        last.callback(lambda: [os.close(fd) for fd, _ in levels])
+        last.callback(_close_all, levels)
         while levels:
             here, found = levels[-1]
             entry = next(found, None)
@@ -161,6 +169,11 @@ def _opened(name: str, here: int | None, most: int) -> tuple[int, Iterator["os.D
     except OSError:
         os.close(fd)
         raise
+
+
+def _close_all(levels: list[tuple[int, Iterator["os.DirEntry[str]"]]]) -> None:
+    for fd, _ in levels:
+        os.close(fd)
 
 
 def prune_copies(database: Path, now: float) -> list[Path]:
