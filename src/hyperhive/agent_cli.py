@@ -203,16 +203,24 @@ def _chosen(directory: Path) -> str | None:
 
 
 def _prune(directory: Path) -> list[str]:
-    versions = sorted(_installed(directory), key=lambda one: (directory / one).stat().st_mtime, reverse=True)
+    versions = sorted(_installed(directory), key=lambda one: _changed(directory / one), reverse=True)
     chosen = _chosen(directory)
     keep = {chosen, TESTED, *[one for one in versions if one != chosen][:1]}
     old = [one for one in versions if one not in keep]
     for version in old:
         shutil.rmtree(directory / version, ignore_errors=True)
     for left in directory.glob(".install-*"):
-        if time.time() - left.stat().st_mtime > _LEFT_SECONDS:
+        if time.time() - _changed(left) > _LEFT_SECONDS:
             shutil.rmtree(left, ignore_errors=True)
     return sorted(old, key=_order)
+
+
+def _changed(path: Path) -> float:
+    """When; now, where it is gone already."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return time.time()
 
 
 def _install(directory: Path, version: str, environment: Mapping[str, str]) -> None:
