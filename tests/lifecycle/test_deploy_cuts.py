@@ -5,6 +5,7 @@ runs what the rows say, and whoever asked is told. Agents are in memory; repos a
 """
 
 import inspect
+import itertools
 import random
 import re
 from pathlib import Path
@@ -128,17 +129,23 @@ async def test_one_kill_anywhere_ends_well(story: str, tmp_path: Path) -> None:
 async def pairs(story: str, template: DeployWorld, tmp_path: Path, most: int | None) -> None:
     (whole,) = await run(await template.copied(tmp_path / "w"), story, (None,))
     length = len(whole.passed)
-    schedules = [(first, second) for first in range(1, length + 1) for second in range(1, length + 1)]
     if most is not None:
-        schedules = random.Random(story).sample(schedules, min(most, len(schedules)))
-    for schedule in schedules:
-        await run(await template.copied(tmp_path / "w"), story, schedule)
+        schedules = [(first, second) for first in range(1, length + 1) for second in range(1, length + 1)]
+        for schedule in random.Random(story).sample(schedules, min(most, len(schedules))):
+            await run(await template.copied(tmp_path / "w"), story, schedule)
+        return
+    for first in range(1, length + 1):
+        for second in itertools.count(1):
+            fuses = await run(await template.copied(tmp_path / "w"), story, (first, second))
+            if len(fuses[1].passed) < second:  # the second life came to its end before that
+                break
 
 
 @pytest.mark.parametrize("story", STORIES)
 async def test_a_second_kill_in_the_life_after_changes_nothing(story: str, tmp_path: Path) -> None:
-    """Some of the pairs, the same ones every time; all of them in the campaign."""
-    await pairs(story, await deployed_once(DeployWorld(tmp_path / "template")), tmp_path, 10)
+    """Every pair of what most approvals come to; of the others some, the same ones every time."""
+    most = None if story == "deploy" else 10
+    await pairs(story, await deployed_once(DeployWorld(tmp_path / "template")), tmp_path, most)
 
 
 @pytest.mark.campaign

@@ -1,0 +1,71 @@
+"""Attack C2: what could help to get out of a bubblewrap box, looked for from inside and held against a list."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hyperhive.testing.runtime_kit import RuntimeKit
+
+pytestmark = [
+    pytest.mark.needs("bwrap"),
+    pytest.mark.may_block("the kit looks at files between programs; the runtime itself is watched elsewhere"),
+]
+
+
+@pytest.fixture
+async def kit(tmp_path: Path) -> AsyncIterator[RuntimeKit]:
+    async with RuntimeKit.open("bwrap", tmp_path) as kit:
+        yield kit
+
+
+PROBE = """
+grep -E '^(Cap...|NoNewPrivs|Seccomp):' /proc/self/status | tr -s '\\t' ' '
+echo "uid $(id -u) gid $(id -g) umask $(umask)"
+echo "sys $(ls -A /sys 2>/dev/null | wc -l)"
+echo "cgroup $(cut -d: -f3 /proc/self/cgroup | sort -u | tr '\\n' ' ')"
+echo "dev $(ls -A /dev | tr '\\n' ' ')"
+printf 'processes '; for p in /proc/[0-9]*; do read c < $p/comm; printf '%s ' "$c"; done; echo
+echo "writable $(for d in / /usr /etc /var /run /sys /proc/sys/kernel /proc/sysrq-trigger /agents \
+  /agents/alice/config /workspace /run/hive /state /claude /tmp /var/tmp /dev /dev/shm /nix/store; do
+  ( : > $d/.probe ) 2>/dev/null && printf '%s ' $d; [ -f $d ] && ( : > $d ) 2>/dev/null && printf '%s ' $d; done)"
+echo "sockets $(find / -xdev -type s 2>/dev/null | tr '\\n' ' ')"
+echo "devices $(find / -path /dev -prune -o \\( -type b -o -type c \\) -print 2>/dev/null | tr '\\n' ' ')"
+echo "passwd $(cut -d: -f1 /etc/passwd | tr '\\n' ' ')"
+echo "shadow $(ls /etc/shadow /etc/sudoers /root /home 2>/dev/null)"
+"""
+
+GOLDEN = """\
+CapInh: 0000000000000000
+CapPrm: 0000000000000000
+CapEff: 0000000000000000
+CapBnd: 0000000000000000
+CapAmb: 0000000000000000
+NoNewPrivs: 1
+Seccomp: 2
+uid 1000 gid 1000 umask 0022
+sys 0
+cgroup /
+dev core fd full null ptmx pts random shm stderr stdin stdout tty urandom zero
+processes bwrap sh
+writable /state /claude /tmp /var/tmp /dev /dev/shm
+sockets
+devices
+passwd agent nobody
+shadow
+"""
+
+
+async def test_a_probe_finds_nothing_to_escape_by(kit: RuntimeKit) -> None:
+    """The list is written down whole: whatever is new in a box has to be put here on purpose."""
+    seen = (await kit.shell(PROBE)).out
+    assert [line.rstrip() for line in seen.splitlines()] == GOLDEN.splitlines()
+
+
+async def test_calls_for_namespaces_mounts_and_devices_are_refused(kit: RuntimeKit) -> None:
+    script = """
+for cmd in 'unshare -U true' 'unshare -m true' 'unshare -n true' 'mount -t tmpfs x /tmp' 'mount -o remount,rw /usr' \
+  'umount /usr' 'mknod /tmp/sda b 8 0' 'chroot /state true' 'hostname other' 'setpriv --reuid 0 true' \
+  'dmesg' 'nsenter -t 1 -m true' 'kill -0 -1'; do
+  $cmd >/dev/null 2>&1 && echo "$cmd"; done; cp /bin/sh /state/sh; chmod 6755 /state/sh; /state/sh -p -c 'id -u'"""
+    assert (await kit.shell(script)).out.split() == ["1000"]
