@@ -8,7 +8,7 @@ import pytest
 from hyperhive.broker import Broker, Limits
 from hyperhive.broker.limits import REFUSAL_SECONDS, Quota
 from hyperhive.config import HiveConfig, parse_hive_file
-from hyperhive.errors import HiveError, LimitReached
+from hyperhive.errors import Forbidden, HiveError, LimitReached
 from hyperhive.handlers.patience import patient
 from hyperhive.protocol import replies as p
 from hyperhive.protocol import requests as r
@@ -196,6 +196,26 @@ async def test_the_options_of_a_question_count_as_what_was_written(path: Path, c
         await broker.questions.ask("alice", "?", options=["a" * 400, "b" * 400])
         with pytest.raises(LimitReached, match="bytes_per_hour"):
             await broker.questions.ask("alice", "?", options=["a" * 400])
+
+
+async def test_an_answer_counts_as_a_message_unless_it_is_refused(path: Path, clock: FakeClock) -> None:
+    """S4: two agents cannot write to each other by question and answer what they may not by mail."""
+    async with Broker.open(
+        path, clock=clock, limits=Limits(sends_per_minute=2, bytes_per_hour=100)
+    ) as broker:
+        asked = [await broker.questions.ask("operator", "?", target="bob") for _ in range(3)]
+        for _ in range(5):
+            with pytest.raises(Forbidden):
+                await broker.questions.answer(asked[0], "x" * 30, by="alice")
+        await broker.send("alice", "bob", "x" * 90)
+        await broker.questions.answer(asked[0], "x" * 30, by="bob")
+        with pytest.raises(LimitReached, match="bytes_per_hour"):
+            await broker.questions.answer(asked[1], "x" * 90, by="bob")
+        await broker.questions.answer(asked[1], "x" * 30, by="bob")
+        with pytest.raises(LimitReached, match="sends_per_minute"):
+            await broker.questions.answer(asked[2], "x", by="bob")
+        await clock.advance(60)
+        await broker.questions.answer(asked[2], "x", by="bob")
 
 
 async def test_a_full_inbox_is_full_after_a_restart_too(path: Path, clock: FakeClock) -> None:

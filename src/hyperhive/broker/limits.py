@@ -188,7 +188,9 @@ class Gate:
             self.check_send(asker, target, size)
 
     def take(self, sender: str, size: int) -> None:
-        """The sender's rates alone; takes from them where all is well. So for what will be a message: a reminder.
+        """The sender's rates alone; takes from them where all is well.
+
+        Also for what becomes mail of the system's: reminders and answers.
 
         Raises:
             LimitReached: one of them.

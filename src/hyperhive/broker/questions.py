@@ -228,12 +228,19 @@ class Questions:
             NotFound: there is no such question. Forbidden: it is not `by`'s to answer.
             Conflict: it is resolved; the message names who was first, and when.
             BadRequest: the answer cannot be stored, or is none of those that a question of the hive's own takes.
+            LimitReached: `by` may not write so much.
         """
         check_answer(answer, by)
+        size = len(answer.encode())
+        self._gate.take(by, size)
         place, cause = self._place(by)
-        return await self._resolve(
-            id, "answer", answer, by, any_=override, place=None if cause is None else place
-        )
+        try:
+            return await self._resolve(
+                id, "answer", answer, by, any_=override, place=None if cause is None else place
+            )
+        except HiveError:
+            self._gate.give_back(by, size)
+            raise
 
     async def cancel(self, id: int, *, by: str, any: bool = False) -> QuestionRow:  # noqa: A002 - the wire's names
         """Withdraws a question: it is answered `[cancelled by NAME]`.
