@@ -22,7 +22,7 @@ import msgspec
 
 from hyperhive.errors import BadRequest, NotFound, StoreFailed
 from hyperhive.paths import make_private
-from hyperhive.releasing import STAGGER_SECONDS, OrderOf, ReleaseLine
+from hyperhive.releasing import OrderOf, ReleaseLine
 
 AccountKind = Literal["key", "token"]
 
@@ -81,7 +81,6 @@ class AccountState:
         self.limited_until: float | None = None
         self.generation = 0
         self.line = ReleaseLine(order)
-        self._released = 0
         self._changed = anyio.Event()
         self._listeners: list[Callable[[AccountState], None]] = []
 
@@ -112,12 +111,6 @@ class AccountState:
             return self.limited_until
         return None
 
-    def release_delay(self) -> float:
-        """How many seconds the next request that was held back waits, so that not all go at once."""
-        delay = self._released * STAGGER_SECONDS
-        self._released += 1
-        return delay
-
     async def changed(self) -> None:
         """Return after the next change."""
         await self._changed.wait()
@@ -133,7 +126,6 @@ class AccountState:
         return stop
 
     def _notify(self) -> None:
-        self._released = 0
         self._changed.set()
         self._changed = anyio.Event()
         for listener in tuple(self._listeners):

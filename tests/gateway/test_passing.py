@@ -6,6 +6,7 @@ from pathlib import Path
 import anyio
 import httpx2
 import pytest
+from anyio.abc import SocketAttribute, SocketStream
 
 from gateway_world import ALICE, BOB, KEY, World, ask, events, prompt
 from hyperhive.errors import BadConfig
@@ -227,3 +228,32 @@ def test_an_address_that_cannot_be_used_is_refused_and_not_repeated(base: str) -
     with pytest.raises(BadConfig) as refused:
         Upstream({"ANTHROPIC_BASE_URL": base})
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "said"),
+    [
+        ("http://127.0.0.1:{port}", "ProxyError: 407 Proxy Authentication Required"),
+        ("socks5://127.0.0.1:{port}", "only http and https"),
+        ("http://user:secret-word@127.0.0.1:x", "is of no use"),
+    ],
+)
+async def test_a_proxy_that_is_of_no_use_is_an_answer_that_says_so(
+    proxy: str, said: str, api: FakeAnthropic, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refuse(stream: SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            await stream.send(b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n")
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+        port = listener.extra(SocketAttribute.local_port)
+        environ = {"ANTHROPIC_BASE_URL": "https://api.invalid", "HTTPS_PROXY": proxy.format(port=port)}
+        async with anyio.create_task_group() as group, World.open(api, environ=environ) as world:
+            group.start_soon(listener.serve, refuse)
+            async with world.client() as client:
+                answer = await ask(client)
+            group.cancel_scope.cancel()
+    assert (answer.status_code, said in answer.json()["error"]["message"]) == (502, True), answer.text
+    assert "model_connection_failed" not in caplog.text
+    assert "secret-word" not in caplog.text + answer.text

@@ -12,6 +12,8 @@ from hyperhive.accounts import Secret
 from hyperhive.errors import HiveError
 from hyperhive.gateway import Refusal
 from hyperhive.gateway.health import limited_until
+from hyperhive.gateway.standing import RELEASE_SECONDS
+from hyperhive.testing import FakeClock
 from hyperhive.testing.fake_anthropic import FakeAnthropic, error
 
 LIMITED = {"anthropic-ratelimit-unified-status": "rejected"}
@@ -98,6 +100,24 @@ async def test_a_limit_that_is_over_soon_holds_requests_back(world: World) -> No
         assert time.monotonic() - at > 0.9, "it was held back until the API wanted more"
         assert (await ask(alice)).status_code == 200
     assert world.state().limited_until is None, "that parks nobody, and nobody is told"
+
+
+async def test_requests_that_were_held_back_go_on_one_after_the_other(api: FakeAnthropic) -> None:
+    clock = FakeClock()
+    async with World.open(api, clock=clock) as world:
+        world.gateway.standings.limit(world.state(), clock.time() + 30)
+        async with world.client() as alice, world.client(BOB) as bob, anyio.create_task_group() as group:
+            for client in (alice, alice, bob):
+                group.start_soon(ask, client)
+            await until(lambda: clock.sleepers == 3)
+            await clock.advance(31)
+            await until(lambda: len(api.requests) == 1)
+            for count in (2, 3):
+                await anyio.wait_all_tasks_blocked()
+                assert len(api.requests) == count - 1
+                await clock.advance(RELEASE_SECONDS)
+                await until(lambda count=count: len(api.requests) == count)  # type: ignore[misc]
+        await until(lambda: all(door.connections == 0 for door in world.gateway._doors.values()))
 
 
 async def test_a_client_that_hangs_up_while_it_is_held_back_asks_nothing(world: World) -> None:

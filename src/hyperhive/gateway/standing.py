@@ -25,6 +25,9 @@ HOLD_SECONDS: Final = 60.0
 What lasts no longer is a matter of the API's pace: it parks no agent, and nobody is told.
 """
 
+RELEASE_SECONDS: Final = 0.2
+"""Requests of one account that were held back go on this far apart."""
+
 Look = Callable[[AgentName], ModelStanding]
 
 
@@ -51,6 +54,8 @@ class Standings:
         self._last: dict[AgentName, tuple[ModelRefusal, int]] = {}
         self._paced: dict[str, float] = {}
         """Until when (unix time) the API wants no more of an account, where that is soon."""
+        self._next: dict[str, float] = {}
+        """When (monotonic) the next request of an account goes on that was held back."""
 
     def now(self, agent: AgentName) -> ModelStanding:
         """Whether this agent may use the model now, as far as its account goes. Returns at once.
@@ -84,17 +89,30 @@ class Standings:
     async def admitted(self, agent: AgentName) -> ModelStanding | None:
         """Returns None when a request of this agent may be sent on; else how it is refused, and remembers that.
 
-        A limit that is over soon is waited for.
+        A limit that is over soon is waited for; those who waited go on one after the other.
         """
         end = self._clock.monotonic() + HOLD_SECONDS
-        while (found := self._for_request(agent)).refused is not None:
+        held = False
+        while (found := self._for_request(agent)).refused is not None or held:
+            if found.refused is None:
+                held = False
+                await self._clock.sleep(self._delay(agent))
+                continue
             left = end - self._clock.monotonic()
             rest = (found.until or 0) - self._clock.time()
             if found.refused != "limited" or rest > left:
                 self.failed(agent, found.refused)
                 return found
+            held = True
             await self._until_changed(agent, self._for_request, found, left)
         return None
+
+    def _delay(self, agent: AgentName) -> float:
+        """How long a request that was held back waits for those before it, in seconds."""
+        name, now = self._account(agent).state.name, self._clock.monotonic()
+        due = max(now, self._next.get(name, now))
+        self._next[name] = due + RELEASE_SECONDS
+        return due - now
 
     def limit(self, state: AccountState, until: float) -> None:
         """The API serves this account no more until that unix time."""

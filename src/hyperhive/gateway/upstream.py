@@ -9,7 +9,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import anyio
 import anyio.to_thread
@@ -100,6 +100,7 @@ class Upstream:
             httpcore2.NetworkError,
             httpcore2.ProtocolError,
             httpcore2.TimeoutException,
+            httpcore2.ProxyError,
             OSError,
         ) as error:
             raise Unreachable(f"{type(error).__name__}: {error}".rstrip(": ")) from error
@@ -130,6 +131,8 @@ class Upstream:
                     raise Unreachable(
                         f"the CA files that the environment names are of no use: {error}"
                     ) from error
+                except ValueError as error:
+                    raise Unreachable(f"the proxy that the environment names is of no use: {error}") from None
             return self._pool
 
     def _make(self) -> "httpcore2.AsyncConnectionPool":
@@ -172,8 +175,12 @@ def _proxy(url: str) -> "httpcore2.Proxy":
     import httpcore2
 
     at = urlsplit(url)
-    auth = None if at.username is None else (at.username, at.password or "")
-    return httpcore2.Proxy(f"{at.scheme}://{at.hostname}:{at.port or 80}", auth=auth)
+    if at.scheme not in {"http", "https"}:
+        raise ValueError("only http and https are spoken with one")
+    auth = None if at.username is None else (unquote(at.username), unquote(at.password or ""))
+    host = f"[{at.hostname}]" if ":" in (at.hostname or "") else at.hostname
+    port = at.port or (443 if at.scheme == "https" else 80)
+    return httpcore2.Proxy(f"{at.scheme}://{host}:{port}", auth=auth)
 
 
 def _parse(base: str) -> SplitResult:
