@@ -395,3 +395,22 @@ async def test_questions_count_for_the_rate_of_a_pair(path: Path, clock: FakeClo
 
 async def the_last_question(broker: Broker) -> QuestionRow:
     return max(await broker.questions.open("operator"), key=lambda row: row.id)
+
+
+async def test_what_an_ended_chain_refuses_uses_up_no_rate(path: Path) -> None:
+    limits = Limits(hop_limit=1, sends_per_minute=3)
+    async with Broker.open(path, limits=limits) as broker:
+        await broker.send("operator", "alice", "go")
+        await turn(broker, "alice", "bob")
+        assert [one.held for one in await turn(broker, "bob", "alice")] == [True]
+        question = await the_question(broker)
+        await broker.recv("bob", 1, 0)
+        await broker.questions.answer(question.id, "drop", by="operator")
+        [told] = await broker.recv("bob", 1, 0)
+        assert told.sender == "system"
+        for _ in range(5):
+            with pytest.raises(LimitReached, match="has ended the chain"):
+                await broker.send("bob", "alice", "still")
+            with pytest.raises(LimitReached, match="has ended the chain"):
+                await broker.questions.ask("bob", "Still?", target="alice")
+        await broker.send("bob", "operator", "it is refused")

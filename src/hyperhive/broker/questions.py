@@ -191,6 +191,9 @@ class Questions:
         self._asking[asker] += 1
         try:
             asked = await self._store(job)
+        except HiveError:
+            self._gate.give_back(asker, size)
+            raise
         finally:
             self._asking[asker] -= 1
         if asked.row is None:

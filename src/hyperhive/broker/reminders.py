@@ -18,7 +18,7 @@ from hyperhive.broker.reminder_timer import ReminderTimer, StateFiles
 from hyperhive.broker.repeats import Cause, Effect
 from hyperhive.broker.sending import checked_principal
 from hyperhive.clock import unix_seconds
-from hyperhive.errors import BadRequest, InvalidName, LimitReached, NotAvailable, NotFound
+from hyperhive.errors import BadRequest, HiveError, InvalidName, LimitReached, NotAvailable, NotFound
 from hyperhive.names import OPERATOR, SYSTEM
 from hyperhive.protocol.types import ReminderEnd
 from hyperhive.store import Operation
@@ -137,7 +137,7 @@ class Reminders:
             return found
         try:
             result = await self._desk.store.submit(self._set_op, job)
-        except LimitReached:
+        except HiveError:
             self._gate.give_back(by, size)
             raise
         if not result.new:

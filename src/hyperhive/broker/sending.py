@@ -18,7 +18,7 @@ from hyperhive.broker.questions_sql import QuestionRow
 from hyperhive.broker.repeats import Cause, Effect
 from hyperhive.broker.rows import NewMessage
 from hyperhive.broker.storms import Storms
-from hyperhive.errors import BadRequest, InvalidName, LimitReached, NotFound
+from hyperhive.errors import BadRequest, HiveError, InvalidName, LimitReached, NotFound
 from hyperhive.names import OPERATOR, SYSTEM, parse_principal
 from hyperhive.protocol.types import Receipt, Urgency
 from hyperhive.store import Operation
@@ -103,6 +103,9 @@ class Sending:
         self._gate.coming(new.recipient, 1)
         try:
             return await self._store(new, effect, size)
+        except HiveError:
+            self._gate.give_back(new.sender, size)
+            raise
         finally:
             self._gate.coming(new.recipient, -1)
 
