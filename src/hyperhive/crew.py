@@ -285,6 +285,11 @@ class Crew:
         self.leave(agent, member)
         ended(reason)
 
+    def in_turn(self, agent: AgentName) -> bool:
+        """Whether a turn of this agent runs, as far as its harness has said."""
+        member = self._members.get(agent)
+        return member is not None and member.gist().state in {"thinking", "compacting"}
+
     def leave(self, agent: AgentName, member: Member) -> None:
         """This harness has ended."""
         if self._members.get(agent) is member:

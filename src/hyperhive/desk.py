@@ -36,6 +36,7 @@ class HiveDesk:
         reread: puts the configuration in force as it is on disk now; gives what changed. Raises where it is invalid.
         cautions: what is not as it should be now, beside what was so at the start.
         tombstones: destroyed agents whose state is kept.
+        in_turn: whether a turn of this agent runs.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class HiveDesk:
         reread: Callable[[], Awaitable[str]],
         cautions: Callable[[], Sequence[str]] = tuple,
         tombstones: Callable[[], Sequence[str]] = tuple,
+        in_turn: Callable[[AgentName], bool] = lambda _: False,
     ) -> None:
         self._info = info
         self._pronouns = pronouns
@@ -64,6 +66,7 @@ class HiveDesk:
         self._reread = reread
         self._cautions = cautions
         self._tombstones = tombstones
+        self._in_turn = in_turn
 
     async def status(self, name: AgentName | None) -> p.HiveStatus:
         """The hive, and one agent or all.
@@ -112,6 +115,10 @@ class HiveDesk:
                 hint="run the harness from the hive's own version",
             )
         return p.Ok()
+
+    def in_turn(self, name: AgentName) -> bool:
+        """Whether a turn of this agent runs, as far as its harness has said."""
+        return self._in_turn(name)
 
     async def logs(self, name: AgentName | None, lines: int) -> p.LogLines:
         """The last lines of an agent's log, or of the hive's own; oldest first."""

@@ -289,6 +289,7 @@ class BareHive:
             reread=self.reload,
             cautions=lambda: [*self._mirror.cautions(), *self._disk.cautions(), *adopted(self.lifecycle)],
             tombstones=lambda: self.lifecycle.tombstones(),
+            in_turn=self._crew.in_turn,
         )
         streams = Streams(secrets.token_hex(4), self._find_stream)
         self._attention = Attention(

@@ -129,7 +129,8 @@ def test_no_agent_and_no_harness_may_decide_for_the_operator() -> None:
 def test_a_tool_session_acts_as_the_harness_of_its_agent_and_the_operator_has_none() -> None:
     for who in ("manager", "agent", "agent's-harness", "manager's-harness"):
         caller = tool_actor(ACTORS[who])
-        assert (caller.name, caller.channel) == (ACTORS[who].name, "tools")
+        channel = "tools" if ACTORS[who].role == "harness" else "box"
+        assert (caller.name, caller.channel) == (ACTORS[who].name, channel)
         assert may(caller, r.Recv)
         assert not may(caller, r.Approve)
     with pytest.raises(Forbidden):

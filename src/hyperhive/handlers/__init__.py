@@ -1,7 +1,8 @@
 """The request table: which part answers what, and how its answer becomes a reply.
 
 Each handler is a few lines: take the request apart, call one part, wrap what it gave. They decide nothing (policy does,
-before them), keep nothing, and never learn a role. What this version does not serve has no row here. One file a part.
+before them), keep nothing but `Strays`, and never learn a role. What this version does not serve has no row here. One
+file a part.
 """
 
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from hyperhive.broker import Broker
 from hyperhive.handlers.itself import itself
 from hyperhive.handlers.lives import lives
-from hyperhive.handlers.mail import harness, mail, operators_mail
+from hyperhive.handlers.mail import Strays, harness, mail, operators_mail
 from hyperhive.handlers.patience import patient
 from hyperhive.handlers.ports import Agents, Desk, Harnesses
 from hyperhive.handlers.questions import questions
@@ -27,9 +28,10 @@ def request_table(
     broker: Broker, agents: Agents, harnesses: Harnesses, desk: Desk, *more: Mapping[type[r.Request], Handler]
 ) -> dict[type[r.Request], Handler]:
     """A handler for every request that this hive serves. `more`: rows of further parts."""
+    strays = Strays()
     table = {
-        **mail(broker, desk),
-        **harness(broker, desk),
+        **mail(broker, desk, strays),
+        **harness(broker, desk, strays),
         **operators_mail(broker),
         **questions(broker),
         **reminders(broker),
@@ -41,6 +43,6 @@ def request_table(
     }
     for rows in more:
         table |= rows
-    for request in (r.Send, r.Ask, r.Remind):
+    for request in (r.Send, r.Ask, r.Answer, r.Remind):
         table[request] = patient(table[request], broker.gate)
     return table

@@ -9,10 +9,28 @@ from hyperhive.names import parse_resident
 from hyperhive.protocol import replies as p
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.dispatch import CALL_ID, Answer, Handler
-from hyperhive.protocol.policy import TOOLS, Caller
+from hyperhive.protocol.policy import BOX, TOOLS, Caller
 
 
-def mail(broker: Broker, desk: Desk) -> dict[type[r.Request], Handler]:
+class Strays:
+    """What programs in boxes took by a tool's `recv` while no turn ran: no turn's ack covers it.
+
+    It goes back, marked, when the next turn is settled. In memory: a restart requeues what is in flight anyhow.
+    """
+
+    def __init__(self) -> None:
+        self._ids: dict[str, set[int]] = {}
+
+    def add(self, name: str, ids: list[int]) -> None:
+        """These were taken so."""
+        self._ids.setdefault(name, set()).update(ids)
+
+    def of(self, name: str) -> set[int]:
+        """What this agent's were; they are forgotten."""
+        return self._ids.pop(name, set())
+
+
+def mail(broker: Broker, desk: Desk, strays: Strays) -> dict[type[r.Request], Handler]:
     """Sending, taking and looking."""
 
     async def send(caller: Caller, request: r.Send) -> p.Reply:
@@ -37,8 +55,10 @@ def mail(broker: Broker, desk: Desk) -> dict[type[r.Request], Handler]:
 
         def written() -> None:
             # What a harness pops is done when its turn's result says so; what a tool call took, with the turn itself.
-            if caller.channel == TOOLS:
+            if caller.channel == TOOLS or (caller.channel == BOX and desk.in_turn(caller.name)):
                 broker.mark_taken(caller.name, ids)
+            elif caller.channel == BOX:
+                strays.add(caller.name, ids)
 
         return Answer(reply=p.Messages(messages=rows[: len(ids)]), written=written, undo=lease.undo)
 
@@ -54,15 +74,19 @@ def mail(broker: Broker, desk: Desk) -> dict[type[r.Request], Handler]:
     return {r.Send: send, r.Recv: recv, r.Status: status, r.Recent: recent}
 
 
-def harness(broker: Broker, desk: Desk) -> dict[type[r.Request], Handler]:
+def harness(broker: Broker, desk: Desk, strays: Strays) -> dict[type[r.Request], Handler]:
     """What a harness says of the mail that it was handed."""
 
     async def ack_turn(caller: Caller, request: r.AckTurn) -> p.Reply:
         count = await broker.ack_turn(caller.name, request.ids, taken=request.taken, turn=request.turn)
+        if back := strays.of(caller.name):
+            await broker.requeue_inflight(caller.name, sorted(back))
         return p.Ok(count=count)
 
     async def requeue_inflight(caller: Caller, request: r.RequeueInflight) -> p.Reply:
         if request.dead is not None:
+            if back := strays.of(caller.name):
+                await broker.requeue_inflight(caller.name, sorted(back))
             ids = request.ids if request.ids is not None else broker.in_flight_now(caller.name)
             return p.Ok(count=await broker.dead_letter(caller.name, ids, request.dead))
         count = await broker.requeue_inflight(

@@ -78,3 +78,6 @@ class Desk(Protocol):
     async def reload(self) -> p.Ok: ...
 
     def hello(self, caller: Caller, request: r.Hello) -> p.Ok: ...
+
+    def in_turn(self, name: AgentName) -> bool:
+        """Whether a turn of this agent runs, as far as its harness has said."""

@@ -15,7 +15,10 @@ from hyperhive.protocol import requests as r
 from hyperhive.protocol.types import Role
 
 TOOLS: Final = "tools"
-"""The channel of tool calls."""
+"""The channel of tool calls, and of the socket in an agent's box that they may come in on."""
+
+BOX: Final = "box"
+"""The channel of tool calls that came in on that socket: the CLI's own in its turn, or any other program's."""
 
 Scope = Literal["own", "any"]
 Grants = dict[Role, Scope]
@@ -111,7 +114,7 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True):
     name: AgentName
     role: Role
     channel: str
-    """How the request came in: `host`, `tools`, `harness`, `http`, `library`. For the audit."""
+    """How the request came in: `host`, `tools`, `box`, `harness`, `http`, `library`. For the audit."""
 
     @classmethod
     def operator(cls, channel: str = "host") -> "Actor":
@@ -181,7 +184,7 @@ def tool_actor(actor: Actor) -> Actor:
     """
     if actor.role == "operator":
         raise Forbidden("the operator's socket serves no tools")
-    return Actor(name=actor.name, role="harness", channel=TOOLS)
+    return Actor(name=actor.name, role="harness", channel=TOOLS if actor.role == "harness" else BOX)
 
 
 def may(actor: Actor, request: type[r.Request]) -> bool:
