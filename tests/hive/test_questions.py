@@ -80,6 +80,7 @@ async def test_who_asks_at_great_length_hides_nobody_elses_question(hive: Hive, 
     [alone] = (await shown(r.Questions(id=listed.left_out[0]))).questions
     assert (alone.id, len(alone.question)) == (listed.left_out[0], 250_002)
     assert await shown(r.Questions(id=short + 1)) == QuestionRows(questions=[])
+    assert [row.id for row in await operator.broker.questions.open()] == [*long, short]
 
 
 @pytest.mark.parametrize("purge", [False, True])

@@ -135,7 +135,11 @@ class RemoteQuestions:
 
     async def open(self, target: str | None = OPERATOR) -> list[a.Question]:
         """The open questions to the operator, oldest first; to another target, or (None) all of them."""
-        rows = (await _reply(self._ask, r.Questions(all=target != OPERATOR), a.QuestionRows)).questions
+        reply = await _reply(self._ask, r.Questions(all=target != OPERATOR), a.QuestionRows)
+        rows = list(reply.questions)
+        for number in reply.left_out:  # too long to come together
+            rows += (await _reply(self._ask, r.Questions(id=number), a.QuestionRows)).questions
+        rows.sort(key=lambda row: row.id)
         return rows if target in (None, OPERATOR) else [row for row in rows if row.target == target]
 
     async def answer(self, question: int, answer: str) -> None:
