@@ -130,6 +130,7 @@ PARTS: dict[str, Part] = {
     "systemd-analyze": Part(
         _command("systemd-analyze"), f"install the package systemd (as root: {INSTALL} systemd-analyze)"
     ),
+    "nix": Part(_command("nix"), f"install the package nix-bin (as root: {INSTALL} nix)"),
     "nspawn": Part(_nspawn, f"as root, run {INSTALL} nspawn"),
     "mmdebstrap": Part(_command("mmdebstrap"), f"install the package mmdebstrap (as root: {INSTALL} nspawn)"),
     "root": Part(_root, "run the suite as root"),

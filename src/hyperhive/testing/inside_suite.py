@@ -21,9 +21,8 @@ from hyperhive.testing.runtime_kit import RuntimeKit
 
 async def programs_run_as_the_other_user(kit: RuntimeKit) -> None:
     """Who owns what the host shows, has no privilege, and gets none."""
-    ended = await kit.shell(
-        "id -u; id -g; touch /state/x; stat -c %u /state /state/x /claude; grep -E 'Cap(Eff|Bnd)|NoNew' /proc/self/status"
-    )
+    script = "id -u; id -g; touch /state/x; stat -c %u /state /state/x /claude"
+    ended = await kit.shell(f"{script}; grep -E 'Cap(Eff|Bnd)|NoNew' /proc/self/status")
     lines = ended.out.split()
     assert lines[:5] == [f"{AGENT_UID}"] * 5, ended
     assert lines[5:] == ["CapEff:", "0" * 16, "CapBnd:", "0" * 16, "NoNewPrivs:", "1"], ended
