@@ -21,8 +21,8 @@ from hyperhive.lifecycle.runtimes.bwrap_command import BOX_REPO, reading_box_arg
 from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
 from hyperhive.lifecycle.runtimes.launch import Plan, launch, memory_file
 from hyperhive.lifecycle.runtimes.limiter import Limiter
-from hyperhive.lifecycle.runtimes.nspawn import Contents, NspawnRuntime
-from hyperhive.lifecycle.runtimes.nspawn_command import Bind
+from hyperhive.lifecycle.runtimes.nspawn import NspawnRuntime
+from hyperhive.lifecycle.runtimes.nspawn_command import Bind, Contents
 from hyperhive.lifecycle.runtimes.seccomp import filter_program
 from hyperhive.names import AgentName
 from hyperhive.paths import Paths

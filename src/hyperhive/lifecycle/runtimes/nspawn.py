@@ -18,7 +18,6 @@ import anyio.to_thread
 
 from hyperhive.config import MountSetting, Network, RuntimeName
 from hyperhive.errors import MissingPart, WorldError
-from hyperhive.lifecycle.mounts import check_mounts
 from hyperhive.lifecycle.runtimes import nspawn_entry
 from hyperhive.lifecycle.runtimes.base import Marks
 from hyperhive.lifecycle.runtimes.bwrap import can_close_abstract
@@ -29,22 +28,19 @@ from hyperhive.lifecycle.runtimes.nspawn_base import PYTHON, base_place, check_b
 from hyperhive.lifecycle.runtimes.nspawn_command import (
     Bind,
     ContainerPlan,
-    agent_binds,
+    Contents,
     container_arguments,
     etc_files,
-    file_binds,
     make_root,
-    mount_binds,
 )
+from hyperhive.lifecycle.runtimes.nspawn_launcher import NspawnLauncher
 from hyperhive.lifecycle.runtimes.pasta import HOW_TO_GET, Pasta, hidden_resolver
 from hyperhive.lifecycle.runtimes.process import release, sweep
 from hyperhive.lifecycle.runtimes.uid_ranges import UidRanges
-from hyperhive.names import MANAGER, AgentName
+from hyperhive.names import AgentName
 from hyperhive.paths import Paths, make_private
-from hyperhive.ports import Box
 
 _PROBE: Final = "nspawn.probe"  # no agent can have this name
-_SEARCHED: Final = ("usr/local/bin", "usr/bin", "bin")
 _OPEN_FILES: Final = 1024
 
 
@@ -58,20 +54,6 @@ class Found:
     limiter: Limiter
     close_abstract: bool
     pasta: Pasta | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contents:
-    """What one container shows, and for whom. `names`: files that are not where their names say, and where they are."""
-
-    owner: str
-    hostname: str
-    binds: Sequence[Bind]
-    cwd: str
-    limits: ResourceLimits
-    network: Network
-    names: Mapping[str, str]
-    rlimits: Sequence[tuple[int, int]] = ()
 
 
 class NspawnRuntime:
@@ -189,9 +171,18 @@ class NspawnRuntime:
         limits: ResourceLimits,
         network: Network,
         shared: Sequence[Path] = (),
-    ) -> "NspawnLauncher":
+    ) -> NspawnLauncher:
         """The launcher of one agent."""
-        return NspawnLauncher(self, self._paths, agent, mounts, limits, network, shared)
+        return NspawnLauncher(
+            self.run,
+            self.found.base,
+            self._paths,
+            agent,
+            mounts=mounts,
+            limits=limits,
+            network=network,
+            shared=shared,
+        )
 
     async def release(self, agent: AgentName) -> None:
         """Removes what a stopped agent left."""
@@ -260,81 +251,6 @@ class NspawnRuntime:
         return [found.program, *container_arguments(plan), "--", *entry]
 
 
-class NspawnLauncher:
-    """Starts programs of one agent, each in a container of its own over the same directories."""
-
-    def __init__(
-        self,
-        runtime: NspawnRuntime,
-        paths: Paths,
-        agent: AgentName,
-        mounts: Sequence[MountSetting],
-        limits: ResourceLimits,
-        network: Network,
-        shared: Sequence[Path],
-    ) -> None:
-        self._runtime = runtime
-        self._paths = paths
-        self._agent = agent
-        self._mounts = mounts
-        self._shared = shared
-        self._limits = limits
-        self._network: Network = network
-        self._box = paths.box(agent, isolated=True)
-
-    @property
-    def box(self) -> Box:
-        """The agent's directories."""
-        return self._box
-
-    @property
-    def isolation(self) -> str:
-        """`nspawn`."""
-        return self._runtime.isolation
-
-    @property
-    def revision(self) -> str:
-        """Of the mounts, limits and network, which do not change in this launcher."""
-        return f"{hash((tuple(self._mounts), self._limits, self._network)):x}"
-
-    async def launch(
-        self,
-        argv: Sequence[str],
-        env: Mapping[str, str],
-        *,
-        cwd: str | None = None,
-        readable: Sequence[Path] = (),
-    ) -> BoxedProcess:
-        """Starts a program in a container; see `hyperhive.ports.Launcher`."""
-        contents = await anyio.to_thread.run_sync(self._contents, argv[0], readable, cwd)
-        return await self._runtime.run(contents, argv, env)
-
-    def _contents(self, program: str, readable: Sequence[Path], cwd: str | None) -> Contents:
-        """What this launch's container shows, judged anew. Blocks."""
-        self._paths.check_agent(self._agent)
-        base = self._runtime.found.base
-        for path in readable:
-            if not path.is_file():
-                raise MissingPart(f"there is no file {path} to run in the box")
-        if not any(str(path) == program for path in readable) and not _is_in(base, program):
-            raise MissingPart(f"there is no program {program} in {base}")
-        files = dict(file_binds(list(dict.fromkeys(readable)), base))
-        proposed = self._paths.proposed_repos() if self._agent == MANAGER else ()
-        return Contents(
-            owner=self._agent,
-            hostname=self._agent,
-            binds=[
-                *agent_binds(self._paths, self._agent, proposed),
-                *mount_binds(check_mounts(self._mounts, self._paths, shared=self._shared)),
-                *files.values(),
-            ],
-            cwd=cwd or self._box.state,
-            limits=self._limits,
-            network=self._network,
-            names={asked: bind.target for asked, bind in files.items() if bind.target != asked},
-        )
-
-
 async def _launch_joined(plan: Plan, pasta: Pasta, fence: Fence) -> BoxedProcess:
     """With a network of its own that leads out: the program starts once it does."""
     closed, opener = os.pipe2(os.O_CLOEXEC)
@@ -354,14 +270,6 @@ async def _launch_joined(plan: Plan, pasta: Pasta, fence: Fence) -> BoxedProcess
 def _find(path: str) -> str | None:
     program = shutil.which("systemd-nspawn", path=path)
     return None if program is None else str(Path(program).absolute())
-
-
-def _is_in(base: Path, program: str) -> bool:
-    """Whether the base has such a program. Its links are not followed: they mean its own root."""
-    places = [program.lstrip("/")] if "/" in program else [f"{place}/{program}" for place in _SEARCHED]
-    if program.startswith("/") and program.split("/")[1] not in {"usr", "bin", "sbin", "lib", "lib64", "opt"}:
-        return True  # the agent's own or the operator's: its container knows
-    return any(os.path.lexists(base / place) for place in places)
 
 
 def _machines_resolver() -> bytes | None:

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hyperhive.config import Network
 from hyperhive.lifecycle.mounts import ResolvedMount
 from hyperhive.lifecycle.runtimes.bwrap_command import NSSWITCH, hosts_file
+from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
 from hyperhive.lifecycle.runtimes.uid_ranges import RANGE
 from hyperhive.names import MANAGER, AgentName
 from hyperhive.paths import BOX_AGENTS, BOX_APPLIED, BOX_CLAUDE, BOX_RUN, BOX_STATE, BOX_WORKSPACE, Paths
@@ -49,6 +51,20 @@ class Bind:
     writable: bool = False
     mapped: bool = True
     """Whether owners are mapped. Where not, all of it belongs to nobody, and is read as others may."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What one container shows, and for whom. `names`: files that are not where their names say, and where they are."""
+
+    owner: str
+    hostname: str
+    binds: Sequence[Bind]
+    cwd: str
+    limits: ResourceLimits
+    network: Network
+    names: Mapping[str, str]
+    rlimits: Sequence[tuple[int, int]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
