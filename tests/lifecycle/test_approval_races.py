@@ -1,4 +1,4 @@
-"""Attack G10: decisions that come at once over connections of their own. One counts, and its approval ends as it says."""
+"""Attack G10: decisions that come at once over connections of their own. One counts; its approval ends as it says."""
 
 import random
 import shutil
@@ -34,7 +34,8 @@ def short() -> Iterator[Path]:
 async def operators(life: Life, run_dir: Path) -> AsyncIterator[list[RemoteHive]]:
     """The approvals of this life behind the admin socket, and three connections to it."""
     rows: Mapping[type[r.Request], Handler] = approvals(life.queue, life.deployer, broker=None)  # type: ignore[arg-type]
-    served = {request: rows[request] for request in (r.Show, r.Approve, r.Deny)}
+    asked: tuple[type[r.Request], ...] = (r.Show, r.Approve, r.Deny)
+    served = {request: rows[request] for request in asked}
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(desk(run_dir, served))
         yield [await stack.enter_async_context(connect(run_dir)) for _ in WORDS]

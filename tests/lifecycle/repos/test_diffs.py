@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from config_repos import ALICE, Desk, paths_at, plain_repos
 from hyperhive.errors import Conflict
 from hyperhive.lifecycle.repos import Diff, RepoLimits, Repos, show_hidden
+from hyperhive.lifecycle.repos.diffs import strangers
 from hyperhive.paths import Paths
 
 pytestmark = pytest.mark.needs("git")
@@ -132,6 +133,30 @@ async def test_characters_that_hide_or_reorder_are_named_with_their_place(repos:
     assert "c:" not in said
     assert "\u202e" in shown.text  # the text is what it is; a screen shows it by
     assert "\\u{202e}" in show_hidden(shown.text)
+
+
+async def test_a_word_with_letters_of_two_scripts_is_named(repos: Repos, desk: Desk) -> None:
+    """Homoglyphs: what looks like a known name, and is another."""
+    alike = "p\u0430yload = p\u0430yload_2\n\u03bfs_name = 1\nsum = \U0001d41aB\n"
+    plain = "na\u00efve caf\u00e9 \u043f\u0440\u0438\u0432\u0435\u0442 \u65e5\u672c\u3054 2\u0436 x-\u0436 alpha\n"
+    shown = await proposed(repos, desk, {"alike": alike, "plain": plain})
+    said = "\n".join(shown.hidden)
+    for word in (
+        "alike: line",
+        "U+0430 (CYRILLIC SMALL LETTER A, in a word of another script)",
+        "U+03BF",
+        "U+1D41A",
+    ):
+        assert word in said
+    assert len(shown.hidden) == 3, "each letter of a file once"
+    assert "plain" not in said
+
+
+@given(st.text())
+def test_looking_for_letters_of_other_scripts_takes_any_text(text: str) -> None:
+    found = strangers(text)
+    assert all(char in text and char.isalpha() for char in found)
+    assert not (text.isascii() and found)
 
 
 @given(st.text())

@@ -2,11 +2,15 @@
 
 The text is made from the two commits alone. Nothing in the repo can change how it is shown: attributes, text
 conversions, external programs and renames are off (`applied` repos carry an `info/attributes` that undoes those of the
-tree). Every changed path is in it, files that are not text by the ids of their contents. `show_hidden` is for screens.
+tree). Every changed path is in it, files that are not text by the ids of their contents. Characters that do not show,
+or look like others, are named beside it. `show_hidden` is for screens.
 """
 
 import hashlib
+import re
 import unicodedata
+from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +32,10 @@ _COMMON: Final = (
 )  # fmt: skip
 _PATCH: Final = ("-p", "--unified=3", "--inter-hunk-context=0", "--src-prefix=a/", "--dst-prefix=b/")
 _WARNINGS_MAX: Final = 50
+_WORD: Final = re.compile(r"\w+")
+_WRITTEN_TOGETHER: Final = frozenset(
+    {"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "HANGUL", "BOPOMOFO", "IDEOGRAPHIC"}
+)
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
@@ -124,9 +132,38 @@ def _warnings(patch: bytes, text: str, files: list[ChangedFile]) -> list[str]:
                 seen.add((path, char))
                 name = unicodedata.name(char, "a control character")
                 found.append(f"{path}: line {number} of the diff has U+{ord(char):04X} ({name})")
+        for char in () if line.isascii() else strangers(line):
+            if (path, char) not in seen:
+                seen.add((path, char))
+                name = f"{unicodedata.name(char)}, in a word of another script"
+                found.append(f"{path}: line {number} of the diff has U+{ord(char):04X} ({name})")
     if len(found) > _WARNINGS_MAX:
         found[_WARNINGS_MAX:] = [f"and {len(found) - _WARNINGS_MAX} more"]
     return found
+
+
+def strangers(line: str) -> list[str]:
+    """Letters that look at home in a word and are of another script than the rest: `p\u0430ypal` has one.
+
+    Of each word that mixes scripts, the first letter of the script that fewer of its letters are of.
+    """
+    found = []
+    for word in _WORD.findall(line):
+        if word.isascii():
+            continue
+        letters = [(char, script(char)) for char in word if char.isalpha()]
+        counts = Counter(name for _, name in letters)
+        if len(counts) > 1:
+            rarest = min(counts, key=lambda name: counts[name])
+            found.append(next(char for char, name in letters if name == rarest))
+    return found
+
+
+@lru_cache(maxsize=4096)
+def script(letter: str) -> str:
+    """The script of a letter, by its name. Those that Japanese and Korean write in one word count as one."""
+    first = unicodedata.name(letter, "?").split(" ", 1)[0]
+    return "CJK" if first in _WRITTEN_TOGETHER else first
 
 
 def _digest(text: str) -> str:
