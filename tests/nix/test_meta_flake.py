@@ -201,7 +201,8 @@ def test_what_would_need_quoting_is_refused() -> None:
 
 
 def test_locks_that_are_damaged_or_not_complete_are_faults_and_no_crash() -> None:
-    for damaged in (None, [], {"nodes": 3}, {}):
+    several: list[object] = [None, [], {"nodes": 3}, {}]
+    for damaged in several:
         assert lock_faults(damaged, "alice") == ["flake.lock: has no nodes"]
     lock: dict[str, object] = {
         "nodes": {

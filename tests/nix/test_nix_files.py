@@ -175,7 +175,8 @@ def harness(tmp_path: Path, what: str, toml: str = "", more: str = "") -> object
       inherit lib pkgs;
       hyperhiveAgent = {{ name = "alice"; toml = (import {NIX}/lib).agentToml {{ text = {quoted(toml)}; }}; }};
       config.hyperhive = {{ package = "hyperhive"; claude = {{ name = "claude"; outPath = "claude"; }};
-        extraMcpServers = {{ }}; extraPackages = [ ]; environment = {{ }}; allowUnfreeClaude = false; }} // {{ {more} }};
+        extraMcpServers = {{ }}; extraPackages = [ ]; environment = {{ }};
+        allowUnfreeClaude = false; }} // {{ {more} }};
     }}; in {what}"""
     told = evaluate(tmp_path, text)
     return told.value if told.value is not None else told.error
