@@ -332,6 +332,25 @@ async def test_a_base_that_could_not_be_made_is_not_there(tmp_path: Path) -> Non
     assert not base.exists()
 
 
+async def test_what_is_mounted_in_a_half_made_base_is_never_deleted(tmp_path: Path) -> None:
+    """Something that was cut short may have left the machine's /dev mounted there."""
+    shown = tmp_path / "shown"
+    inside = tmp_path / "base.new" / "dev"
+    for place in (shown, inside):
+        place.mkdir(parents=True)
+    (shown / "kept").touch()
+    fake = tmp_path / "mmdebstrap"
+    fake.write_text("#!/bin/sh\nexit 1\n")
+    fake.chmod(0o755)
+    await anyio.run_process(["mount", "--bind", str(shown), str(inside)])
+    try:
+        with pytest.raises(WorldError, match="is mounted"):
+            await make_base(tmp_path / "base", {"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+        assert (shown / "kept").exists()
+    finally:
+        await anyio.run_process(["umount", str(inside)])
+
+
 @pytest.mark.campaign
 @pytest.mark.needs("mmdebstrap")
 async def test_a_base_is_made_of_packages_and_agents_live_in_it(

@@ -27,10 +27,10 @@ base() { # the root file system that nspawn containers share, as `hyperhive doct
   if [ ! -e "$home/usr/bin/python3" ]; then
     [ "$(id -u)" = 0 ] || { echo "nspawn-base is missing: only root can make it" >&2; return 1; }
     mkdir -p "$PARTS"
-    rm -rf "$home" "$home.new"
+    rm -rf --one-file-system "$home" "$home.new"
     for each in "${left_out[@]}"; do excludes+=("--dpkgopt=path-exclude=/usr/share/$each/*"); done
     for each in /etc/apt/sources.list /etc/apt/sources.list.d/*.sources; do [ ! -f "$each" ] || lists+=("$each"); done
-    mmdebstrap --quiet --variant=minbase --include=python3-minimal,git,ca-certificates "${excludes[@]}" \
+    unshare --mount --propagation private -- mmdebstrap --quiet --variant=minbase --include=python3-minimal,git,ca-certificates "${excludes[@]}" \
       "$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")" "$home.new" "${lists[@]}" </dev/null >&2
     touch "$home.new/etc/hosts" "$home.new/etc/resolv.conf"
     mv "$home.new" "$home"

@@ -13,7 +13,7 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
-from hyperhive.errors import MissingPart
+from hyperhive.errors import MissingPart, WorldError
 from hyperhive.paths import make_private
 
 PACKAGES: Final = ("python3-minimal", "git", "ca-certificates")
@@ -52,6 +52,7 @@ async def make_base(base: Path, environ: Mapping[str, str], *, packages: Sequenc
 
     Raises:
         MissingPart: mmdebstrap is not there, or failed, with the last thing that it said.
+        WorldError: something is mounted where it is to be made.
     """
     if await anyio.Path(base / PYTHON).is_file():
         return
@@ -62,7 +63,9 @@ async def make_base(base: Path, environ: Mapping[str, str], *, packages: Sequenc
         )
     aside = base.with_name(f"{base.name}.new")
     await anyio.to_thread.run_sync(_clear, aside)
-    command = [program, *await anyio.to_thread.run_sync(_arguments, aside, packages)]
+    # what it mounts in there (/proc, /dev) is in a namespace of its own, and gone with it, however it ends
+    alone = ("unshare", "--mount", "--propagation", "private", "--")
+    command = [*alone, program, *await anyio.to_thread.run_sync(_arguments, aside, packages)]
     with anyio.move_on_after(MAKE_SECONDS) as waiting:
         done = await anyio.run_process(command, check=False, stdin=None, env={**environ, "LC_ALL": "C.UTF-8"})
     if waiting.cancelled_caught:
@@ -75,6 +78,9 @@ async def make_base(base: Path, environ: Mapping[str, str], *, packages: Sequenc
 
 def _clear(aside: Path) -> None:
     make_private(aside.parent)
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        if (point := line.split()[4]) == str(aside) or point.startswith(f"{aside}/"):
+            raise WorldError(f"{point} is mounted where the base is to be made", hint=f"umount {point}")
     shutil.rmtree(aside, ignore_errors=True)
 
 
