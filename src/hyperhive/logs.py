@@ -31,7 +31,8 @@ FILES_KEPT: Final = 5
 
 _FIELD: Final = re.compile(r"(\w+)=%(?:\.\d+)?[srdgf]")
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "context", "taskName"}
-_NOISY: Final = ("asyncio", "mcp", "httpx", "anyio")
+_NOISY: Final = ("asyncio", "mcp", "httpx", "httpx2", "httpcore2", "anyio")
+"""Libraries of which only warnings are kept. The HTTP clients tell whole addresses, and a webhook's is a secret."""
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """One transition, at most one notice; nothing is told twice, whatever is restarted; settled ones are taken back."""
 
+import io
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, suppress
@@ -8,8 +9,10 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import pytest
+import structlog
 from anyio.abc import SocketAttribute, SocketStream
 
+from hyperhive import logs
 from hyperhive.config import Notify, NotifyChannel, parse_hive_file
 from hyperhive.errors import NotFound
 from hyperhive.notices import MIGRATIONS, Failed, Matter, Notice, Notifier, Unknown, channels
@@ -102,6 +105,16 @@ async def test_a_question_that_nobody_settles_is_told_of_once_and_then_taken_bac
     assert settled["title"].startswith("settled: ")
     assert settled["sequence_id"] == told["sequence_id"], "replaces the first one on the phone"
     assert settled["priority"] < told["priority"]
+
+
+def test_a_channels_address_is_in_no_log_line(there: Receiver) -> None:
+    """The path of a webhook is often its only secret."""
+    lines = io.StringIO()
+    with logs.configured(stream=lines):
+        anyio.run(post, f"{there.url}/hooks/T0-dummy-path", b"{}", None)
+    structlog.reset_defaults()
+    assert len(there.posts) == 1
+    assert "dummy-path" not in lines.getvalue()
 
 
 async def test_what_is_settled_at_a_screen_in_time_is_never_told(tmp_path: Path, there: Receiver) -> None:
