@@ -1,7 +1,8 @@
 """`BudgetQuestions`: what the operator is asked about budgets that are used up, and what the answers do.
 
 One question for each window and number of raises, through restarts: `raise` grants as much again, `wait` changes
-nothing, `stop` stops the agent (for the hive's budget: all). What has become moot is withdrawn.
+nothing, `stop` stops the agent (for the hive's budget: all); one that is started again is asked about anew. What has
+become moot is withdrawn.
 """
 
 import logging
@@ -96,7 +97,7 @@ class BudgetQuestions:
         """
         since = start_of("day", self._clock.time()) - SECONDS["day"]
         for one in await self._store.read(lambda conn: grants.asked_since(conn, since)):
-            if one.answer != WITHDRAWN:
+            if one.answer != WITHDRAWN and not (one.answer == "stop" and one.done):
                 known = Question(id=one.question, open=one.answer is None and not one.done)
                 self._questions[(one.window, one.raises)] = known
             if one.answer == "stop" and not one.done:
@@ -108,6 +109,11 @@ class BudgetQuestions:
         """What the operator was asked about it and has not answered yet."""
         known = None if verdict.window is None else self._questions.get((verdict.window, verdict.raises))
         return known.id if known is not None and known.open else None
+
+    def decided(self, verdict: Verdict) -> bool:
+        """Whether the operator was asked about it and has answered."""
+        known = None if verdict.window is None else self._questions.get((verdict.window, verdict.raises))
+        return known is not None and not known.open
 
     def asked_about(self, verdict: Verdict) -> Verdict:
         """The same, with the number of the question, which is asked now if it never was."""
@@ -194,6 +200,7 @@ class BudgetQuestions:
 
     async def _stop_all(self, window: Window, question: int) -> None:
         """Stops the agent, or all of them; each drains by itself, so that none waits for another."""
+        failed: list[AgentName] = []
         names = list(self._names()) if window.scope == HIVE else [AgentName(window.scope)]
 
         async def stop(name: AgentName) -> None:
@@ -205,11 +212,19 @@ class BudgetQuestions:
                     return
                 except Conflict:  # something else is going on with it, and will end
                     await self._clock.sleep(RETRY_SECONDS)
+                except HiveError as error:  # the others are stopped all the same; this one when the hive starts next
+                    log.warning("budget_stop_failed agent=%s error=%s", name, error)
+                    failed.append(name)
+                    return
 
         async with anyio.create_task_group() as group:
             for name in names:
                 group.start_soon(stop, name)
+        if failed:
+            return
         await self._store.submit(self._done_op, (question, "stop"))
+        # Whoever runs from now on was started by the operator, who is asked anew.
+        self._questions = {matter: one for matter, one in self._questions.items() if one.id != question}
 
     # --- as time goes by --------------------------------------------------------------------------------------------
 

@@ -201,6 +201,10 @@ class Budgets:
         """What the operator was asked about it and has not answered yet."""
         return self._questions.open_one(verdict)
 
+    def decided(self, verdict: Verdict) -> bool:
+        """Whether the operator was asked about it and has answered: nobody needs to look at it any more."""
+        return self._questions.decided(verdict)
+
     def _question_changed(self) -> None:
         self._wake.set()
         self._tell()

@@ -18,7 +18,7 @@ from hyperhive.broker.causes import root_in
 from hyperhive.budget_questions import KIND, OPTIONS
 from hyperhive.budgets import Budgets
 from hyperhive.config import AgentConfig, Budget, HiveConfig, HiveFile, Limits
-from hyperhive.errors import BadRequest, Conflict
+from hyperhive.errors import BadRequest, Conflict, WorldError
 from hyperhive.names import AgentName
 from hyperhive.protocol.types import TokenUsage
 from hyperhive.releasing import STAGGER_SECONDS
@@ -257,6 +257,33 @@ async def test_stop_stops_the_agent_after_the_answer_is_stored(world: World) -> 
         assert world.stopped == ["alice"]
 
 
+async def test_an_agent_that_is_started_after_a_stop_is_asked_about_again(world: World) -> None:
+    async with world.life() as life:
+        await life.mail("alice")
+        await life.spend("alice", 100)
+        await life.refused("alice")
+        [question] = await life.questions(1)
+        world.busy.add("alice")
+        await life.broker.questions.answer(question.id, "stop", by="operator")
+        await world.clock.until_sleepers()
+        assert await life.refused("alice") is not None, "it is not stopped yet"
+        assert await life.broker.questions.open() == []
+        world.busy.clear()
+        await world.clock.advance(5)
+        assert world.stopped == ["alice"]
+        assert await life.refused("alice") is not None
+        [again] = await life.questions(1)
+        assert again.id != question.id
+        await life.broker.questions.answer(again.id, "stop", by="operator")
+        await anyio.wait_all_tasks_blocked()
+    async with world.life() as life:
+        assert await life.broker.questions.open() == [], "nobody has started it"
+        assert await life.refused("alice") is not None
+        [third] = await life.questions(1)
+        await life.broker.questions.answer(third.id, "raise", by="operator")
+        assert await life.refused("alice") is None
+
+
 async def test_a_stop_that_a_crash_kept_from_happening_happens_before_agents_start_again(
     world: World,
 ) -> None:
@@ -290,6 +317,32 @@ async def test_the_hives_budget_asks_one_question_for_all_and_stop_stops_all(wor
         await life.broker.questions.answer(question.id, "stop", by="operator")
         await anyio.wait_all_tasks_blocked()
         assert sorted(world.stopped) == ["alice", "bob"]
+
+
+async def test_one_agent_that_cannot_be_stopped_keeps_no_other_running_and_is_tried_again_at_the_next_start(
+    world: World,
+) -> None:
+    world.set(Budget(tokens_per_day=100))
+    async with world.life() as life:
+        await life.mail("alice")
+        await life.spend("alice", 100)
+        await life.refused("alice")
+        [question] = await life.questions(1)
+
+        async def stop(name: AgentName) -> None:
+            if name == "alice":
+                raise WorldError("its processes do not end")
+            await anyio.wait_all_tasks_blocked()
+            world.stopped.append(name)
+
+        life.budgets._questions._stop = stop
+        await life.broker.questions.answer(question.id, "stop", by="operator")
+        with anyio.fail_after(LIMIT):
+            while not world.stopped:
+                await checkpoint()
+        assert world.stopped == ["bob"]
+    async with world.life():
+        assert sorted(world.stopped) == ["alice", "bob", "bob"]
 
 
 async def test_the_question_is_withdrawn_when_the_window_ends_and_when_the_limit_is_lifted(
