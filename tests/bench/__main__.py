@@ -29,6 +29,8 @@ def main() -> int:
         for group in groups.all_groups()
         if not options.only or any(word.casefold() in group.title.casefold() for word in options.only)
     ]
+    if not chosen:
+        parser.error("no group's title contains that")
     if options.list:
         print("\n".join(group.title for group in chosen))
         return 0

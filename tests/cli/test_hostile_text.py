@@ -42,6 +42,7 @@ COMMANDS: list[list[str]] = [
     ["budget"], ["budget", "x", "--by", "chain"], ["tool-rules"],
     ["send", "x", "hi"], ["inbox"], ["file", "x", "/state/y.md"], ["dead"],
     ["ask", "x", "hi?"], ["questions", "--all"], ["answer", "7", "1"], ["remind", "x", "later", "--in", "5m"],
+    ["reminders"],
     ["pending"], ["show", "7"], ["approve", "7"], ["deny", "7"], ["audit"],
     ["logs", "x"], ["events", "x"], ["turns", "x"], ["stats", "x"],
 ]  # fmt: skip
