@@ -11,7 +11,7 @@ from hyperhive.config import Limits
 from hyperhive.errors import WorldError
 from hyperhive.lifecycle.runtimes import ProcessRuntime, ResourceLimits
 from hyperhive.lifecycle.runtimes.cgroups import Cgroups
-from hyperhive.lifecycle.runtimes.limiter import Limiter, _scope
+from hyperhive.lifecycle.runtimes.limiter import Limiter, _held, _scope
 from hyperhive.paths import Paths
 from hyperhive.testing.runtime_kit import ENV, RuntimeKit, finish
 
@@ -95,10 +95,13 @@ async def test_scopes_are_used_where_systemd_run_works(tmp_path: Path) -> None:
     fake.chmod(0o755)
     (tmp_path / "run/systemd/system").mkdir(parents=True)
     try:
-        command = await _scope({"PATH": str(tmp_path)}, tmp_path)
+        command, held = await _scope({"PATH": str(tmp_path)}, tmp_path)
         assert command[:3] == (str(fake), "--system", "--scope")
+        there = (await anyio.Path(groups, "cgroup.controllers").read_text()).split()
+        assert set(held) <= set(there), "what the kernel has not is not claimed"
         limiter = Limiter("x", NONE, command)
         assert limiter.unenforced == ["disk"]
+        assert Limiter("x", NONE, command, ("pids",)).unenforced == ["memory", "cpu", "disk"]
         runtime = ProcessRuntime(await anyio.to_thread.run_sync(Paths.of, tmp_path / "hive"), ENV)
         runtime._limiter = limiter
         kit = RuntimeKit(runtime=runtime, paths=runtime._paths, work=tmp_path)
@@ -120,8 +123,24 @@ async def test_a_systemd_run_that_does_not_work_is_not_used(tmp_path: Path) -> N
     fake.chmod(0o755)
     for managed in ("run/systemd/system", "systemd"):
         (tmp_path / managed).mkdir(parents=True)
-    assert await _scope({"PATH": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}, tmp_path) == ()
-    assert await _scope({"PATH": str(tmp_path / "run")}, tmp_path) == ()
+    assert await _scope({"PATH": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}, tmp_path) == ((), ())
+    assert await _scope({"PATH": str(tmp_path / "run")}, tmp_path) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("seen", "held"),
+    [
+        (
+            "4:memory:/a/run-x.scope\n3:pids:/a\n2:cpu,cpuacct:/run-x.scope\n0::/run-x.scope\n",
+            ("memory", "cpu"),
+        ),
+        ("0::/run-x.scope\nmemory pids\n", ("memory", "pids")),
+        ("0::/run-x.scope\n\n", ()),
+    ],
+)
+def test_a_scope_limits_what_its_own_groups_can(seen: str, held: tuple[str, ...]) -> None:
+    """In both versions: systemd takes a property, also where there is nothing that could hold it."""
+    assert _held(seen) == held
 
 
 @pytest.mark.needs("bwrap")

@@ -37,13 +37,15 @@ class Limiter:
     hive: str
     cgroups: Cgroups
     scope: tuple[str, ...] = ()
+    scope_holds: tuple[str, ...] = CONTROLLERS
+    """What such a scope can limit here: systemd takes every property, and passes over what the kernel has not."""
 
     @classmethod
     async def detect(cls, hive: str, environ: Mapping[str, str]) -> "Limiter":
         """Tries the means out, in order. `hive`: a short name that tells hives of one machine apart."""
         cgroups = await anyio.to_thread.run_sync(Cgroups.detect, hive)
-        scope = () if cgroups.homes else await _scope(environ)
-        return cls(hive, cgroups, scope)
+        scope, holds = ((), ()) if cgroups.homes else await _scope(environ)
+        return cls(hive, cgroups, scope, holds)
 
     @property
     def unenforced(self) -> list[str]:
@@ -52,7 +54,7 @@ class Limiter:
         `disk` always: only the size of each single file is limited. Without groups or scopes also `memory` (limited
         for each process alone), `pids` and `cpu`.
         """
-        held = CONTROLLERS if self.scope else self.cgroups.enforced
+        held = self.scope_holds if self.scope else self.cgroups.enforced
         return [*(name for name in CONTROLLERS if name not in held), "disk"]
 
     def fence(self, agent: str, limits: ResourceLimits) -> Fence:
@@ -76,17 +78,24 @@ class Limiter:
         self.cgroups.remove(agent)
 
 
-async def _scope(environ: Mapping[str, str], root: Path = Path("/")) -> tuple[str, ...]:
-    """The command that runs another in a scope of its own, if systemd is here and lets us.
+_LOOK: Final = """cat /proc/self/cgroup
+own=$(sed -n 's/^0:://p' /proc/self/cgroup)
+cat "/sys/fs/cgroup$own/cgroup.controllers" "/sys/fs/cgroup/unified$own/cgroup.controllers" 2>/dev/null"""
+
+
+async def _scope(
+    environ: Mapping[str, str], root: Path = Path("/")
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The command that runs another in a scope of its own, if systemd is here and lets us, and what that limits.
 
     Tried out as it will be used: the program must find itself in a scope, with a descriptor of ours open.
     """
     command = await anyio.to_thread.run_sync(_scope_command, environ, root)
     if not command:
-        return ()
+        return (), ()
     proof = os.memfd_create("proof")
     try:
-        script = ("/bin/sh", "-c", f"exec cat /proc/self/cgroup > /proc/self/fd/{proof}")
+        script = ("/bin/sh", "-c", f"exec >/proc/self/fd/{proof}; {_LOOK}")
         with anyio.move_on_after(PROOF_SECONDS):
             await anyio.run_process(
                 [*command, *_properties(ResourceLimits()), "--", *script], check=False, pass_fds=[proof]
@@ -94,7 +103,20 @@ async def _scope(environ: Mapping[str, str], root: Path = Path("/")) -> tuple[st
         seen = await anyio.to_thread.run_sync(os.pread, proof, 65536, 0)
     finally:
         os.close(proof)
-    return command if b".scope" in seen else ()
+    held = _held(seen.decode(errors="replace"))
+    return (command, held) if b".scope" in seen else ((), ())
+
+
+def _held(seen: str) -> tuple[str, ...]:
+    """The controllers of the scope that a process found itself in: version 1 names them, in version 2 a file does."""
+    names: set[str] = set()
+    for line in seen.splitlines():
+        _, colon, rest = line.partition(":")
+        if colon and ".scope" in rest:
+            names.update(rest.partition(":")[0].split(","))
+        elif not colon:
+            names.update(line.split())
+    return tuple(name for name in CONTROLLERS if name in names)
 
 
 def _scope_command(environ: Mapping[str, str], root: Path) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ else:
     import wrapper
 
 NSPAWN_RUN = "/run/systemd/nspawn"
+_USERS_LIMIT = "/proc/sys/user/max_user_namespaces"
 
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
@@ -85,9 +86,14 @@ def _close(payload: int) -> None:
         _check(libc.mount(b"tmpfs", b"/sys", b"tmpfs", flags, b"mode=555"))
 
     def no_more_users() -> None:  # the file is another one for each user namespace that looks at it
-        _check(libc.setns(os.open(f"/proc/{payload}/ns/user", os.O_RDONLY), _CLONE_NEWUSER))
-        limit = os.open("/proc/sys/user/max_user_namespaces", os.O_WRONLY)
-        os.write(limit, b"0")
+        users = os.open(f"/proc/{payload}/ns/user", os.O_RDONLY)
+        if not os.access(
+            _USERS_LIMIT, os.W_OK
+        ):  # the hive lives in a container itself, which shows it read-only
+            _check(libc.unshare(_CLONE_NEWNS))
+            _check(libc.mount(b"proc", b"/proc", b"proc", 0, None))
+        _check(libc.setns(users, _CLONE_NEWUSER))
+        os.write(os.open(_USERS_LIMIT, os.O_WRONLY), b"0")
 
     for work in (cover, no_more_users):
         _in_a_child(work)
