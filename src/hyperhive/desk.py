@@ -86,6 +86,7 @@ class HiveDesk:
             state_dir=info.state_dir,
             run_dir=info.run_dir,
             operator_unread=self._broker.pending_now(OPERATOR),
+            questions=len(self._broker.questions.open_now(OPERATOR)),
             dead=dead,
             held=sum(inbox.held for inbox in counts.values()),
             tombstones=tuple(self._tombstones()),

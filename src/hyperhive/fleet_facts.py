@@ -1,9 +1,11 @@
 """What the parts know of each agent, put together for its fleet row, for `status` and for its log. Changes nothing."""
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from hyperhive.accounts import BoundAccount
 from hyperhive.broker import Broker
+from hyperhive.budgets import Budgets
 from hyperhive.config import DEFAULT_MODEL, HiveConfig
 from hyperhive.crew import Crew
 from hyperhive.errors import HiveError
@@ -13,7 +15,9 @@ from hyperhive.members import Attached
 from hyperhive.names import OPERATOR, AgentName
 from hyperhive.protocol import replies as p
 from hyperhive.protocol.harness_line import History, Snapshot
-from hyperhive.spending import Spending
+from hyperhive.protocol.types import ContainerView
+
+SAID_MAX: Final = 300
 
 
 class FleetFacts:
@@ -25,7 +29,7 @@ class FleetFacts:
         broker: Broker,
         account: Callable[[AgentName], BoundAccount],
         config: Callable[[], HiveConfig],
-        spending: Spending | None = None,
+        budgets: Budgets,
         deployed_sha: Callable[[str], str | None] = lambda _: None,
         needs_update: Callable[[str], bool] = lambda _: False,
     ) -> None:
@@ -33,7 +37,8 @@ class FleetFacts:
         self._broker = broker
         self._account = account
         self._config = config
-        self._spending = spending
+        self._budgets = budgets
+        self._spending = budgets.spending
         self._deployed_sha = deployed_sha
         self._needs_update = needs_update
 
@@ -57,7 +62,7 @@ class FleetFacts:
         gist = member.gist()
         until = gist.until
         if gist.reason == "budget" and until is None:  # a harness of its own does not tell
-            over = None if self._spending is None else self._spending.over_budget(name)
+            over = self._spending.over_budget(name)
             until = None if over is None else over.until
         return Facts(
             turn_state=gist.state,
@@ -69,6 +74,7 @@ class FleetFacts:
             account=account.name,
             waiting_reason=gist.reason,
             waiting_until=until,
+            budget_decided=gist.reason == "budget" and self._decided(name),
             budget_used=self._budget_used(name),
             deployed_sha=self._deployed_sha(name),
             needs_update=self._needs_update(name),
@@ -80,7 +86,11 @@ class FleetFacts:
         return bool(self._broker.questions.open_now(OPERATOR, asker=name))
 
     def _budget_used(self, name: AgentName) -> float | None:
-        return None if self._spending is None else self._spending.used(name)
+        return self._spending.used(name)
+
+    def _decided(self, name: AgentName) -> bool:
+        over = self._spending.over_budget(name)
+        return over is not None and self._budgets.decided(over)
 
     def users(self, account: str, names: Sequence[AgentName]) -> list[AgentName]:
         """Which of these agents run under an account."""
@@ -119,6 +129,7 @@ class FleetFacts:
         if lifecycle.runtime.unenforced:
             warnings.append(f"limits that are not enforced here: {', '.join(lifecycle.runtime.unenforced)}")
         snapshot = await self._snapshot(name) if whole else None
+        gateway = lifecycle.behind_gateway(name)
         return p.AgentDetail(
             view=view,
             mounts=tuple(
@@ -128,8 +139,43 @@ class FleetFacts:
             session=None if snapshot is None else snapshot.session_id,
             warm=snapshot is not None and snapshot.warm,
             last_error=lifecycle.last_error(name),
+            key=None if account.kind == "login" else "gateway" if gateway else "environment",
+            needs=tuple(await self._needs(view)) if whole else (),
             warnings=tuple(warnings),
         )
+
+    async def _needs(self, view: ContainerView) -> list[str]:
+        """What the agent needs the operator for, each with what to do about it."""
+        if view.state != "needs_you":
+            return []
+        name = AgentName(view.name)
+        needs = [
+            f"it asks you question {one.id}: `hyperhive questions {one.id}`"
+            for one in self._broker.questions.open_now(OPERATOR, asker=name)
+        ]
+        if view.needs_login:
+            said = await self._last(name, "turn_end")
+            own = self._account(name).kind == "login"
+            how = f"`hyperhive login {name}` logs it in" if own else "`hyperhive login` stores another key"
+            needs.append(f"its account needs a login: {how}" + (f" (the API said: {said})" if said else ""))
+        if view.waiting_reason == "budget" and (over := self._spending.over_budget(name)) is not None:
+            asked = self._budgets.question_of(over)
+            how = f"`hyperhive budget {name} --tokens-per-day N` sets another for today"
+            needs.append(f"{over.message}: {how if asked is None else f'`hyperhive questions {asked}`'}")
+        if view.waiting_reason == "operator" and not needs:
+            said = await self._last(name, "note")
+            needs.append(said or f"its harness waits for you: `hyperhive logs {name}` may say why")
+        return needs
+
+    async def _last(self, name: AgentName, kind: str) -> str | None:
+        """What its last event of this kind says."""
+        try:
+            reply = await self._crew.ask(name, History(req=0, limit=1, kind=kind))
+        except HiveError:
+            return None
+        events = reply.events if isinstance(reply, p.EventPage) else []
+        said = events[-1].get("text") or events[-1].get("note") if events else None
+        return None if said is None else " ".join(str(said).split())[:SAID_MAX]
 
     async def _snapshot(self, name: AgentName) -> p.AgentSnapshot | None:
         try:

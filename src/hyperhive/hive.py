@@ -220,7 +220,7 @@ class BareHive:
             self.broker,
             outfitter.account,
             lambda: self.config,
-            self.budgets.spending,
+            self.budgets,
             lambda name: self.config_code.deployed_sha(name),
             lambda name: self.config_code.updates.needs(name),
         )

@@ -40,6 +40,7 @@ def life(*, running: bool = True, failed: bool = False) -> Life:
         (life(), Facts(turn_state="waiting", waiting_reason="backoff"), "working"),
         (life(), Facts(turn_state="waiting", waiting_reason="login"), "needs_you"),
         (life(), Facts(turn_state="waiting", waiting_reason="budget"), "needs_you"),
+        (life(), Facts(turn_state="waiting", waiting_reason="budget", budget_decided=True), "working"),
         (life(), Facts(turn_state="waiting", waiting_reason="operator"), "needs_you"),
         (life(), Facts(needs_login=True), "needs_you"),
         (life(running=False), Facts(turn_state="thinking", needs_login=True), "stopped"),

@@ -24,6 +24,7 @@ NEEDS_UPDATE = "another revision of the hive built it: `hyperhive update NAME` b
 
 Now = Annotated[bool, Parameter(negative="")]
 
+_KEYS = {"gateway": " (its key stays with the hive)", "environment": " (the agent can read its key)"}
 _STATE_COLOURS = {"needs_you": "amber", "failed": "red", "working": "blue", "idle": "green", "stopped": "dim"}
 
 
@@ -41,6 +42,7 @@ def list_agents(
         return session.show(session.ask(r.List()), lambda: None)
     status = session.ask(r.Status()).read(HiveStatus)
     print_agents(session, [detail.view for detail in status.agents])
+    print_questions(session, status.hive)
     if every:
         _print_tombstones(session, status.hive)
     return 0
@@ -277,6 +279,14 @@ def doing(view: ContainerView, now: float) -> str:
     return f"{view.turn_state}{reason} {age(now - view.turn_state_since)}{until}"
 
 
+def print_questions(session: Session, hive: HiveInfo) -> None:
+    """That questions wait for the operator, where any do."""
+    if hive.questions:
+        waits = "waits" if hive.questions == 1 else "wait"
+        text = f"{plural(hive.questions, 'question')} {waits} for you: hyperhive questions"
+        session.screen.line(session.screen.paint(text, "amber"))
+
+
 def _print_hive(session: Session, hive: HiveInfo) -> None:
     screen = session.screen
     screen.line(f"hive {visible(hive.revision)}, runtime {visible(hive.runtime)}, pid {hive.pid}, "
@@ -284,6 +294,7 @@ def _print_hive(session: Session, hive: HiveInfo) -> None:
     screen.line(f"state {visible(hive.state_dir)}, sockets {visible(hive.run_dir)}")
     unread = f"{plural(hive.operator_unread, 'message')} for you"
     screen.line(f"{unread}: hyperhive inbox" if hive.operator_unread else unread)
+    print_questions(session, hive)
     if hive.dead:
         screen.line(screen.paint(f"{plural(hive.dead, 'dead letter')}: hyperhive dead", "amber"))
     if hive.held:
@@ -318,13 +329,17 @@ def _print_detail(session: Session, detail: AgentDetail) -> None:
         ("state", f"{view.state.replace('_', ' ')}: {doing(view, time.time())}"),
         ("unread", str(view.unread)),
         ("model", view.model),
-        ("account", view.account + (": needs login" if view.needs_login else "")),
+        (
+            "account",
+            f"{view.account}{_KEYS.get(detail.key or "", '')}{': needs login' if view.needs_login else ''}",
+        ),
         ("context", f"{count(view.ctx_tokens)} tokens" if view.ctx_tokens is not None else "unknown"),
         ("isolation", view.isolation),
         ("network", view.network),
         ("session", (detail.session or "none yet") + (" (process is warm)" if detail.warm else "")),
         ("agent CLI", detail.cli_version or "unknown"),
         ("deployed", (view.deployed_sha or "nothing yet")[:12]),
+        *(("needs you", need) for need in detail.needs),
         *(("mount", mount) for mount in detail.mounts),
         *((("last error", detail.last_error),) if detail.last_error else ()),
     ]

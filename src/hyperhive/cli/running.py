@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from hyperhive.cli.common import Session
+from hyperhive.cli.fleet import print_questions
 from hyperhive.cli.live import Live
 from hyperhive.cli.render import plural
 from hyperhive.client import RemoteHive, connect
@@ -133,6 +134,7 @@ async def _tell_ready(session: Session, status: HiveStatus) -> None:
     screen.lines(screen.paint(f"  ! {visible(warning)}", "amber") for warning in warnings)
     if hive.operator_unread:
         screen.line(f"  {plural(hive.operator_unread, 'message')} for you: hyperhive inbox")
+    print_questions(session, hive)
     screen.line("write to an agent from another terminal: hyperhive send manager ...; Ctrl-C stops the hive")
     screen.line()
     screen.flush()

@@ -50,6 +50,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     account: str = ""
     waiting_reason: WaitingReason | None = None
     waiting_until: int | None = None
+    budget_decided: bool = False
+    """The operator was asked about the budget that it waits for, and has answered."""
     needs_login: bool = False
     asks_operator: bool = False
     needs_update: bool = False
@@ -94,7 +96,10 @@ def assemble(life: Life, facts: Facts) -> ContainerView:
 def _state(life: Life, facts: Facts) -> ContainerStateName:
     if not life.running:
         return "failed" if life.failed else "stopped"
-    if facts.needs_login or facts.asks_operator or facts.waiting_reason in _NEEDS_YOU:
+    waits = facts.waiting_reason in _NEEDS_YOU and not (
+        facts.waiting_reason == "budget" and facts.budget_decided
+    )
+    if waits or facts.needs_login or facts.asks_operator:
         return "needs_you"
     # One that waits out a limit or a pause has work in hand, and goes on with it by itself.
     return "idle" if facts.turn_state == "idle" else "working"

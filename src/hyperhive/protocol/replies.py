@@ -249,7 +249,13 @@ class Accounts(Reply, frozen=True, kw_only=True, tag="accounts"):
 
 
 class AgentDetail(Wire, frozen=True, kw_only=True):
-    """What `status` shows of one agent beyond its fleet row. `warnings`: what is not isolated or not enforced."""
+    """What `status` shows of one agent beyond its fleet row.
+
+    Attributes:
+        key: who holds its account's key: the `gateway`, or its CLI's `environment`; None: it has a login of its own.
+        needs: what it needs the operator for, and what to do about it.
+        warnings: what is not isolated or not enforced.
+    """
 
     view: ContainerView
     mounts: tuple[str, ...] = ()
@@ -257,6 +263,8 @@ class AgentDetail(Wire, frozen=True, kw_only=True):
     session: str | None = None
     warm: bool = False
     last_error: str | None = None
+    key: Literal["gateway", "environment"] | None = None
+    needs: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -270,6 +278,7 @@ class HiveInfo(Wire, frozen=True, kw_only=True):
     state_dir: str
     run_dir: str
     operator_unread: int = 0
+    questions: int = 0
     dead: int = 0
     held: int = 0
     tombstones: tuple[str, ...] = ()
