@@ -35,7 +35,6 @@ _TELLING: Final = (
     ApprovalAdded,
     ApprovalChanged,
     ApprovalResolved,
-    ContainerStateChanged,
     ContainerRemoved,
 )
 
@@ -69,6 +68,7 @@ class Attention:
         self._failed_approvals = failed_approvals
         self._users = users
         self._dead: set[int] = set()
+        self._rows: dict[str, tuple[object, ...]] = {}
 
     async def matters(self) -> list[Matter]:
         """All that waits now."""
@@ -167,4 +167,14 @@ class Attention:
     def _tells(self, event: AnyDashboardEvent) -> bool:
         if isinstance(event, MessageState):
             return event.state == "dead" or event.id in self._dead
+        if isinstance(event, ContainerStateChanged):
+            return self._row_tells(event.container)
+        if isinstance(event, ContainerRemoved):
+            self._rows.pop(event.name, None)
         return isinstance(event, _TELLING)
+
+    def _row_tells(self, row: ContainerView) -> bool:
+        """Rows change with every step of a turn; few of these steps are anybody's business."""
+        told = (row.state, row.account, row.needs_login, row.waiting_reason)
+        before, self._rows[row.name] = self._rows.get(row.name), told
+        return told != before

@@ -1,0 +1,57 @@
+"""What waits for the operator is looked for when something may have changed, and not at every step of a turn."""
+
+from pathlib import Path
+
+import anyio
+import msgspec
+
+from hyperhive.accounts import Accounts
+from hyperhive.attention import Attention
+from hyperhive.broker import MIGRATIONS, Broker
+from hyperhive.bus import Bus
+from hyperhive.protocol.events import AnyDashboardEvent, ContainerRemoved, ContainerStateChanged
+from hyperhive.protocol.types import ContainerView
+from hyperhive.store import Store
+from hyperhive.testing import FakeClock
+
+ROW = ContainerView(
+    name="alice", role="agent", running=True, state="idle", turn_state="idle", turn_state_since=0, unread=0,
+    model="haiku", isolation="bwrap", network="none", account="default", needs_login=False, needs_update=False,
+    held_by_operator=False, pending_reminders=0,
+)  # fmt: skip
+
+
+async def test_of_a_fleet_row_only_what_may_concern_the_operator_is_looked_at(tmp_path: Path) -> None:
+    clock, bus = FakeClock(), Bus[AnyDashboardEvent]()
+    looks = []
+    async with Store.open(tmp_path / "db", migrations=[MIGRATIONS], clock=clock) as store:
+        attention = Attention(
+            broker=Broker(store=store, clock=clock),
+            accounts=await Accounts.open(None, {}),
+            clock=clock,
+            views=list,
+            open_approvals=list,
+            failed_approvals=lambda _: [],
+            users=lambda _: [],
+        )
+        async with anyio.create_task_group() as group:
+            group.start_soon(attention.watch, bus, lambda: looks.append(True))
+            await anyio.wait_all_tasks_blocked()
+
+            async def looked(event: AnyDashboardEvent) -> int:
+                before = len(looks)
+                bus.publish(event)
+                await anyio.wait_all_tasks_blocked()
+                return len(looks) - before
+
+            def changed(**fields: object) -> ContainerStateChanged:
+                return ContainerStateChanged(container=msgspec.structs.replace(ROW, **fields))
+
+            assert await looked(changed()) == 1
+            assert await looked(changed(turn_state="thinking", unread=3)) == 0
+            assert await looked(changed(state="failed")) == 1
+            assert await looked(changed(state="failed", ctx_tokens=5)) == 0
+            assert await looked(changed(waiting_reason="limited")) == 1
+            assert await looked(ContainerRemoved(name="alice")) == 1
+            assert await looked(changed(waiting_reason="limited")) == 1
+            group.cancel_scope.cancel()
