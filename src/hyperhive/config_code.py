@@ -6,6 +6,7 @@ left behind when an agent goes. What an approval is, and how it is carried out, 
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, Protocol
 
 import anyio
@@ -30,7 +31,7 @@ from hyperhive.lifecycle.runtimes.base import Containers
 from hyperhive.names import AgentName
 from hyperhive.paths import Paths
 from hyperhive.protocol.events import AnyDashboardEvent
-from hyperhive.protocol.harness_line import AnyHarnessCommand, ForgetModel, Probe
+from hyperhive.protocol.harness_line import AnyHarnessCommand, ForgetModel, Probe, Reread
 from hyperhive.protocol.replies import Reply
 from hyperhive.protocol.types import ApprovalEnd
 from hyperhive.store import Store
@@ -94,7 +95,7 @@ class ConfigCode:
             remarks=lambda agent, base, sha: self.deployer.remarks(agent, base, sha),
         )
         file = config().file
-        stage = HiveStage(lambda: self._agents, harnesses, runtime.name, clock)
+        stage = HiveStage(lambda: self._agents, harnesses, runtime.name, clock, self._hand_over)
         self.deployer = Deployer(
             queue=self.queue,
             repos=self.repos,
@@ -153,13 +154,19 @@ class ConfigCode:
         A harness in a process of its own finds what is deployed in a file.
         """
         await self._provision(agent)
-        if self._handed or self._config().operators(agent).harness == "own":
+        await self._hand_over(agent)
+
+    async def _hand_over(self, agent: AgentName) -> bool:
+        """Whether this agent's harness is a process of its own; then it finds in its file what is in force."""
+        own = self._handed or self._config().operators(agent).harness == "own"
+        if own:
             directory = self._paths.agent_harness(agent)
             await anyio.to_thread.run_sync(hand_over, directory, self.configs.file(agent))
+        return own
 
     async def _provision(self, agent: AgentName) -> None:
         known = await anyio.to_thread.run_sync((self._paths.applied_repo(agent) / "HEAD").is_file)
-        if known:
+        if known or self._handed:  # a container is built from its repo
             await self.deployer.provision(agent)
         else:
             self.deployer.provide(agent)
@@ -212,8 +219,14 @@ class HiveStage:
     """Implements `deploy.Stage` on the agents of a hive."""
 
     def __init__(
-        self, lifecycle: Callable[[], Lifecycle], harnesses: Harnesses, runtime: str, clock: Clock
+        self,
+        lifecycle: Callable[[], Lifecycle],
+        harnesses: Harnesses,
+        runtime: str,
+        clock: Clock,
+        hand_over: Callable[[AgentName], Awaitable[bool]],
     ) -> None:
+        self._hand_over = hand_over
         self._of = lifecycle
         self._clock = clock
         self._harnesses = harnesses
@@ -242,7 +255,10 @@ class HiveStage:
     async def start(self, agent: AgentName) -> None:
         await self._of().start_for_deploy(agent)
 
-    def take_over(self, agent: AgentName) -> None:
+    async def take_over(self, agent: AgentName) -> None:
+        if await self._hand_over(agent):
+            with suppress(Conflict):  # one that has not reported for duty reads it when it does
+                await self._harnesses.ask(agent, Reread(req=0))
         self._harnesses.config_changed(agent)
         self._of().touch(agent)
 

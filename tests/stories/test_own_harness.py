@@ -1,11 +1,13 @@
 """A harness in a process of its own (`agent serve`): the same story, and turns that survive a restart of the core."""
 
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 import pytest
 
+from config_stage import Stage, answering, last_request
 from hive_process import HivePlace, HiveProcess, agent_serve, running, turns_of
 from hyperhive.client import RemoteHive
 from hyperhive.testing.fake_anthropic import FakeAnthropic, tool_turn
@@ -208,3 +210,34 @@ async def test_a_harness_without_a_core_ends_at_the_second_signal(
             await hive.until(lambda: done(place, 2))
     assert [one.body for one in place.mail()] == ["work", "once only"]
     assert [one.marked for one in shown(api.requests)] == [False, True]
+
+
+@pytest.mark.needs("git")
+async def test_what_was_approved_reaches_a_harness_of_its_own(places: NewPlace, api: FakeAnthropic) -> None:
+    """What is taken over live, what takes a restart, and what is switched back: one process, never started by hand."""
+    api.scenario = {"rules": answering("alice")}
+    place = places(toml=OWN + 'network = "host"\n')
+    config = place.root / "hive.toml"
+    await anyio.Path(config).write_text("up_seconds = 0.1\nhealth_seconds = 40\n" + config.read_text())
+    async with with_alice(place) as (hive, client, harness):
+        stage = Stage(place, hive, client)
+        await stage.has_repos("alice")
+        await stage.answers("alice", "one-alice")
+        assert "sonnet" not in last_request(api, "one-alice")["model"]
+        live = await stage.approve(await stage.propose("alice", 'model = "sonnet"\n'))
+        assert live["stage"] == "deployed", live
+        await stage.answers("alice", "two-alice")
+        assert "sonnet" in last_request(api, "two-alice")["model"]
+        anew = await stage.approve(await stage.propose("alice", 'model = "sonnet"\nprompt = "Be brief."\n'))
+        assert anew["stage"] == "deployed", anew
+        await stage.answers("alice", "three-alice")
+        assert "Be brief." in json.dumps(last_request(api, "three-alice"))
+        broken = await stage.approve(
+            await stage.propose("alice", '[mcp.tracker]\ncommand = "/nowhere/tracker"\n')
+        )
+        assert "tracker is failed" in broken["note"], broken
+        await stage.answers("alice", "four-alice")
+        assert "Be brief." in json.dumps(last_request(api, "four-alice"))
+        assert harness.process.returncode is None
+        await client.lifecycle.destroy("alice", purge=True)
+    assert not (place.state / "agents" / "alice").exists(), "a harness that waits makes nothing"

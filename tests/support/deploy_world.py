@@ -83,7 +83,7 @@ class MemoryStage:
             raise WorldError("it does not start")
         self.running[agent] = (next(self._lives), config)
 
-    def take_over(self, agent: AgentName) -> None:
+    async def take_over(self, agent: AgentName) -> None:
         life, _ = self.running[agent]
         self.running[agent] = (life, self._configs.effective(agent, AgentConfig()))
 

@@ -8,7 +8,7 @@ SIGHUP reads hive.toml again, for the next turn.
 import logging
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -50,12 +50,16 @@ from hyperhive.protocol.events import (
     TokenUsageChanged,
     TurnStateChanged,
 )
+from hyperhive.protocol.harness_line import HarnessCommand, Reread
 from hyperhive.protocol.live import encode_live
+from hyperhive.protocol.replies import Ok, Reply
 from hyperhive.protocol.requests import Hello
 
 log = logging.getLogger("hyperhive.agent_serve")
 
 SWEEP_SECONDS = 3600.0
+LOOK_SECONDS = 0.2
+"""How often a harness that was drained looks whether its agent is served again."""
 LAST_WORD_SECONDS = 2.0
 """How long a harness that was told twice to end may take to hand in what its turn came to."""
 
@@ -64,6 +68,9 @@ async def run_harness(
     agent: AgentName, config: HiveConfig, environ: Mapping[str, str], *, socket: Path | None = None
 ) -> int:
     """Serves one agent until it is told to stop, or a newer harness of this agent takes its place.
+
+    Drained by the core, it waits until the core serves the agent again, reads everything anew, and goes on: so restarts
+    and deploys need nobody who starts this process again.
 
     Raises:
         Conflict: by its settings the hive runs this agent itself.
@@ -77,11 +84,32 @@ async def run_harness(
         )
     paths = _places(config, environ)
     at = socket or paths.harness_socket(agent)
+    while True:
+        served = await anyio.to_thread.run_sync(_identity, at)
+        if await _serve(agent, config, paths, at, environ) or not await _served_again(at, served):
+            log.info("harness_stopped agent=%s", agent)
+            return 0
+        log.info("harness_begins_again agent=%s", agent)
+
+
+async def _serve(
+    agent: AgentName, config: HiveConfig, paths: Paths, at: Path, environ: Mapping[str, str]
+) -> bool:
+    """One life. Whether it was told by a signal to end; else the core drained it."""
+    told = False
     async with AsyncExitStack() as stack:
         settings = _Settings(agent, config, paths)
         await settings.reread()
         harness, slots, core = await _build(stack, settings, paths, at, environ)
-        line = AttachedHarness(at, harness.handle, on_attached=lambda: _tell_state(harness.display, line))
+
+        async def answer(command: HarnessCommand) -> Reply:
+            if not isinstance(command, Reread):
+                return await harness.handle(command)
+            await settings.reread()
+            harness.changed()
+            return Ok()
+
+        line = AttachedHarness(at, answer, on_attached=lambda: _tell_state(harness.display, line))
         refused: list[HiveError] = []
         async with anyio.create_task_group() as tasks:
 
@@ -92,10 +120,17 @@ async def run_harness(
                     refused.append(error)
                     tasks.cancel_scope.cancel()
 
+            async def stop_when_told() -> None:
+                nonlocal told
+                with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                    await anext(signals)
+                    told = True
+                    await _stop(harness, signals, tasks.cancel_scope.cancel)
+
             tasks.start_soon(slots.run)
             tasks.start_soon(_tell_events, harness, line)
             tasks.start_soon(keep_line)
-            tasks.start_soon(_stop_when_told, harness, tasks.cancel_scope.cancel)
+            tasks.start_soon(stop_when_told)
             tasks.start_soon(_reread_when_told, harness, settings)
             tasks.start_soon(_sweep, harness)
             log.info("harness_started agent=%s socket=%s pid=%d", agent, at, os.getpid())
@@ -104,8 +139,42 @@ async def run_harness(
         await core.aclose()
     if refused:
         raise refused[0]
-    log.info("harness_stopped agent=%s", agent)
-    return 0
+    return told
+
+
+def _identity(socket: Path) -> tuple[int, int] | None:
+    """Which file lies there; None where none does."""
+    try:
+        found = socket.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_ctime_ns
+
+
+async def _served_again(at: Path, served: tuple[int, int] | None) -> bool:
+    """Returns when another socket lies there than the one that was served; False: it was told to end before that.
+
+    The core takes the old one away when the agent has stopped. Until there is a new one nothing is made, as the agent
+    may have been destroyed.
+    """
+    again = False
+    async with anyio.create_task_group() as tasks:
+
+        async def look() -> None:
+            nonlocal again
+            while (now := await anyio.to_thread.run_sync(_identity, at)) in (None, served):
+                await SYSTEM_CLOCK.sleep(LOOK_SECONDS)
+            again = now is not None
+            tasks.cancel_scope.cancel()
+
+        async def stop() -> None:
+            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                await anext(signals)
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(look)
+        tasks.start_soon(stop)
+    return again
 
 
 def _places(config: HiveConfig, environ: Mapping[str, str]) -> Paths:
@@ -219,16 +288,14 @@ def _tell_state(display: Display, line: AttachedHarness) -> None:
         line.publish(encode_live(event))
 
 
-async def _stop_when_told(harness: Harness, end: Callable[[], None]) -> None:
+async def _stop(harness: Harness, signals: AsyncIterator[signal.Signals], end: Callable[[], None]) -> None:
     """The second signal ends it, also where there is no core to take what its turn came to: that turn runs again."""
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        await anext(signals)
-        log.info("harness_draining agent=%s", harness.name)
-        harness.drain(now=False)
-        await anext(signals)
-        harness.drain(now=True)
-        await SYSTEM_CLOCK.sleep(LAST_WORD_SECONDS)
-        end()
+    log.info("harness_draining agent=%s", harness.name)
+    harness.drain(now=False)
+    await anext(signals)
+    harness.drain(now=True)
+    await SYSTEM_CLOCK.sleep(LAST_WORD_SECONDS)
+    end()
 
 
 async def _reread_when_told(harness: Harness, settings: _Settings) -> None:

@@ -88,6 +88,10 @@ class Probe(HarnessCommand, frozen=True, kw_only=True, tag="probe"):
     """Start a CLI process of its own, without a turn; answered when its tools are connected, or cannot be."""
 
 
+class Reread(HarnessCommand, frozen=True, kw_only=True, tag="reread"):
+    """The agent's settings are others now: read them again, for the next turn."""
+
+
 class Drain(HarnessCommand, frozen=True, kw_only=True, tag="drain"):
     """Finish the running turn (or end it, with `now`), requeue, and start no other."""
 
@@ -108,5 +112,6 @@ AnyHarnessCommand = (
     | LineLoginCancel
     | ForgetModel
     | Probe
+    | Reread
     | Drain
 )

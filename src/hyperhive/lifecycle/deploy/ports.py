@@ -44,8 +44,8 @@ class Stage(Protocol):
         """Starts its loop. Raises: HiveError: it cannot be started."""
         ...
 
-    def take_over(self, agent: AgentName) -> None:
-        """Its settings are others now: a running loop takes over what it can."""
+    async def take_over(self, agent: AgentName) -> None:
+        """Its settings are others now: a running loop takes over what it can. Raises: HiveError: it cannot."""
         ...
 
     async def probe(self, agent: AgentName) -> None:

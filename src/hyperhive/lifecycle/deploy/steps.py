@@ -206,7 +206,7 @@ class Steps:
         if self.stage.life(agent) is None:
             await self.stage.start(agent)
         else:
-            self.stage.take_over(agent)
+            await self.stage.take_over(agent)
 
     # --- a spawn ----------------------------------------------------------------------------------------------------
 

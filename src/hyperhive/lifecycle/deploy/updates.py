@@ -142,7 +142,7 @@ class Updates:
         if restart:
             await self._deployer.start_anew(agent, now=now)
         elif self._stage.life(agent) is not None:
-            self._stage.take_over(agent)
+            await self._stage.take_over(agent)
 
     async def _switch_back(self, agent: AgentName, before: AgentFile, *, restart: bool) -> None:
         try:
