@@ -1,5 +1,6 @@
 """Budgets in a whole hive of scripted agents: who caused what, and what happens when one is used up."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,17 @@ from hyperhive.config import HiveConfig, load
 from hyperhive.host import Hive
 from hyperhive.names import AgentName
 from hyperhive.protocol import requests as r
-from hyperhive.protocol.replies import Accounts, BudgetPage, Ok, Question, QuestionRows, Spent, TurnRows
+from hyperhive.protocol.policy import Actor
+from hyperhive.protocol.replies import (
+    Accounts,
+    Admission,
+    BudgetPage,
+    Ok,
+    Question,
+    QuestionRows,
+    Spent,
+    TurnRows,
+)
 from hyperhive.protocol.types import ContainerView
 
 LIMIT = 30.0
@@ -211,3 +222,23 @@ async def test_mail_during_a_limit_starts_nothing_in_this_life_of_the_hive_nor_i
             for name in agents:
                 assert await operator.request(r.Turns(name=name)) == TurnRows(turns=[])
                 assert hive.broker.pending_now(name) == (4 if name == "bob" else 3)
+
+
+async def test_a_limit_that_a_harness_tells_of_holds_for_all_of_the_account_in_the_next_life_of_the_hive_too(
+    config: HiveConfig, environ: dict[str, str]
+) -> None:
+    async def ask(hive: Hive, name: str, request: r.Request) -> object:
+        """As a harness in a process of its own does."""
+        actor = Actor(name=AgentName(name), role="harness", channel="harness")
+        return (await hive.dispatcher.dispatch(actor, request)).reply
+
+    with anyio.fail_after(LIMIT):
+        async with Hive.open(config=config, environ=environ) as hive:
+            await hive.accounts.set("work", "key", Secret("dummy"))
+            until = int(time.time()) + 3600
+            assert await ask(hive, "carol", r.MayTurn()) == Admission()
+            await ask(hive, "bob", r.Charge(key="1", started_at=0, limited_until=until))
+            assert await ask(hive, "carol", r.MayTurn()) == Admission(limited_until=until)
+            assert await ask(hive, "alice", r.MayTurn()) == Admission(), "hers is another account"
+        async with Hive.open(config=config, environ=environ) as hive:
+            assert await ask(hive, "carol", r.MayTurn()) == Admission(limited_until=until)
