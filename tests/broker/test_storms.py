@@ -80,6 +80,7 @@ async def test_the_question_says_which_chain_it_was_and_takes_two_answers(broker
     assert "message 1 from operator to alice ('argue with bob, for ever')" in question.question
     assert "has come to 5 hops, the limit being 4 (hop_limit)" in question.question
     assert "The message of alice to bob is held" in question.question
+    assert f"the chain may go on, up to {2 * HOPS} hops.\n" in question.question
     with pytest.raises(BadRequest):
         await broker.questions.answer(question.id, "do as you like", by="operator")
     with pytest.raises(Conflict):
@@ -156,6 +157,7 @@ async def test_a_chain_that_is_too_fast_between_two_agents_is_held(path: Path, c
         text = (await the_question(broker)).question
         assert "has had 6 messages between alice and bob lately" in text
         assert "the limit being 6 in 600 seconds (pair_rate)" in text
+        assert "the chain may go on, at most 6 messages between two agents in 600 seconds.\n" in text
 
 
 async def test_a_pair_that_takes_its_time_is_left_alone(path: Path, clock: FakeClock) -> None:

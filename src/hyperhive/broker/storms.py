@@ -81,7 +81,7 @@ class Storms:
             conn.execute(_PUT_CHAIN, (new.chain, "held", granted, new.at))
         asked, is_new = raise_in(
             conn,
-            question=self._ask(conn, new, why, question=question),
+            question=self._ask(conn, new, why, granted, question=question),
             options=(RELEASE, DROP),
             kind=STORM,
             about=str(new.chain),
@@ -106,7 +106,9 @@ class Storms:
         )
         return None
 
-    def _ask(self, conn: sqlite3.Connection, new: NewMessage, why: str, *, question: bool) -> str:
+    def _ask(
+        self, conn: sqlite3.Connection, new: NewMessage, why: str, granted: int, *, question: bool
+    ) -> str:
         root = conn.execute(
             "SELECT sender, recipient, body FROM messages WHERE id = ?", (new.chain,)
         ).fetchone()
@@ -120,13 +122,23 @@ class Storms:
             if question
             else f"The message {between} is held, and so is every further one of this chain"
         )
-        again = f"for {self._hop_limit} hops more" if self._hop_limit is not None else "again"
         return (
             f"A reply storm? The chain of messages that began with {began} {why}. {became}, at "
             f"{new.hops} hops now.\n"
-            f"{RELEASE}: what is held is handed out, and the chain may go on {again}.\n"
+            f"{RELEASE}: what is held is handed out, and the chain may go on{self._again(granted)}.\n"
             f"{DROP}: what is held becomes dead letters, its senders are told, and the chain is at its end."
         )
+
+    def _again(self, granted: int) -> str:
+        """How far the chain may go when it is released: both limits hold on, the rate counted anew."""
+        bounds = ""
+        if self._hop_limit is not None:
+            bounds += f", up to {2 * self._hop_limit + granted} hops"
+        if self._pair_rate is not None:
+            bounds += (
+                f", at most {self._pair_rate} messages between two agents in {self._pair_seconds} seconds"
+            )
+        return bounds
 
 
 # --- the answer -------------------------------------------------------------------------------------------------------
