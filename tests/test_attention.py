@@ -7,7 +7,7 @@ import msgspec
 
 from hyperhive.accounts import Accounts
 from hyperhive.attention import Attention
-from hyperhive.broker import MIGRATIONS, Broker
+from hyperhive.broker import MIGRATIONS, Broker, Limits
 from hyperhive.bus import Bus
 from hyperhive.protocol.events import AnyDashboardEvent, ContainerRemoved, ContainerStateChanged
 from hyperhive.protocol.types import ContainerView
@@ -19,6 +19,32 @@ ROW = ContainerView(
     model="haiku", isolation="bwrap", network="none", account="default", needs_login=False, needs_update=False,
     held_by_operator=False, pending_reminders=0,
 )  # fmt: skip
+
+
+async def test_what_the_hive_itself_asks_leaves_the_host_without_the_letters_that_it_quotes(
+    tmp_path: Path,
+) -> None:
+    clock = FakeClock()
+    async with Broker.open(tmp_path / "db", clock=clock, limits=Limits(pair_rate=1)) as broker:
+        attention = Attention(
+            broker=broker,
+            accounts=await Accounts.open(None, {}),
+            clock=clock,
+            views=list,
+            open_approvals=list,
+            failed_approvals=lambda _: [],
+            users=lambda _: [],
+        )
+        await broker.send("operator", "alice", "the word is swordfish")
+        await broker.recv("alice", 1, 0)
+        await broker.send("alice", "bob", "one")
+        await broker.send("alice", "bob", "two")
+        [question] = await broker.questions.open("operator")
+        assert "swordfish" in question.question
+        [matter] = await attention.matters()
+        assert "swordfish" not in f"{matter}"
+        assert matter.title == "a chain of messages is held as a reply storm"
+        assert matter.text == f"hyperhive questions {question.id}"
 
 
 async def test_of_a_fleet_row_only_what_may_concern_the_operator_is_looked_at(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hyperhive.accounts import Accounts
 from hyperhive.broker import Broker
 from hyperhive.bus import Bus, Missed
 from hyperhive.clock import Clock
-from hyperhive.names import OPERATOR
+from hyperhive.names import OPERATOR, SYSTEM
 from hyperhive.notices import Matter
 from hyperhive.protocol.events import (
     AnyDashboardEvent,
@@ -26,6 +26,11 @@ from hyperhive.protocol.events import (
 from hyperhive.protocol.types import Approval, ContainerView
 
 DEAD_MAX: Final = 200
+_ASKED: Final = {
+    "storm": "a chain of messages is held as a reply storm",
+    "budget": "a budget is used up: raise, wait or stop",
+}
+"""What the hive itself asks, by the kind of question."""
 NEWS_SECONDS: Final = 86_400
 """A failed deploy is news for so long."""
 
@@ -90,6 +95,11 @@ class Attention:
             if row.tool is not None:
                 title = f"{row.asker} wants to use {row.tool.name}"
                 found.append(Matter(kind="tool", id=str(row.id), agent=row.asker, title=title))
+            elif row.asker == SYSTEM:
+                # What the hive asks may quote a letter, which does not leave the host.
+                title = _ASKED.get(row.kind, "the hive asks you something")
+                text = f"hyperhive questions {row.id}"
+                found.append(Matter(kind="question", id=str(row.id), title=title, text=text))
             else:
                 text = "" if not row.options else f"answers: {' / '.join(row.options)}"
                 title = f"{row.asker} asks: {row.question}"
