@@ -331,7 +331,7 @@ def _print_detail(session: Session, detail: AgentDetail) -> None:
         ("model", view.model),
         (
             "account",
-            f"{view.account}{_KEYS.get(detail.key or "", '')}{': needs login' if view.needs_login else ''}",
+            f"{view.account}{_KEYS.get(detail.key or '', '')}{': needs login' if view.needs_login else ''}",
         ),
         ("context", f"{count(view.ctx_tokens)} tokens" if view.ctx_tokens is not None else "unknown"),
         ("isolation", view.isolation),

@@ -148,6 +148,14 @@ _HIVE: dict[str, Callable[[Fields], str]] = {
     "message_state": _message_state,
     "transient_set": lambda frame: f"{_text(frame, 'agent')} is {_text(frame, 'what')}",
     "container_removed": lambda frame: f"{_text(frame, 'name')} is gone",
+    "question_added": lambda frame: (
+        f"{_text(frame, 'asker')} asks {_text(frame, 'target')}, question {_text(frame, 'id')}: "
+        f"{first_line(frame.get('question', ''))}"
+    ),
+    "question_resolved": lambda frame: (
+        f"question {_text(frame, 'id')} is answered by {_text(frame, 'answerer')}: "
+        f"{first_line(frame.get('answer', ''))}"
+    ),
 }
 
 _AGENT: dict[str, Callable[[Fields], str]] = {

@@ -101,8 +101,10 @@ class Live:
         name, state = str(container.get("name")), str(container.get("state"))
         before = self._states.get(name)
         self._states[name] = state
-        if state in _TOLD_STATES and before not in {None, state}:
-            return self._line(name, _TOLD_STATES[state], "amber")
+        if state == before:
+            return None
+        if state in _TOLD_STATES:
+            return None if before is None else self._line(name, _TOLD_STATES[state], "amber")
         return self._line(name, "is well again", "green") if before in _TOLD_STATES else None
 
     def _agent(self, name: str, frame: Frame) -> str | None:
