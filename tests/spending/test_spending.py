@@ -4,9 +4,11 @@ import math
 import random
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from hyperhive.config import AgentConfig, Budget, HiveConfig, HiveFile, Limits, Price
@@ -369,3 +371,31 @@ async def test_a_row_that_cannot_be_stored_is_given_up_and_stops_nobody_elses(
         await spending.charge("bob", used(), source="cli", cost=0.1, turn=2)
     assert await column(world, "turn") == [1, 1, 2]
     assert caplog.text.count("charge_lost agent=alice") == 1
+
+
+async def test_what_a_full_disk_refused_is_written_when_it_takes_rows_again_and_hammers_on_nothing_until_then(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    refuse = "CREATE TRIGGER full BEFORE INSERT ON spending BEGIN SELECT RAISE(ABORT, 'no room'); END"
+
+    async def sql(statement: str) -> None:
+        def run() -> None:
+            with closing(sqlite3.connect(world.path)) as conn, conn:
+                conn.execute(statement)
+
+        await anyio.to_thread.run_sync(run)
+
+    async with world.life() as spending:
+        await sql(refuse)
+        for _ in range(20):
+            await spending.charge("alice", used(), source="gateway")
+        await spending.days(None, NOON)  # comes after them
+        await anyio.wait_all_tasks_blocked()
+        assert (len(spending._unwritten), spending._store._queued) == (20, [])
+        assert caplog.text.count("charges_not_written") == 1
+        assert spending.spent("alice", "day").tokens == 2000
+        await sql("DROP TRIGGER full")
+        await spending.charge("bob", used(), source="gateway")
+        assert sum(row.tokens for row in await spending.days(None, NOON)) == 2100
+    async with world.life() as spending:
+        assert spending.spent("alice", "day").tokens == 2000

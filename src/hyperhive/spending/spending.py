@@ -5,6 +5,7 @@ are judged by are in memory, seeded from the rows at start. Asks nobody and stop
 """
 
 import logging
+import math
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
@@ -13,7 +14,7 @@ import msgspec
 
 from hyperhive.clock import Clock, unix_seconds
 from hyperhive.config import HiveConfig
-from hyperhive.errors import Closed, HiveError, StoreFailed
+from hyperhive.errors import HiveError, StoreFailed
 from hyperhive.spending import grants, limits, rows
 from hyperhive.spending.grants import Grant, Window
 from hyperhive.spending.limits import HIVE, Bound, Verdict
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 
 KEYS_KEPT = 8
 """So many charges of an agent are known by their keys: one that is asked for twice is asked for again at once."""
+
+RETRY_SECONDS = 5.0
+"""What a full disk refused is tried again after so long, if there is anything new to write."""
 
 CauseOf = Callable[[str], Cause | None]
 
@@ -63,6 +67,8 @@ class Spending:
         self._keys: dict[str, deque[str]] = {}
         self._last_cause: dict[str, Cause] = {}
         self._unlisted: set[str] = set()
+        self._unwritten: list[Charge] = []
+        self._try_at = -math.inf
         self._charge_op: Operation[Charge, None] = Operation("charge", rows.charge(roots), failed=self._lost)
         self._number_op: Operation[Numbered, None] = Operation("number spending", rows.number)
         self._written_op: Operation[None, None] = Operation(
@@ -144,6 +150,8 @@ class Spending:
             key=key,
         )
         self._sums.add((agent, HIVE), row.at, row.tokens, nano)
+        if self._clock.monotonic() >= self._try_at:
+            self._write_again()
         self._store.defer(self._charge_op, row)
 
     def cause_of(self, agent: str) -> Cause | None:
@@ -173,15 +181,19 @@ class Spending:
         return True
 
     def _lost(self, row: Charge, error: HiveError) -> None:
-        """Tried again with the next commit: what was spent stays spent."""
+        """Tried again with the next charge or look: what was spent stays spent."""
         if not isinstance(error, StoreFailed):
             log.warning("charge_lost agent=%s error=%s", row.agent, error)
             return
-        log.warning("charge_not_written agent=%s error=%s", row.agent, error)
-        try:
+        if not self._unwritten:
+            log.warning("charges_not_written agent=%s error=%s", row.agent, error)
+        self._unwritten.append(row)
+        self._try_at = self._clock.monotonic() + RETRY_SECONDS
+
+    def _write_again(self) -> None:
+        unwritten, self._unwritten = self._unwritten, []
+        for row in unwritten:
             self._store.defer(self._charge_op, row)
-        except Closed:
-            log.warning("charge_lost agent=%s", row.agent)
 
     # --- budgets ----------------------------------------------------------------------------------------------------
 
@@ -222,7 +234,8 @@ class Spending:
         return await self._store.read(lambda conn: rows.chains(conn, int(since), agent, limit))
 
     async def _written(self) -> None:
-        """Everything that was charged until now is on disk."""
+        """Everything that was charged until now is on disk, if that takes it."""
+        self._write_again()
         await self._store.submit(self._written_op, None)
 
     async def roots(self, chains: Collection[int]) -> dict[int, Root]:
@@ -245,6 +258,7 @@ class Spending:
         now = unix_seconds(self._clock)
         for window in [one for one in self._grants if one.start < now - KEPT["day"] * SECONDS["day"]]:
             del self._grants[window]
+        self._write_again()
         return await self._store.submit(self._forget_op, now - rows.KEEP_SECONDS)
 
 
