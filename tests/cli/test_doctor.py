@@ -3,8 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from console import Console
 from hyperhive.testing.turns import install_scripted_cli
+from parts import NSPAWN_BASE
 
 
 def checks(console: Console, *words: str) -> dict[str, dict[str, Any]]:
@@ -41,6 +44,41 @@ def test_a_machine_that_has_everything_is_told_so(console: Console, tmp_path: Pa
     assert found["runtime"]["verdict"] == "warning"
     assert "in no box" in found["runtime"]["hint"]
     assert "a hive can run here" in console.run("doctor", timeout=60).out
+
+
+@pytest.mark.needs("root")
+def test_a_base_is_made_where_the_hive_looks_for_it_and_stays(console: Console, tmp_path: Path) -> None:
+    """In the state directory, or where the setting says; a second time nothing is made."""
+    tool = tmp_path / "bin" / "mmdebstrap"
+    tool.parent.mkdir()
+    tool.write_text(
+        '#!/bin/sh\nfor it; do case $it in */base.new) mkdir -p "$it/usr/bin" "$it/etc"\n'
+        f'echo >"$it/usr/bin/python3"; echo made >>{tmp_path}/log;; esac; done\n'
+    )
+    tool.chmod(0o755)
+    console.env |= {"PATH": f"{tool.parent}:/usr/bin:/bin", "HYPERHIVE_STATE_DIR": str(tmp_path / "state")}
+    for _ in range(2):
+        said = console.run("doctor", "--make-base", "--runtime", "process", timeout=60).err
+        assert f"the base is at {tmp_path}/state/nspawn/base" in said
+    assert (tmp_path / "state/nspawn/base/etc/hosts").exists()
+    assert (tmp_path / "log").read_text() == "made\n"
+    config = tmp_path / "hive.toml"
+    config.write_text(f'nspawn_base = "{tmp_path}/other/base"\n')
+    console.env["HYPERHIVE_CONFIG"] = str(config)
+    console.run("doctor", "--make-base", "--runtime", "process", timeout=60)
+    assert (tmp_path / "other/base/usr/bin/python3").exists()
+
+
+@pytest.mark.needs("nspawn")
+def test_the_runtime_nspawn_is_tried_out(console: Console, tmp_path: Path) -> None:
+    """With a base a container is made; without one it says how to get one."""
+    console.env |= {"HYPERHIVE_RUNTIME": "nspawn", "HYPERHIVE_STATE_DIR": str(tmp_path / "state")}
+    missing = checks(console)["runtime"]
+    assert (missing["verdict"], "doctor --make-base" in missing["hint"]) == ("missing", True)
+    console.env["HYPERHIVE_NSPAWN_BASE"] = str(NSPAWN_BASE)
+    found = checks(console)["runtime"]
+    assert (found["found"], found["verdict"]) == ("nspawn", "warning")
+    assert found["hint"].endswith("disk is not enforced")
 
 
 def test_a_state_directory_that_others_can_enter_is_a_warning(console: Console, tmp_path: Path) -> None:

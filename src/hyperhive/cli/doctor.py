@@ -1,7 +1,8 @@
 """The command `doctor`: what a hive needs on this machine, each with the way to get it. `--install-cli` gets the CLI.
 
-It changes nothing but what `--install-cli` installs and `--make-base` makes, and it looks at the same things as the
-hive itself does: the same search for the agent CLI, the same trial of the runtime.
+It changes nothing but what `--install-cli` installs and `--make-base` makes (a trial of nspawn makes the hive's own
+directories), and it looks at the same things as the hive itself does: the same search for the agent CLI, the same trial
+of the runtime.
 """
 
 import os
