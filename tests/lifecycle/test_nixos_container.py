@@ -72,7 +72,7 @@ async def test_one_that_runs_as_it_should_is_left_alone_also_by_the_next_core(wo
     before = world.host.verbs()
     await world.runtime.up(ALICE, lodging)
     await world.runtime.aclose()
-    successor = NixosContainerRuntime(world.paths, world.host.environ, root=world.host.root)
+    successor = NixosContainerRuntime(world.paths, world.host.environ)
     await successor.check()
     await successor.sweep()
     await successor.up(ALICE, lodging)
@@ -294,7 +294,7 @@ async def other_hive(world: NixosWorld, tmp_path: Path) -> AsyncIterator[NixosCo
     """Another hive on the same machine."""
     paths = Paths.of(tmp_path / "other")
     paths.make_hive()
-    runtime = NixosContainerRuntime(paths, world.host.environ, root=world.host.root)
+    runtime = NixosContainerRuntime(paths, world.host.environ)
     await runtime.check()
     yield runtime
     await runtime.aclose()

@@ -53,6 +53,7 @@ class FakeHost:
         return {
             "PATH": f"{self.programs}:{os.environ['PATH']}",
             "HYPERHIVE_FLAKE": "path:/etc/hyperhive/flake",
+            "HYPERHIVE_NIXOS_ROOT": str(self.root),
         }
 
     def run(self, *words: str, program: str = "nixos-container") -> subprocess.CompletedProcess[str]:
@@ -102,7 +103,7 @@ class NixosWorld:
         host = await anyio.to_thread.run_sync(FakeHost.make, directory)
         paths = await anyio.to_thread.run_sync(Paths.of, directory / "hive")
         await anyio.to_thread.run_sync(paths.make_hive)
-        runtime = NixosContainerRuntime(paths, host.environ, root=host.root)
+        runtime = NixosContainerRuntime(paths, host.environ)
         await runtime.check()
         try:
             yield cls(host, paths, Repos.of(paths, runtime.boxes, os.environ["PATH"]), runtime)

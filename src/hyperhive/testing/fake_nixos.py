@@ -227,8 +227,7 @@ class Host:
                     else ["--ro-bind", str(entry), str(entry)]
                 )
         words += ["--proc", "/proc", "--dev", "/dev"]
-        for fresh in ("/run", "/tmp", "/var"):  # noqa: S108 - the container's own
-            words += ["--tmpfs", fresh]
+        words += ["--tmpfs", "/run", "--tmpfs", "/var", "--perms", "1777", "--tmpfs", "/tmp"]  # noqa: S108 - its own
         if keys.get("PRIVATE_NETWORK") == "1" and not keys.get("HOST_ADDRESS"):
             words.append("--unshare-net")
         for flag in keys.get("EXTRA_NSPAWN_FLAGS", "").split():  # unquoted: a blank parts, wherever it stands

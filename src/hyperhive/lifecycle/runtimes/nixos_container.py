@@ -38,6 +38,8 @@ TOLD_MAX: Final = 3000
 FLAKE: Final = "HYPERHIVE_FLAKE"
 """Where the flake of HyperHive itself is; the host module sets it."""
 DEFAULT_FLAKE: Final = "path:/etc/hyperhive/flake"
+ROOT: Final = "HYPERHIVE_NIXOS_ROOT"
+"""Another root directory than / for /etc/nixos-containers and the units, where the machine is not a real one."""
 NO_IMPORT: Final = ("--option", "allow-import-from-derivation", "false")
 """Nothing is built before everything was evaluated: an approved text cannot run programs while it is looked at."""
 
@@ -48,8 +50,9 @@ class NixosContainerRuntime:
     """NixOS containers; see `base.Runtime` and `base.Containers` for the contract.
 
     Args:
-        paths: of the hive. environ: PATH, NIX_* and HYPERHIVE_FLAKE are taken from it.
-        root: where /etc and /run are; another directory for tests.
+        paths: of the hive.
+        environ: PATH, NIX_*, HYPERHIVE_FLAKE and HYPERHIVE_NIXOS_ROOT are taken from it.
+        owner: as in `pick_runtime`.
     """
 
     name: RuntimeName = "nixos-container"
@@ -60,9 +63,8 @@ class NixosContainerRuntime:
         "root in a container is this machine's root, held by systemd-nspawn; agents' programs run as another user",
     )
 
-    def __init__(
-        self, paths: Paths, environ: Mapping[str, str], *, owner: str = "", root: Path = Path("/")
-    ) -> None:
+    def __init__(self, paths: Paths, environ: Mapping[str, str], *, owner: str = "") -> None:
+        root = Path(environ.get(ROOT, "/"))
         self._paths = paths
         self._hyperhive = environ.get(FLAKE, DEFAULT_FLAKE)
         self._environ = {
@@ -160,7 +162,7 @@ class NixosContainerRuntime:
             flags = await self._flags(agent, lodging)
             limits = conf.drop_in(lodging.limits)
             wanted = conf.digest(built, flags, limits, lodging.network)
-            await anyio.to_thread.run_sync(self._hand_over, agent, lodging)
+            await _in_thread(partial(self._hand_over, agent, lodging))
             keys = await self._keys(agent)
             status = await self._status(agent) if keys is not None else "gone"
             if status == "up":
@@ -170,7 +172,7 @@ class NixosContainerRuntime:
             if keys is None or keys.get(conf.BUILT) != built:
                 await self._build_system(agent, pin, fresh=keys is None)
             marks = {conf.MARK: self._mark, conf.BUILT: built, conf.STARTED: wanted}
-            await anyio.to_thread.run_sync(self._write_conf, agent, lodging.network, flags, marks)
+            await _in_thread(partial(self._write_conf, agent, lodging.network, flags, marks))
             await self._write_drop_in(agent, limits)
             await self._container("start", agent)
             await self._on_flake(partial(self._flake.finalize, agent))
@@ -184,7 +186,7 @@ class NixosContainerRuntime:
             await self._write_drop_in(agent, None)
             await self._on_flake(partial(self._flake.remove, agent))
             settings = self._settings(agent)
-            await anyio.to_thread.run_sync(partial(settings.unlink, missing_ok=True))
+            await _in_thread(partial(settings.unlink, missing_ok=True))
 
     # --- whose it is ------------------------------------------------------------------------------------------------
 
@@ -197,7 +199,7 @@ class NixosContainerRuntime:
             except FileNotFoundError:
                 return None
 
-        return await anyio.to_thread.run_sync(read)
+        return await _in_thread(read)
 
     def _conf(self, agent: AgentName) -> Path:
         return self._confs / f"{agent}.conf"
@@ -230,7 +232,7 @@ class NixosContainerRuntime:
             mounts = check_mounts(lodging.mounts, self._paths, shared=lodging.shared)
             return conf.flags(conf.binds(self._paths, agent, mounts))
 
-        return await anyio.to_thread.run_sync(judge)
+        return await _in_thread(judge)
 
     async def _prepare(self, agent: AgentName, pin: Pin) -> Path:
         """The flake with this agent at `pin`, aside and locked."""
@@ -304,12 +306,12 @@ class NixosContainerRuntime:
                     directory.rmdir()
             return before != text
 
-        if await anyio.to_thread.run_sync(write):
+        if await _in_thread(write):
             await self._run(["systemctl", "daemon-reload"], COMMAND_SECONDS)
 
     async def _on_flake(self, work: Callable[[], T]) -> T:
         async with self._flake_turn:
-            return await anyio.to_thread.run_sync(work)
+            return await _in_thread(work)
 
     # --- commands ---------------------------------------------------------------------------------------------------
 
@@ -344,6 +346,14 @@ class NixosContainerRuntime:
             told = done.stderr.decode(errors="replace").strip()[-TOLD_MAX:] or "it said nothing"
             raise WorldError(f"{shown} failed ({done.returncode}): {told}")
         return done.stdout.decode(errors="replace")
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Work on files. Raises: WorldError: they cannot be read or written."""
+    try:
+        return await anyio.to_thread.run_sync(work)
+    except OSError as error:
+        raise WorldError(f"{error.filename} cannot be read or written: {error.strerror}") from error
 
 
 def _system(place: Path, agent: AgentName) -> str:
