@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 PARTS=.parts
 want=("$@")
-[ ${#want[@]} -gt 0 ] || want=(git make npm bwrap pasta ip systemd-analyze nspawn nix claude)
+[ ${#want[@]} -gt 0 ] || want=(git make npm bwrap pasta ip systemd-analyze nix claude nspawn)
 
 refreshed=
 package() { # package COMMAND NAME
