@@ -294,6 +294,36 @@ async def tasks_are_limited(kit: RuntimeKit) -> None:
         assert "fork" in ended.err
 
 
+BUSY = """
+ticks() { read -r _ _ _ _ _ _ _ _ _ _ _ _ _ u s _ < /proc/self/stat; used=$((u + s)); }
+now() { read -r up _ < /proc/uptime; at=${up%.*}${up#*.}; }
+now; end=$((at + 150)); ticks; before=$used; while [ $at -lt $end ]; do now; done; ticks; echo $((used - before))
+"""
+"""Burns what processor it gets for a second and a half, and says how many hundredths of a second it got."""
+
+
+async def cpu_is_limited(kit: RuntimeKit) -> None:
+    """An agent that wants all of a processor gets its share, where the runtime says that this is enforced."""
+    if "cpu" not in kit.runtime.unenforced:
+        assert int((await kit.shell(BUSY, limits=ResourceLimits(cpu=0.3))).out) <= 65
+
+
+async def a_bomb_hurts_nobody_else(kit: RuntimeKit) -> None:
+    """While one agent forks and takes memory without end, another's programs run; its release leaves nothing of it."""
+    if {"pids", "memory"} & set(kit.runtime.unenforced):
+        return
+    nap = new_nap()
+    bomb = f"b() {{ sleep {nap} & b & b & }}; b; echo lit; while :; do dd if=/dev/zero of=/dev/null bs=1G count=1; done"
+    small = ResourceLimits(memory=64 << 20, pids=60, cpu=0.5)
+    child = await kit.start("/bin/sh", "-c", f"trap : TERM; exec 2>/dev/null; {bomb}", limits=small)
+    await read_until(child.stdout, b"lit")
+    for _ in range(3):
+        assert (await kit.shell("echo calm", agent=parse_agent_name("bob"))).out == "calm\n"
+    await kit.runtime.release(kit.agent)
+    await until_gone(nap)
+    await child.aclose()
+
+
 async def a_file_is_limited(kit: RuntimeKit) -> None:
     """No single file grows past the disk limit."""
     ended = await kit.shell(
@@ -341,6 +371,8 @@ RUNTIME_CASES: Final[tuple[Callable[[RuntimeKit], Awaitable[None]], ...]] = (
     the_program_must_be_there,
     memory_is_limited,
     tasks_are_limited,
+    cpu_is_limited,
+    a_bomb_hurts_nobody_else,
     a_file_is_limited,
     twenty_start_at_once,
 )
