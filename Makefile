@@ -19,7 +19,7 @@ demo: $(VENV)/.demo ## run a hive of scripted agents: no account, no network
 	@$(VENV)/bin/hyperhive demo $(ARGS)
 
 test: $(VENV)/.dev ## run the test suite (ARGS="tests/broker -x" for a part of it)
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
 
 check: $(VENV)/.dev ## format, lint, types, import contract, stale references
 	$(VENV)/bin/ruff format --check .

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from blockbuster import BlockBuster
@@ -52,6 +53,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # Whoever runs this in the background may ignore them, and children inherit that: Ctrl-C could not be tested.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Workers(config))
     if unknown := REQUIRED - PARTS.keys() - {"all"}:
         raise pytest.UsageError(f"HYPERHIVE_TEST_REQUIRE names unknown parts: {', '.join(sorted(unknown))}")
 
@@ -97,6 +100,7 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return report
 
 
+@pytest.hookimpl(trylast=True)  # after the workers of a run on several cores have ended
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the run when a process of it is still there; give what is just ending two seconds."""
     factory = getattr(session.config, "_tmp_path_factory", None)  # the directory is made on first use
@@ -104,13 +108,34 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     deadline = time.monotonic() + 2
     while (left := survivors(RUN, *base)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    if left:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        print(
-            "\nprocesses that outlived the suite:",
-            *(f"  {child.pid} {child.argv}" for child in left),
-            sep="\n",
-        )
+    _fail_for(session, [f"{child.pid} {child.argv}" for child in left])
+
+
+def _fail_for(session: pytest.Session, left: list[str]) -> None:
+    if not left:
+        return
+    session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:  # one of several workers: the run's own process is told
+        output["left"] = left
+    else:
+        print("\nprocesses that outlived the suite:", *(f"  {line}" for line in left), sep="\n")
+
+
+class Workers:
+    """Hears from the workers of a run on several cores."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._left: list[str] = []
+
+    def pytest_testnodedown(self, node: Any) -> None:
+        self._left += getattr(node, "workeroutput", {}).get("left", [])
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
+        yield
+        _fail_for(session, self._left)
 
 
 @pytest.fixture
