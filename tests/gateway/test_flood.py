@@ -1,13 +1,18 @@
 """What a hostile program at its agent's door can cost: bounded for itself, nothing for anybody else."""
 
 import json
+import os
+import resource
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import anyio
 import pytest
 from anyio.abc import SocketStream
 
 from gateway_world import ALICE, BOB, World, ask, prompt, until
-from hyperhive.gateway import connection
+from hyperhive.gateway import connection, door
 from hyperhive.gateway.connection import BODY_MAX
 from hyperhive.gateway.door import CONNECTIONS_MAX
 
@@ -31,17 +36,17 @@ async def test_connections_beyond_the_bound_are_hung_up_on_and_other_agents_noti
     world: World,
 ) -> None:
     streams = [await world.raw() for _ in range(CONNECTIONS_MAX)]
-    door = world.gateway._doors[ALICE]
-    await until(lambda: door.connections == CONNECTIONS_MAX)
+    alices = world.gateway._doors[ALICE]
+    await until(lambda: alices.connections == CONNECTIONS_MAX)
     for _ in range(300):
         async with await world.raw() as more:
             assert await said(more) == b""
-    assert door.connections == CONNECTIONS_MAX
+    assert alices.connections == CONNECTIONS_MAX
     async with world.client(BOB) as other:
         assert (await ask(other)).status_code == 200
     for stream in streams:
         await stream.aclose()
-    await until(lambda: door.connections == 0)
+    await until(lambda: alices.connections == 0)
     async with world.client() as again:
         assert (await ask(again)).status_code == 200
 
@@ -133,14 +138,14 @@ async def test_bodies_under_way_have_a_bound_for_each_agent(
     monkeypatch.setattr("hyperhive.gateway.door.ROOM_BYTES", 1000)
     first = await world.raw()
     await first.send(HEAD + b"content-length: 900\r\n\r\n" + b"a" * 800)
-    door = world.gateway._doors[ALICE]
-    await until(lambda: door._held == 800)
+    alices = world.gateway._doors[ALICE]
+    await until(lambda: alices._held == 800)
     async with await world.raw() as second:
         assert (await said(second, HEAD + b"content-length: 300\r\n\r\n" + b"a" * 300)).startswith(
             b"HTTP/1.1 503 "
         )
     await first.aclose()
-    await until(lambda: door._held == 0)
+    await until(lambda: alices._held == 0)
 
 
 async def test_requests_in_a_row_are_answered_in_a_row(world: World) -> None:
@@ -152,3 +157,37 @@ async def test_requests_in_a_row_are_answered_in_a_row(world: World) -> None:
         reply = await said(stream, one + one + last)
     assert reply.count(b"HTTP/1.1 200 ") == 3
     assert len(world.api.requests) == 3
+
+
+async def test_a_host_that_is_out_of_files_for_a_moment_loses_no_door_and_no_connection(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(door, "ACCEPT_AGAIN_SECONDS", 0.01)
+    hello = b"GET /api/hello HTTP/1.1\r\nhost: a\r\n\r\n"
+    async with await world.raw() as before:
+        await before.send(hello)
+        assert b" 200 " in await before.receive()
+        with socket.socket(socket.AF_UNIX) as client, no_free_files():
+            client.connect(str(world.socket()))
+            await until(lambda: "cannot_accept agent=alice" in caplog.text)
+            await before.send(hello)
+            assert b" 200 " in await before.receive()
+    async with world.client() as after:
+        assert (await ask(after)).status_code == 200
+
+
+@contextmanager
+def no_free_files() -> Iterator[None]:
+    """This process can open nothing more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        yield
+    finally:
+        for one in taken:
+            os.close(one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 CONNECTIONS_MAX: Final = 32
 ROOM_BYTES: Final = 2 * BODY_MAX
+ACCEPT_AGAIN_SECONDS: Final = 1.0
+"""How long nobody is let in after the host had no file or memory for a connection; in real time."""
 
 
 class Door:
@@ -65,8 +67,17 @@ class Door:
             self._bound = None
 
     async def _serve(self, listener: SocketListener) -> None:
-        async with listener:
-            await listener.serve(self._welcome)
+        async with listener, anyio.create_task_group() as group:
+            while True:
+                try:
+                    stream = await listener.accept()
+                except (
+                    anyio.BrokenResourceError
+                ) as error:  # out of files or memory: left in the queue for a moment
+                    log.warning("cannot_accept agent=%s error=%s", self.agent, error.__cause__)
+                    await anyio.sleep(ACCEPT_AGAIN_SECONDS)
+                else:
+                    group.start_soon(self._welcome, stream)
 
     async def _welcome(self, stream: SocketStream) -> None:
         async with stream:
