@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -10,7 +10,7 @@ import anyio.to_thread
 import pytest
 
 from config_repos import ALICE, paths_at, plain_repos
-from forge_server import TOKEN, ForgeServer, forge_server
+from forge_server import BASIC, TOKEN, ForgeServer, forge_server
 from hyperhive.config import ForgeSetting
 from hyperhive.lifecycle.repos import Repos
 from hyperhive.mirror import Mirror
@@ -20,6 +20,8 @@ from hyperhive.testing.clock import FakeClock
 pytestmark = pytest.mark.needs("git")
 
 BOB = AgentName("bob")
+SECRETS = (TOKEN.encode(), BASIC.removeprefix("Basic ").encode())
+"""The token, and as a push sends it."""
 
 
 @pytest.fixture
@@ -137,6 +139,15 @@ async def test_one_refused_agent_does_not_hold_up_the_others(world: World, forge
         assert await refs(forge, "agent-configs/bob") == await local(world, BOB)
 
 
+def command_lines() -> list[bytes]:
+    """What `ps` would show of every process."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(place.read_bytes())
+    return found
+
+
 async def test_while_a_slow_forge_takes_its_time_the_repo_can_be_worked_on(
     world: World, forge: ForgeServer
 ) -> None:
@@ -148,6 +159,9 @@ async def test_while_a_slow_forge_takes_its_time_the_repo_can_be_worked_on(
                 while not any("git-receive-pack" in one for one in forge.asked):  # noqa: ASYNC110 - the server is in a thread
                     await anyio.sleep(0.01)
                 await world.repos.tag(ALICE, "proposal/1", await world.repos.main(ALICE))
+            shown = await anyio.to_thread.run_sync(command_lines)
+            assert any(b"git-remote-http" in line for line in shown)
+            assert not any(secret in line for secret in SECRETS for line in shown)
             forge.open.set()
             await world.until([])
             assert await refs(forge, "agent-configs/alice") == await local(world, ALICE)
@@ -212,8 +226,9 @@ async def test_the_token_is_in_no_message_remote_or_log_whichever_way_a_push_fai
         await world.repos.push(ALICE, f"{good.url}/agent-configs/none.git", f"Basic {TOKEN}")
     said.append(str(refused.value))
     assert len(said) == 6
-    everything = "\n".join([*said, caplog.text, *forge.asked])
-    assert TOKEN not in everything
+    everything = "\n".join([*said, caplog.text, *forge.asked]).encode()
+    assert not any(secret in everything for secret in SECRETS)
     async for place in anyio.Path(world.paths.state_dir).rglob("*"):
         if await place.is_file():
-            assert TOKEN.encode() not in await place.read_bytes(), place
+            content = await place.read_bytes()
+            assert not any(secret in content for secret in SECRETS), place
