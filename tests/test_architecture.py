@@ -51,7 +51,10 @@ SUPERVISORS: set[tuple[str, str]] = {
     ("testing/runtime_suite.py", "_passes"),  # a case that fails is counted; the other cases run all the same
     ("testing/inside_suite.py", "_passes"),  # likewise
     ("broker/reminder_timer.py", "ReminderTimer._write"),  # one file must not stop the other reminders
-    ("lifecycle/deploy/deployer.py", "Deployer._carry_out"),  # a bug in a step must not leave an approval hanging
+    (
+        "lifecycle/deploy/deployer.py",
+        "Deployer._carry_out",
+    ),  # a bug in a step must not leave an approval hanging
     ("store/store.py", "Store._settle"),  # a callback that fails must not keep others from their answers
 }
 

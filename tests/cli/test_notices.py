@@ -46,7 +46,9 @@ def test_a_question_reaches_the_phone_once_and_is_taken_back(console: Console, p
             ask = '[[call ask {"question": "blue or red?", "options": ["blue", "red"]}]]'
             assert user.run("send", "alice", ask, "--json").code == 0
             until(lambda: len(phone.posts) == 2)
-            until(lambda: "sent" in user.run("notices").out)  # killed sooner, nobody could say that it arrived
+            until(
+                lambda: "sent" in user.run("notices").out
+            )  # killed sooner, nobody could say that it arrived
             hive.signal(signal.SIGKILL)
             hive.end()
         with Running(user) as hive:

@@ -54,7 +54,9 @@ async def driver(
     paths = await anyio.to_thread.run_sync(laid_out, tmp_path)
     runtime = ProcessRuntime(paths, {})
     await runtime.check()
-    launcher: Launcher = runtime.launcher(ALICE, mounts=(), limits=ResourceLimits.of(AgentConfig().limits), network="host")
+    launcher: Launcher = runtime.launcher(
+        ALICE, mounts=(), limits=ResourceLimits.of(AgentConfig().limits), network="host"
+    )
     environment = CLEAN_ENV | {
         "HOME": launcher.box.state,
         "CLAUDE_CONFIG_DIR": launcher.box.claude,

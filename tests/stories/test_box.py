@@ -66,7 +66,11 @@ async def test_the_hive_other_agents_the_admin_socket_and_the_operator_cannot_be
         inside = place.state / "agents" / "bob" / "state" / "note"
         assert inside.read_text() == "secret of bob\n", "the file that was looked for is there, elsewhere"
         assert (place.run / "host.sock").exists()
-    assert seen.splitlines() == ["uid 1000", "agents: alice", "sockets: /run/hive/mcp.sock /run/hive/model.sock"]
+    assert seen.splitlines() == [
+        "uid 1000",
+        "agents: alice",
+        "sockets: /run/hive/mcp.sock /run/hive/model.sock",
+    ]
 
 
 async def test_whoever_reaches_for_the_admin_socket_by_its_path_finds_none(

@@ -16,7 +16,18 @@ from hyperhive.errors import StoreFailed
 from hyperhive.paths import make_private_file
 
 KNOWN_SETS: Final = frozenset(
-    {"broker", "lifecycle", "approvals", "accounts", "audit", "questions", "reminders", "hive", "spending", "notices"}
+    {
+        "broker",
+        "lifecycle",
+        "approvals",
+        "accounts",
+        "audit",
+        "questions",
+        "reminders",
+        "hive",
+        "spending",
+        "notices",
+    }
 )
 """Names of the sets that parts of this version may have left in a database. A program that opens it with fewer parts
 (a Broker alone, in a notebook) leaves the others' tables alone; a set that is not even named here is newer than we."""
