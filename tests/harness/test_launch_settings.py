@@ -18,7 +18,8 @@ async def test_a_changed_mount_or_limit_replaces_the_warm_process_at_the_next_tu
 
     def launcher(name: AgentName, **_: object) -> AgentLauncher:
         return AgentLauncher(
-            lambda: of_runtime(name, mounts=(), limits=now["limits"]), lambda: str(now["limits"])
+            lambda: of_runtime(name, mounts=(), limits=now["limits"], network="host"),
+            lambda: str(now["limits"]),
         )
 
     monkeypatch.setattr(bench.runtime, "launcher", launcher)
