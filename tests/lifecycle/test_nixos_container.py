@@ -178,10 +178,10 @@ async def test_one_that_a_crash_kept_from_being_marked_is_the_hives_own(world: N
     place = world.paths.meta / "flake.alice"
     await world.runtime.build(ALICE, lodging)
     await anyio.to_thread.run_sync(world.host.run, "create", "alice", "--flake", f"path:{place}#alice")
-    assert "HYPERHIVE_HIVE" not in world.host.conf("alice")
+    assert "OWNED_BY_HIVE" not in world.host.conf("alice")
     await world.runtime.up(ALICE, lodging)
     assert await world.status() == "up"
-    assert "HYPERHIVE_HIVE" in world.host.conf("alice")
+    assert "OWNED_BY_HIVE" in world.host.conf("alice")
 
 
 async def test_what_cannot_be_built_changes_nothing_of_what_runs(world: NixosWorld) -> None:

@@ -34,11 +34,11 @@ from hyperhive.paths import (
 NAME_MAX: Final = 11
 """A container's name is part of its network interface's, which has 15 bytes."""
 
-MARK: Final = "HYPERHIVE_HIVE"
+MARK: Final = "OWNED_BY_HIVE"
 """Key of the hive that the container belongs to; the unit hands it on and nobody reads it."""
-STARTED: Final = "HYPERHIVE_LODGING"
+STARTED: Final = "OWNED_STARTED_AS"
 """Key of the digest of everything that the container was started with last."""
-BUILT: Final = "HYPERHIVE_BUILT"
+BUILT: Final = "OWNED_BUILT_FROM"
 """Key of the commit and revision that its system was built from."""
 
 BOX_HARNESS_STATE: Final = "/var/lib/hive-harness"
