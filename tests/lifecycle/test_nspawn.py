@@ -44,14 +44,15 @@ async def kit(tmp_path: Path) -> AsyncIterator[RuntimeKit]:
 PROBE = """
 grep -E '^(Cap...|NoNewPrivs|Seccomp):' /proc/self/status | tr -s '\\t' ' '
 echo "uid $(id -u) gid $(id -g) groups $(id -G) $(id -un) $(hostname) umask $(umask)"
-echo "sys $(ls -A /sys | wc -l)"
+echo "sys $(ls -A /sys /run/host | tr '\\n' ' ')"
 echo "cgroup $(cut -d: -f3 /proc/self/cgroup | sort -u | tr '\\n' ' ')"
 echo "dev $(ls -A /dev | tr '\\n' ' ')"
 printf 'processes '; for p in /proc/[0-9]*; do read c < $p/comm; printf '%s ' "$c"; done; echo
 echo "writable $(for d in / /usr /etc /opt /var /sys /proc/sys/kernel /agents /agents/alice/config /workspace \
   /run/hive /state /claude /tmp /var/tmp /dev/shm; do [ -w $d ] && printf '%s ' $d; done)"
 echo "mounts $(cut -d' ' -f5 /proc/self/mountinfo | grep -vE '^/(proc|sys|dev|run/host)(/|$)' | sort -u | tr '\\n' ' ')"
-echo "nodes $(find / -xdev \\( -type b -o -type c -o -type s -o -type p \\) 2>/dev/null | tr '\\n' ' ')"
+echo "nodes $(find / /run /run/hive /run/host /state /tmp -xdev \\
+  \\( -type b -o -type c -o -type s -o -type p \\) 2>/dev/null | tr '\\n' ' ')"
 """
 
 GOLDEN = """\
@@ -63,7 +64,7 @@ CapAmb: 0000000000000000
 NoNewPrivs: 1
 Seccomp: 2
 uid 0 gid 0 groups 0 root alice umask 0022
-sys 0
+sys /run/host:  /sys:
 cgroup /
 dev char fd full mqueue net null ptmx pts random shm stderr stdin stdout tty urandom zero
 processes (sd-stubinit) sh
@@ -143,7 +144,7 @@ async def test_nothing_of_the_hive_or_of_other_agents_is_there(kit: RuntimeKit) 
     (paths.agent_state(kit.agent) / "canary-own").write_text("mine")
     script = "find / -path /proc -prune -o -path /usr -prune -o -name 'canary-*' -print 2>/dev/null"
     assert (await kit.shell(script)).out.split() == ["/state/canary-own"]
-    ended = await kit.shell(f"ls {paths.state_dir} {paths.run_dir} {kit.work} /proc/*/root/{paths.state_dir}")
+    ended = await kit.shell(f"ls {paths.state_dir} {paths.run_dir} {kit.work} /proc/*/root{paths.state_dir}")
     assert ended.out == ""
 
 

@@ -75,15 +75,16 @@ def _own_mounts() -> None:
 def _close(payload: int) -> None:
     """Closes what nspawn leaves open.
 
-    It shows control groups and devices of the machine under /sys, and lets anybody in the container make users, and so
-    capabilities, of his own.
+    It shows control groups and devices of the machine under /sys, a socket and a directory of its own under /run/host,
+    and lets anybody in the container make users, and so capabilities, of his own.
     """
     libc = wrapper.c_library()
 
     def cover() -> None:
         _check(libc.setns(os.open(f"/proc/{payload}/ns/mnt", os.O_RDONLY), _CLONE_NEWNS))
         flags = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
-        _check(libc.mount(b"tmpfs", b"/sys", b"tmpfs", flags, b"mode=555"))
+        for place in (b"/sys", b"/run/host"):
+            _check(libc.mount(b"tmpfs", place, b"tmpfs", flags, b"mode=555"))
 
     def no_more_users() -> None:  # the file is another one for each user namespace that looks at it
         users = os.open(f"/proc/{payload}/ns/user", os.O_RDONLY)
