@@ -159,6 +159,25 @@ async def test_requests_in_a_row_are_answered_in_a_row(world: World) -> None:
     assert len(world.api.requests) == 3
 
 
+async def test_however_much_one_agent_asks_at_once_there_is_a_way_to_the_api_for_another(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = 260
+    monkeypatch.setattr(door, "CONNECTIONS_MAX", many)
+    never = {"match": "slow", "delay": 15}
+    world.api.scenario = {"rules": [never], "default": {"blocks": ["fast"]}}
+    body = json.dumps(prompt("slow")).encode()
+    streams = [await world.raw() for _ in range(many)]
+    for stream in streams:
+        await stream.send(HEAD + b"content-length: %d\r\n\r\n%s" % (len(body), body))
+    await until(lambda: len(world.api.requests) >= 256)
+    async with world.client(BOB) as other:
+        with anyio.fail_after(10):
+            assert (await ask(other)).status_code == 200
+    for stream in streams:
+        await stream.aclose()
+
+
 async def test_a_host_that_is_out_of_files_for_a_moment_loses_no_door_and_no_connection(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 DEFAULT_BASE: Final = "https://api.anthropic.com"
 BASE_VARIABLE: Final = "ANTHROPIC_BASE_URL"
 
-_CONNECTIONS: Final = 256
+_CONNECTIONS: Final = None
+"""As many as doors let in, which have a bound for each agent: one for all could be used up by a few."""
 _KEEP_SECONDS: Final = 30.0
 _TIMEOUTS: Final = {"connect": 15.0, "read": 600.0, "write": 60.0, "pool": 30.0}
 """Seconds. A model that thinks sends signs of life; 600 s without one byte is what the CLI itself waits."""
@@ -87,9 +88,9 @@ class Upstream:
         Raises:
             Unreachable: no connection, no reply in time, or one that is no HTTP.
         """
-        import httpcore2
-
         pool = await self._ready()
+        import httpcore2  # which is loaded by now
+
         url = self._at.geturl().rstrip("/").encode() + target
         request = httpcore2.Request(
             method, url, headers=list(headers), content=body, extensions={"timeout": _TIMEOUTS}
