@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 import hyperhive
+from config_stage import Stage, last_request
 from hive_process import HivePlace, Json, running
 from hyperhive.errors import InvalidName
+from hyperhive.testing import fake_nixos
 from hyperhive.testing.fake_anthropic import FakeAnthropic, tool_turn
 from nixos_world import FakeHost
 from parts import claude_path
@@ -83,3 +85,32 @@ async def test_agents_live_in_containers_through_turns_a_restart_of_the_core_and
         assert (place.state / "agents/alice/state/note").read_text() == "kept\n"
     results = [str(one["tool_result"]).split() for one in api.requests if one["round"] == 1]
     assert results[0] == ["58371", "2"]
+
+
+async def test_what_was_approved_runs_in_the_container_and_what_cannot_be_built_changes_nothing(
+    places: NewPlace, api: FakeAnthropic, machine: FakeHost
+) -> None:
+    api.scenario = {"rules": [tool_turn(r"\nsay one\n", send("operator", "one"), end="said")]}
+    place = places(runtime="nixos-container", environ=machine.environ, toml="up_seconds = 0.1\n")
+    async with running(place) as (hive, client):
+        stage = Stage(place, hive, client)
+        await client.lifecycle.spawn("alice")
+
+        async def deploy(text: str) -> tuple[str, str | None]:
+            done = await stage.approve(await stage.propose("alice", text))
+            return done["stage"], done.get("note")
+
+        before = machine.conf("alice")["OWNED_BUILT_FROM"]
+        assert await deploy('model = "sonnet"\npackages = ["ripgrep"]\n') == ("deployed", None)
+        good = machine.conf("alice")["OWNED_BUILT_FROM"]
+        assert good != before
+        fake_nixos.set_fault(machine.root, "build", "error: nixpkgs has no no-such")
+        seen = machine.verbs()
+        ended, note = await deploy('packages = ["no-such"]\n')
+        assert (ended, "nixpkgs has no no-such" in str(note)) == ("failed", True)
+        assert machine.verbs() == seen
+        fake_nixos.set_fault(machine.root, "build", None)
+        await client.broker.send("operator", "alice", "say one")
+        await hive.until(lambda: any(one.body == "one" for one in place.mail()))
+        assert machine.conf("alice")["OWNED_BUILT_FROM"] == good
+    assert "sonnet" in last_request(api, "one")["model"]
