@@ -137,7 +137,7 @@ async def test_a_named_state_directory_is_another_hives_only_if_that_hive_says_s
 @pytest.mark.parametrize(
     "words",
     [
-        ["ask", "why?"], ["ask", "why?", "--to", "alice"], ["ask", "alice", "why?", "--option", "a"],
+        ["ask", "why?", "--to", "alice"], ["ask", "alice", "why?", "--option", "a"],
         ["remind", "later", "--in", "90"], ["remind", "operator", "later", "--in", "10m"],
         ["remind", "alice", "later", "--in", "2h"], ["remind", "later", "--due-at", "1900000000"],
     ],
@@ -157,7 +157,7 @@ async def test_questions_and_reminders_take_a_name_before_the_text(
         ["remind", "x", "--in", "soon"], ["ask", "alice", "why?", "--to", "bob"],
         ["nonsense"], ["send"], ["list", "--nonsense"], ["kill"], ["kill", "a", "--all"],
         ["stats", "a", "--window", "1h"],
-        ["dead", "requeue"], ["answer", "x", "y"], ["remind", "x"], ["--nonsense"],
+        ["dead", "requeue"], ["answer", "x", "y"], ["remind", "x"], ["ask", "why?"], ["--nonsense"],
     ],
     ids=" ".join,
 )  # fmt: skip

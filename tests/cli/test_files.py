@@ -97,9 +97,11 @@ async def test_a_reminder_is_for_whom_it_says(console: Console, at: Path) -> Non
         asked.append(request)
         return p.ReminderQueued(id=5)
 
-    async with desk(at, {r.Remind: does(remind)}):
+    async with desk(at, {r.Remind: does(remind), r.List: answers(p.Agents(agents=["alice"]))}):
         assert (await run(console, "remind", "alice", "look", "--in", "2h", "--file-path", "x.md")).code == 0
-        assert (await run(console, "remind", "mine", "--in", "10m")).out == "reminder 5 is set\n"
+        assert (await run(console, "remind", "mine", "--in", "10m")).out.startswith(
+            "reminder 5 is set for you,"
+        )
         assert (await run(console, "remind", "operator", "mine", "--due-at", "1900000000")).code == 0
     assert asked == [
         r.Remind(message="look", delay_seconds=7200, to="alice", file_path="x.md"),

@@ -12,6 +12,7 @@ import pytest
 
 from console import Console, Done
 from desk import answers, desk
+from hyperhive.errors import NotFound
 from hyperhive.protocol import events as e
 from hyperhive.protocol import replies as p
 from hyperhive.protocol import requests as r
@@ -100,6 +101,83 @@ async def test_a_question_is_shown_with_its_age_its_end_and_its_numbered_options
     assert [row["id"] for row in none.json["questions"]] == [7, 8]
 
 
+async def test_a_resolved_question_is_shown_with_its_answer_and_no_way_to_answer_it(
+    console: Console, at: Path
+) -> None:
+    done = question(
+        7, options=("a", "b"), multi=True, answered_at=int(time.time()), answer="b", answerer="operator"
+    )
+    async with desk(at, Hive(done).handlers()):
+        shown = await run(console, "questions", "7")
+    assert re.fullmatch(r"  resolved \ds ago by operator:", shown.out.splitlines()[-2])
+    assert shown.out.splitlines()[-1] == "  | b"
+    assert shown.err == ""
+    assert "several" not in shown.out
+
+
+async def test_the_way_to_answer_is_told_of_a_question_that_waits_for_you_and_can_be_read(
+    console: Console, at: Path
+) -> None:
+    unreadable, mine, good = question(6, asker=""), question(7, asker="operator", target="bob"), question(8)
+    async with desk(at, Hive(unreadable, mine, good).handlers()):
+        every = await run(console, "questions", "--all")
+    async with desk(at, Hive(unreadable, mine).handlers()):
+        none = await run(console, "questions", "--all")
+    assert every.err == "answer with: hyperhive answer 8 TEXT\n"
+    assert none.err == ""
+
+
+async def test_a_long_question_is_cut_in_the_list_and_whole_by_its_number(console: Console, at: Path) -> None:
+    async with desk(at, Hive(question(7, "x" * 5000)).handlers()):
+        listed = await run(console, "questions")
+        alone = await run(console, "questions", "7")
+    assert "  1000 characters more: hyperhive questions 7" in listed.out
+    assert "x" * 5000 in alone.out
+
+
+async def test_options_that_are_numbers_are_taken_as_they_are_written_also_several(
+    console: Console, at: Path
+) -> None:
+    """What the list and the refusal show as the way is taken."""
+    hive = Hive(question(4, options=("1", "2", "linux"), multi=True), question(5, options=("10", "20")))
+    async with desk(at, hive.handlers()):
+        listed = await run(console, "questions")
+        refused = await run(console, "answer", "4", "1", "3")
+        for words in (["4", "1", "2"], ["4", "2,1"], ["4", "linux, 1"], ["5", "10"]):
+            assert (await run(console, "answer", *words)).code == 0
+    assert "hyperhive answer 4 1 2" not in listed.out
+    assert "several may be taken, as they are written: hyperhive answer 4 'A, B'" in listed.out
+    assert refused.code == 2
+    assert "hyperhive answer 4 1\n" in refused.err
+    assert [one.answer for one in hive.said] == ["1, 2", "2, 1", "linux, 1", "10"]
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [(["alice"], "there is no question"), (["alice", ""], "there is no question"),
+     (["alice", "x", "--multi"], "--multi is about options"), (["alice", "x", "--to", "bob"], "once"),
+     (["alice", "x", "--ttl-seconds", "0"], "--ttl-seconds takes at least a second")],
+)  # fmt: skip
+async def test_a_question_with_something_missing_is_refused_with_the_way(
+    console: Console, at: Path, words: list[str], why: str
+) -> None:
+    hive = Hive()
+    async with desk(at, hive.handlers()):
+        done = await run(console, "ask", *words)
+    assert (done.code, hive.asked) == (2, [])
+    assert why in done.err
+
+
+async def test_a_question_may_be_piped_in_and_expire_after_a_span(console: Console, at: Path) -> None:
+    hive = Hive()
+    async with desk(at, hive.handlers()):
+        done = await anyio.to_thread.run_sync(
+            partial(console.run, "ask", "alice", "--ttl-seconds", "1h", stdin="Which?")
+        )
+    assert done.code == 0, done.err
+    assert [(one.to, one.question, one.ttl_seconds) for one in hive.asked] == [("alice", "Which?", 3600)]
+
+
 async def test_without_questions_that_is_said(console: Console, at: Path) -> None:
     async with desk(at, Hive().handlers()):
         done = await run(console, "questions")
@@ -116,7 +194,8 @@ async def test_what_is_too_long_for_the_list_is_named_and_shown_alone(console: C
     assert "too long to be shown beside these: 8, 9" in listed.err
     assert "What of all this?" in alone.out
     assert "#7" not in alone.out
-    assert gone.out == "no question 8 is open\n"
+    assert (gone.code, gone.out) == (3, "")
+    assert "there is no question 8" in gone.err
 
 
 async def test_no_text_of_an_asker_passes_for_an_option_or_steers_the_terminal(
@@ -221,3 +300,40 @@ async def test_an_answer_is_read_in_words_in_the_inbox(console: Console, at: Pat
         "#2  alice  0s ago", f"  {encode(told).decode()}",
         "#3  system  0s ago", "  alice answered question 9 (Which?):", "  this", "  #10  operator",
     ]  # fmt: skip
+
+
+async def test_one_word_that_names_an_agent_is_no_reminder_to_oneself(console: Console, at: Path) -> None:
+    asked: list[r.Remind] = []
+
+    async def remind(caller: Caller, request: r.Remind) -> p.Reply:
+        del caller
+        asked.append(request)
+        return p.ReminderQueued(id=2)
+
+    async with desk(at, {r.List: answers(p.Agents(agents=["alice"])), r.Remind: remind}):
+        refused = await run(console, "remind", "alice", "--in", "5s")
+        mine = await run(console, "remind", "later", "--in", "5m")
+        hers = await run(console, "remind", "alice", "later", "--in", "5m")
+    assert (refused.code, "say of what alice is to be reminded" in refused.err) == (2, True)
+    assert [(one.to, one.message) for one in asked] == [(None, "later"), ("alice", "later")]
+    assert re.fullmatch(r"reminder 2 is set for you, at [-\d: ]+\n", mine.out)
+    assert hers.out.startswith("reminder 2 is set for alice, at ")
+
+
+async def test_who_writes_to_a_destroyed_agent_is_told(console: Console, at: Path) -> None:
+    async def gone(caller: Caller, request: r.Status) -> p.Reply:
+        del caller
+        raise NotFound(f"there is no agent named {request.name}")
+
+    handlers = Hive().handlers() | {
+        r.Status: gone,
+        r.Send: answers(p.Ok(id=1)),
+        r.Ack: answers(p.Ok(count=0)),
+    }
+    async with desk(at, handlers):
+        for words in (["send", "dora", "hi"], ["ask", "dora", "hi?"]):
+            done = await run(console, *words)
+            assert done.code == 0
+            assert "dora is destroyed; this waits until `hyperhive restore dora`" in done.err
+        nothing = await run(console, "inbox", "--done", "999")
+    assert (nothing.code, "no such message waits in your inbox" in nothing.err) == (3, True)

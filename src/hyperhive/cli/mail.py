@@ -11,10 +11,11 @@ from typing import Annotated, Literal
 import msgspec
 from cyclopts import Parameter
 
+from hyperhive.cli.away import note_if_away
 from hyperhive.cli.common import DEFAULTS, Common, Session
 from hyperhive.cli.link import Frames
 from hyperhive.cli.render import ago, plural
-from hyperhive.errors import BadRequest, HiveError, TimedOut
+from hyperhive.errors import BadRequest, HiveError, NotFound, TimedOut
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.events import QuestionAnswered
 from hyperhive.protocol.replies import DeadLetters, HiveStatus, InboxRows, Ok
@@ -58,10 +59,15 @@ def send(
         common: flags of every command.
     """
     session = Session(common)
-    text = _body(body)
+    text = body_of(body)
     if not wait:
         answer = session.ask(r.Send(to=to, body=text, urgency=urgency, dedupe_key=dedupe_key))
-        return session.show(answer, lambda: session.screen.line(_receipt(answer.read(Ok), to)))
+
+        def taken() -> None:
+            session.screen.line(_receipt(answer.read(Ok), to))
+            note_if_away(session, to)
+
+        return session.show(answer, taken)
     began = time.monotonic()
     with session.dial() as watching:
         frames = watching.subscribe("hive")
@@ -69,7 +75,7 @@ def send(
         receipt = answer.read(Ok)
         if not common.as_json:
             session.screen.note(_receipt(receipt, to))
-            _note_if_stopped(session, to)
+            note_if_away(session, to)
         until = None if timeout is None else began + timeout
         answered = _until_worked(session, frames, receipt.id or 0, to, until)
     rows = _answers(session, answered)
@@ -103,10 +109,12 @@ def inbox(
     session = Session(common)
     if done:
         answer = session.ask(r.Ack(ids=done))
-        put_away = answer.read(Ok).count
-        return session.show(
-            answer, lambda: session.screen.line(f"{plural(put_away or 0, 'message')} put away")
-        )
+        put_away = answer.read(Ok).count or 0
+        if not put_away:
+            raise NotFound(
+                "no such message waits in your inbox", hint="`hyperhive inbox` shows those that do"
+            )
+        return session.show(answer, lambda: session.screen.line(f"{plural(put_away, 'message')} put away"))
     answer = session.ask(r.Inbox(limit=limit, all=every))
 
     def render() -> None:
@@ -190,12 +198,6 @@ def _given_up(message: int, why: str) -> HiveError:
     return HiveError(f"message {message} was given up: {why}", hint="`hyperhive dead` has it", code="dead")
 
 
-def _note_if_stopped(session: Session, name: str) -> None:
-    details = session.ask(r.Status(name=name)).read(HiveStatus).agents
-    if any(not detail.view.running for detail in details):
-        session.screen.note(f"{name} is stopped; the message waits until `hyperhive start {name}`")
-
-
 def _next(frames: Frames, message: int, to: str, until: float | None) -> _Moved:
     left = None if until is None else max(0.0, until - time.monotonic())
     try:
@@ -222,7 +224,12 @@ def _answers(session: Session, ids: list[int]) -> list[OperatorInboxRow]:
 # --- reading and printing -------------------------------------------------------------------------------------------
 
 
-def _body(words: tuple[str, ...]) -> str:
+def body_of(words: tuple[str, ...]) -> str:
+    """The words; `-`, or none where input is piped in: what standard input holds.
+
+    Raises:
+        BadRequest: there is nothing to read, or it is no text.
+    """
     if words and words != ("-",):
         return " ".join(words)
     if not words and sys.stdin.isatty():

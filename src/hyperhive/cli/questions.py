@@ -4,6 +4,7 @@ What an agent wrote stands behind a bar at the left, so that no text of it can p
 ours. Options are numbered here, and only here: the hive is told the option itself.
 """
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Final
@@ -11,10 +12,14 @@ from typing import Annotated, Final
 import msgspec
 from cyclopts import Parameter
 
+from hyperhive.cli.away import note_if_away
 from hyperhive.cli.common import DEFAULTS, Common, Session
 from hyperhive.cli.link import Frames
+from hyperhive.cli.mail import body_of
 from hyperhive.cli.render import age, ago
-from hyperhive.errors import BadRequest, HiveError, TimedOut
+from hyperhive.cli.spans import seconds_of
+from hyperhive.errors import BadRequest, HiveError, NotFound, TimedOut
+from hyperhive.names import OPERATOR
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.replies import InboxRows, Ok, Question, QuestionQueued, QuestionRows
 from hyperhive.terminal import visible, visible_lines
@@ -22,6 +27,8 @@ from hyperhive.terminal import visible, visible_lines
 Flag = Annotated[bool, Parameter(negative="")]
 Words = Annotated[list[str] | None, Parameter(negative="")]
 BAR: Final = "  | "
+SHOWN_MAX: Final = 4000
+"""Of a question in a list; all of it is shown where it is asked for by its number."""
 WATCHDOG: Final = "ttl-watchdog"
 """Who answers what has expired: what an agent says is its word, whatever it looks like."""
 
@@ -44,7 +51,7 @@ def ask(
     to: str | None = None,
     option: Words = None,
     multi: Flag = False,
-    ttl_seconds: int | None = None,
+    ttl_seconds: str | None = None,
     wait: Flag = False,
     timeout: float | None = None,
     common: Common = DEFAULTS,
@@ -52,22 +59,36 @@ def ask(
     """Ask an agent a question; the answer comes as mail.
 
     Args:
-        name: the agent (or, without a second word, the question).
-        question: what to ask.
+        name: the agent (or, with --to, the question).
+        question: what to ask; `-`, or nothing where input is piped in, reads it from standard input.
         to: the agent, where it is not the first word.
         option: a choice; may be repeated.
         multi: several choices may be taken.
-        ttl_seconds: after which the question expires.
+        ttl_seconds: after which the question expires; also as 10m, 2h or 1d.
         wait: until it is answered, and print the answer.
         timeout: seconds to wait at most (exit code 6); the question stays open.
         common: flags of every command.
     """
-    if question is None:
-        name, question = to or "", name
-    elif to is not None:
+    if question is not None and to is not None:
         raise BadRequest("say whom you ask once: `ask NAME QUESTION`, or `ask QUESTION --to NAME`")
+    if to is not None:
+        name, question = to, name
+    elif question is None:
+        if sys.stdin.isatty():
+            raise BadRequest("say whom you ask, and what", hint="hyperhive ask NAME QUESTION")
+        question = body_of(())
+    elif question == "-":
+        question = body_of(("-",))
+    if not question.strip():
+        raise BadRequest("there is no question", hint="hyperhive ask NAME QUESTION")
+    if multi and not option:
+        raise BadRequest("--multi is about options, and there are none", hint="--option A --option B --multi")
     request = r.Ask(
-        question=question, to=name or None, options=tuple(option or ()), multi=multi, ttl_seconds=ttl_seconds
+        question=question,
+        to=name,
+        options=tuple(option or ()),
+        multi=multi,
+        ttl_seconds=None if ttl_seconds is None else seconds_of(ttl_seconds, "--ttl-seconds"),
     )
     session = Session(common)
     if wait:
@@ -77,6 +98,7 @@ def ask(
     def render() -> None:
         number = answer.read(QuestionQueued).id
         session.screen.line(visible(f"asked {name} as question {number}; the answer comes to your inbox"))
+        note_if_away(session, name)
 
     return session.show(answer, render)
 
@@ -92,7 +114,7 @@ def questions(
     """List the questions that wait for you, the oldest first.
 
     Args:
-        id: only this one, whoever it waits for.
+        id: only this one, whoever it waits for, and whole; also one that was resolved in the last 90 days.
         every: also those that wait for agents; you may answer them in their place.
         cancel: withdraw this question; its asker is told.
         common: flags of every command.
@@ -102,6 +124,8 @@ def questions(
         done = session.ask(r.CancelQuestion(id=cancel))
         return session.show(done, lambda: session.screen.line(f"question {cancel} is withdrawn"))
     answer = session.ask(r.Questions(all=every, id=id))
+    if id is not None and not answer.read(QuestionRows).questions:
+        raise NotFound(f"there is no question {id}", hint="`hyperhive questions --all` shows the open ones")
 
     def render() -> None:
         reply = answer.read(QuestionRows)
@@ -109,16 +133,13 @@ def questions(
         now = time.time()
         for row in rows:
             session.screen.line(session.screen.paint(_head(row, now), "bold"))
-            session.screen.lines(_described(row))
+            session.screen.lines(_described(row, whole=id is not None))
         if rows:
-            first = rows[0]
-            what = "1" if first.options else "TEXT"
-            session.screen.note(f"answer with: hyperhive answer {first.id} {what}")
+            if how := next((each for row in rows if (each := _how_to_answer(row))), None):
+                session.screen.note(f"answer with: {how}")
             if reply.left_out:
                 numbers = ", ".join(map(str, reply.left_out))
                 session.screen.note(f"too long to be shown beside these: {numbers} (hyperhive questions ID)")
-        elif id is not None:
-            session.screen.line(f"no question {id} is open")
         else:
             session.screen.line("no question is open" if every else "no question waits for you")
 
@@ -168,7 +189,7 @@ def _numbers(said: str) -> list[int] | None:
 
 def _open_question(session: Session, number: int) -> Question | None:
     rows = session.ask(r.Questions(id=number)).read(QuestionRows).questions
-    return rows[0] if rows else None
+    return rows[0] if rows and rows[0].answered_at is None else None
 
 
 def _chosen(question: Question | None, numbers: Sequence[int], said: str) -> str:
@@ -180,8 +201,15 @@ def _chosen(question: Question | None, numbers: Sequence[int], said: str) -> str
     if question is None or not question.options or said in question.options:
         return said  # of a question that is gone the hive says what became of it
     hint = f"the option itself, or --text to answer {said!r}: hyperhive answer {question.id} --text {said}"
-    if any(_numbers(option) is not None for option in question.options):
-        raise BadRequest(f"options of question {question.id} are numbers themselves: say which", hint=hint)
+    if _named_by_numbers(question):
+        words = said.replace(",", " ").split()
+        if question.multi and all(word in question.options for word in words):
+            return ", ".join(dict.fromkeys(words))
+        several = _how_to_answer(question)
+        raise BadRequest(
+            f"options of question {question.id} are numbers themselves: say which",
+            hint=f"the options as they are written: {several}" if several else hint,
+        )
     if len(numbers) > 1 and not question.multi:
         raise BadRequest(f"question {question.id} takes one option", hint=hint)
     count = len(question.options)
@@ -191,12 +219,29 @@ def _chosen(question: Question | None, numbers: Sequence[int], said: str) -> str
     return ", ".join(question.options[one - 1] for one in dict.fromkeys(numbers))
 
 
+def _named_by_numbers(question: Question) -> bool:
+    """Whether a number could be an option itself, as well as the place of one."""
+    return any(_numbers(option) is not None for option in question.options)
+
+
+def _how_to_answer(row: Question) -> str | None:
+    """The command that answers it; None where nobody here is asked, or it cannot be read."""
+    if row.target != OPERATOR or not row.asker or row.answered_at is not None:
+        return None
+    if not row.options:
+        return f"hyperhive answer {row.id} TEXT"
+    if not _named_by_numbers(row):
+        return f"hyperhive answer {row.id} 1"
+    return f"hyperhive answer {row.id} {next(one for one in row.options if _numbers(one) is not None)}"
+
+
 # --- printing -------------------------------------------------------------------------------------------------------
 
 
 def _head(row: Question, now: float) -> str:
-    whom = "you" if row.target == "operator" else visible(row.target) or "?"
-    spent = "" if row.expires_at is None else f", {_left(row.expires_at - now)}"
+    whom = "you" if row.target == OPERATOR else visible(row.target) or "?"
+    open_until = row.expires_at if row.answered_at is None else None
+    spent = "" if open_until is None else f", {_left(open_until - now)}"
     return f"#{row.id}  {visible(row.asker) or '?'} asks {whom}  {ago(row.asked_at, now)}{spent}"
 
 
@@ -204,10 +249,13 @@ def _left(seconds: float) -> str:
     return f"expires in {age(seconds)}" if seconds >= 1 else "expires now"
 
 
-def _described(row: Question) -> Iterator[str]:
-    """Its words behind a bar, its tool call likewise, its options numbered."""
-    for line in visible_lines(row.question):
+def _described(row: Question, *, whole: bool) -> Iterator[str]:
+    """Its words behind a bar, its tool call likewise, its options numbered, and how it ended where it has."""
+    text = row.question if whole else row.question[:SHOWN_MAX]
+    for line in visible_lines(text):
         yield f"{BAR}{line}".rstrip()
+    if len(text) < len(row.question):
+        yield f"  {len(row.question) - len(text)} characters more: hyperhive questions {row.id}"
     if row.tool is not None:
         yield f"  tool {visible(row.tool.name)}, called with:"
         for line in visible_lines(
@@ -216,8 +264,15 @@ def _described(row: Question) -> Iterator[str]:
             yield f"{BAR}{line}"
     for number, option in enumerate(row.options, 1):
         yield f"  {number}) {visible(option)}"
-    if row.multi and row.options:
-        yield f"  several may be taken: hyperhive answer {row.id} 1 2"
+    if row.multi and row.options and row.answered_at is None:
+        if not _named_by_numbers(row):
+            yield f"  several may be taken: hyperhive answer {row.id} 1 2"
+        else:
+            yield f"  several may be taken, as they are written: hyperhive answer {row.id} 'A, B'"
+    if row.answered_at is not None:
+        yield f"  resolved {ago(row.answered_at, time.time())} by {visible(row.answerer or '?')}:"
+        for line in visible_lines(row.answer or ""):
+            yield f"{BAR}{line}".rstrip()
 
 
 # --- waiting --------------------------------------------------------------------------------------------------------

@@ -1,18 +1,20 @@
 """`hyperhive remind` and `reminders`: messages that come back later, to you or to an agent."""
 
-from typing import Annotated, Final
+import time
+from typing import Annotated
 
 from cyclopts import Parameter
 
+from hyperhive.cli.away import note_if_away
 from hyperhive.cli.common import DEFAULTS, Common, Session
 from hyperhive.cli.render import clock, table
+from hyperhive.cli.spans import seconds_of
 from hyperhive.errors import BadRequest
 from hyperhive.names import OPERATOR
 from hyperhive.protocol import replies as p
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.types import ReminderEnd
-
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+from hyperhive.terminal import visible
 
 
 def remind(
@@ -37,12 +39,14 @@ def remind(
         file_path: write it to this file in the agent's state, and mail where it is.
         common: flags of every command.
     """
-    if message is None:
-        name, message = OPERATOR, name
+    session = Session(common)
     if [within, delay_seconds, due_at].count(None) != 2:
         raise BadRequest("a reminder takes one of --in, --delay-seconds and --due-at")
     if within is not None:
-        delay_seconds = _seconds(within)
+        delay_seconds = seconds_of(within, "--in")
+    if message is None:
+        _refuse_an_agents_name(session, name)
+        name, message = OPERATOR, name
     request = r.Remind(
         message=message,
         delay_seconds=delay_seconds,
@@ -50,10 +54,17 @@ def remind(
         file_path=file_path,
         to=None if name == OPERATOR else name,
     )
-    session = Session(common)
     answer = session.ask(request)
-    number = answer.read(p.ReminderQueued).id
-    return session.show(answer, lambda: session.screen.line(f"reminder {number} is set"))
+
+    def render() -> None:
+        number = answer.read(p.ReminderQueued).id
+        due = due_at if due_at is not None else time.time() + (delay_seconds or 0)
+        whose = "you" if name == OPERATOR else name
+        session.screen.line(visible(f"reminder {number} is set for {whose}, at {clock(due)}"))
+        if name != OPERATOR:
+            note_if_away(session, name)
+
+    return session.show(answer, render)
 
 
 def reminders(
@@ -88,8 +99,14 @@ def reminders(
     return session.show(answer, render)
 
 
-def _seconds(text: str) -> int:
-    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
-    if not (number.isascii() and number.isdecimal() and len(number) < 10):
-        raise BadRequest(f"{text[:80]!r} is no time span: a number with s, m, h or d behind it")
-    return int(number) * _UNITS[unit]
+def _refuse_an_agents_name(session: Session, word: str) -> None:
+    """One word that names an agent was meant to be whose reminder it is.
+
+    Raises:
+        BadRequest: it is one.
+    """
+    if word in session.ask(r.List()).read(p.Agents).agents:
+        raise BadRequest(
+            f"say of what {word} is to be reminded",
+            hint=f"hyperhive remind {word} TEXT --in 1h (of that word yourself: remind {OPERATOR} {word})",
+        )

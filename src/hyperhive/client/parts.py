@@ -138,7 +138,8 @@ class RemoteQuestions:
         reply = await _reply(self._ask, r.Questions(all=target != OPERATOR), a.QuestionRows)
         rows = list(reply.questions)
         for number in reply.left_out:  # too long to come together
-            rows += (await _reply(self._ask, r.Questions(id=number), a.QuestionRows)).questions
+            found = (await _reply(self._ask, r.Questions(id=number), a.QuestionRows)).questions
+            rows += [row for row in found if row.answered_at is None]
         rows.sort(key=lambda row: row.id)
         return rows if target in (None, OPERATOR) else [row for row in rows if row.target == target]
 

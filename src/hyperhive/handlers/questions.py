@@ -1,5 +1,7 @@
 """Questions and loose ends."""
 
+from typing import Final
+
 import anyio.to_thread
 
 from hyperhive.broker import Broker, QuestionRow
@@ -10,6 +12,9 @@ from hyperhive.protocol import replies as p
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.dispatch import CALL_ID, Handler
 from hyperhive.protocol.policy import Caller
+
+ANSWER_SHOWN: Final = 2000
+"""Of a resolved question's answer; all of it is in its asker's mail."""
 
 
 def questions(broker: Broker) -> dict[type[r.Request], Handler]:
@@ -45,7 +50,7 @@ def questions(broker: Broker) -> dict[type[r.Request], Handler]:
             row = await broker.questions.find(number)
         except NotFound:
             return []
-        return [_shown(row)] if row.answered_at is None else []
+        return [_shown(row)]
 
     async def cancel(caller: Caller, request: r.CancelQuestion) -> p.Reply:
         row = await broker.questions.cancel(request.id, by=caller.name, any=caller.any)
@@ -81,4 +86,7 @@ def _shown(row: QuestionRow) -> p.Question:
         tool=row.tool,
         asked_at=row.asked_at,
         expires_at=row.expires_at,
+        answered_at=row.answered_at,
+        answer=None if row.answered_at is None else (row.answer or "")[:ANSWER_SHOWN],
+        answerer=None if row.answered_at is None else row.answerer,
     )

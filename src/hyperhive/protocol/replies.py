@@ -172,7 +172,7 @@ class DeadLetters(Reply, frozen=True, kw_only=True, tag="dead"):
 
 
 class Question(Wire, frozen=True, kw_only=True):
-    """A question that waits for the operator."""
+    """A question. `answered_at`, `answer` (its beginning), `answerer`: how it was resolved, where it is."""
 
     id: int
     asker: str
@@ -183,6 +183,9 @@ class Question(Wire, frozen=True, kw_only=True):
     tool: ToolCall | None = None
     asked_at: int
     expires_at: int | None = None
+    answered_at: int | None = None
+    answer: str | None = None
+    answerer: str | None = None
 
 
 class QuestionRows(Reply, frozen=True, kw_only=True, tag="questions"):

@@ -198,7 +198,10 @@ class Answer(Request, frozen=True, kw_only=True, tag="answer"):
 
 
 class Questions(Request, frozen=True, kw_only=True, tag="questions"):
-    """The questions that wait for the operator; with `all`, also those that wait for agents; with `id`, that one."""
+    """The questions that wait for the operator; with `all`, also those that wait for agents.
+
+    With `id` that one, also where it is resolved.
+    """
 
     all: bool = False
     id: Id | None = None
