@@ -54,6 +54,7 @@ from hyperhive.lifecycle import Lifecycle, pick_runtime
 from hyperhive.lifecycle.approvals import MIGRATIONS as APPROVAL_TABLES
 from hyperhive.lifecycle.approvals import ApprovalQueue
 from hyperhive.lifecycle.disk import DiskGuard
+from hyperhive.lifecycle.runtimes import Runtime
 from hyperhive.members import Attached
 from hyperhive.mirror import Mirror
 from hyperhive.names import AgentName
@@ -168,10 +169,20 @@ class BareHive:
             nspawn_base=self.config.file.nspawn_base,
             serving=self.config.serving,
         )
-        files = AgentFiles(
-            self.paths,
-            isolated=runtime.isolated,
-            mounts=lambda name: self.lifecycle.mounts_judge(name),
+        herald = self._build_mail(isolated=runtime.isolated)
+        await AccountStates(self._store, self.accounts, self._clock).restore()
+        await self.broker.start()
+        await self.budgets.spending.start()
+        self._build_crew()
+        self._build_config_code(runtime, herald)
+        self._build_lifecycle(runtime, herald)
+        self._build_notices()
+        self._build_edges(runtime)
+
+    def _build_mail(self, *, isolated: bool) -> Herald:
+        """Mail, and what stands in the way of what may be spent."""
+        self._files = AgentFiles(
+            self.paths, isolated=isolated, mounts=lambda name: self.lifecycle.mounts_judge(name)
         )
         self.broker = Broker(
             store=self._store,
@@ -179,17 +190,16 @@ class BareHive:
             limits=Limits.of(lambda: self.config),
             directory=lambda name: self.lifecycle.exists(name),
             bus=self.bus,
-            files=files,
+            files=self._files,
         )
         self.accounts.order = self.broker.order_of
-        self.broker.tools.caution_of = lambda name: caution(
-            self.config.agent(name).tools, isolated=runtime.isolated
-        )
+        self.broker.tools.caution_of = lambda name: caution(self.config.agent(name).tools, isolated=isolated)
         self.budgets = self._make_budgets()
-        self.gateway = self._make_gateway(isolated=runtime.isolated)
-        await AccountStates(self._store, self.accounts, self._clock).restore()
-        await self.broker.start()
-        await self.budgets.spending.start()
+        self.gateway = self._make_gateway(isolated=isolated)
+        return Herald(self.broker)
+
+    def _build_crew(self) -> None:
+        """The agents' harnesses."""
         outfitter = Outfitter(
             config=lambda: self.config,
             paths=self.paths,
@@ -215,6 +225,7 @@ class BareHive:
             buffer=self.config.file.buffer,
         )
         self.bus.tap(self._forget_removed)
+        self._background.spawn(outfitter.run, "slots")
         self._facts = FleetFacts(
             self._crew,
             self.broker,
@@ -224,7 +235,9 @@ class BareHive:
             lambda name: self.config_code.deployed_sha(name),
             lambda name: self.config_code.updates.needs(name),
         )
-        herald = Herald(self.broker)
+
+    def _build_config_code(self, runtime: Runtime, herald: Herald) -> None:
+        """Config as code: repos, approvals, deploys, and the copy on a forge."""
         self._disk = DiskGuard(
             self.paths,
             self._clock,
@@ -254,6 +267,9 @@ class BareHive:
         self.config_code.on_disk.changed = self._mirror.touch
         self.config = msgspec.structs.replace(self.config, overlay=self.config_code.overlay)
         self.broker.loose_ends.add("approval", self.config_code)
+
+    def _build_lifecycle(self, runtime: Runtime, herald: Herald) -> None:
+        """The agents' lives."""
         self.lifecycle = Lifecycle(
             store=self._store,
             paths=self.paths,
@@ -277,21 +293,9 @@ class BareHive:
         AccountWatch(
             self.accounts, herald, self._background, self._users, self.lifecycle.touch, self.started_at
         )
-        desk = HiveDesk(
-            info=self._info(runtime.name, runtime.cautions),
-            pronouns=lambda: self.config.pronouns,
-            log_file=self.paths.log / "hive.log",
-            broker=self.broker,
-            accounts=self.accounts,
-            details=lambda name: self._facts.details(self.lifecycle, name),
-            agent_log=self._facts.log,
-            users=self._users,
-            reread=self.reload,
-            cautions=lambda: [*self._mirror.cautions(), *self._disk.cautions(), *adopted(self.lifecycle)],
-            tombstones=lambda: self.lifecycle.tombstones(),
-            in_turn=self._crew.in_turn,
-        )
-        streams = Streams(secrets.token_hex(4), self._find_stream)
+
+    def _build_notices(self) -> None:
+        """What waits for the operator, and who says so."""
         self._attention = Attention(
             broker=self.broker,
             accounts=self.accounts,
@@ -308,7 +312,25 @@ class BareHive:
             matters=self._attention.matters,
             mask=masker(self.accounts.secrets),
         )
-        more = (notices(self.notices), models(self.gateway), state_files(self.broker, files))
+
+    def _build_edges(self, runtime: Runtime) -> None:
+        """Who answers what, and where it may be asked."""
+        desk = HiveDesk(
+            info=self._info(runtime.name, runtime.cautions),
+            pronouns=lambda: self.config.pronouns,
+            log_file=self.paths.log / "hive.log",
+            broker=self.broker,
+            accounts=self.accounts,
+            details=lambda name: self._facts.details(self.lifecycle, name),
+            agent_log=self._facts.log,
+            users=self._users,
+            reread=self.reload,
+            cautions=lambda: [*self._mirror.cautions(), *self._disk.cautions(), *adopted(self.lifecycle)],
+            tombstones=lambda: self.lifecycle.tombstones(),
+            in_turn=self._crew.in_turn,
+        )
+        streams = Streams(secrets.token_hex(4), self._find_stream)
+        more = (notices(self.notices), models(self.gateway), state_files(self.broker, self._files))
         table = request_table(
             self.broker,
             self.lifecycle,
@@ -322,7 +344,6 @@ class BareHive:
         self.dispatcher = Dispatcher(table, streams.open)
         self._edges = self._open_edges(self.dispatcher, self._crew)
         self._crew.serve_on(self._edges)
-        self._background.spawn(outfitter.run, "slots")
 
     def _make_budgets(self) -> Budgets:
         spending = Spending(
