@@ -32,6 +32,7 @@ FILE: Final = "agent.toml"
 FILE_MAX: Final = 256 * 1024
 """Bytes; a longer file is refused."""
 
+Package = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}\Z", examples=["git"])]
 How = Literal["live", "restart"]
 LIVE: Final = frozenset({"model", "budget", "send_to", "sends_per_minute", "bytes_per_hour"})
 """What a running agent takes over as it is. Everything else is taken when its loop starts again, between two turns."""
@@ -45,11 +46,13 @@ _PROMPT_MAX: Final = 64 * 1024
 class AgentFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The file as written. What stands in it goes before hive.toml's `[agents.NAME]`, within its limits."""
 
-    model: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^\S+\Z")] | None = None
+    model: (
+        Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^\S+\Z", examples=["sonnet"])] | None
+    ) = None
     prompt: Annotated[str, Meta(max_length=_PROMPT_MAX)] | None = None
     """What is added to its role's prompt."""
     network: Network | None = None
-    packages: tuple[Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}\Z")], ...] | None = None
+    packages: tuple[Package, ...] | None = None
     """Programs that its box has beside what every box has."""
     env: dict[str, str] = {}
     """Variables of its CLI, and of what that runs; by name beside hive.toml's."""

@@ -24,7 +24,7 @@ MatterKind = Literal["question", "tool", "approval", "login", "failed", "dead", 
 
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
-Size = Annotated[str, Meta(pattern=r"^[1-9][0-9]*[KMGT]?\Z")]
+Size = Annotated[str, Meta(pattern=r"^[1-9][0-9]*[KMGT]?\Z", examples=["16M", "4G"])]
 
 DEFAULT_MODEL = "haiku"
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -183,7 +183,7 @@ class NotifyChannel(_Section, frozen=True, kw_only=True):
     """One way to reach the operator away from the screens."""
 
     kind: Literal["ntfy", "webhook"]
-    url: Annotated[str, Meta(pattern=r"^https?://[^/@\s]+(/\S*)?\Z")]
+    url: Annotated[str, Meta(pattern=r"^https?://[^/@\s]+(/\S*)?\Z", examples=["https://ntfy.sh/my-topic"])]
     """ntfy: the topic's address. webhook: where to POST to. Without user or password."""
     token_file: str | None = None
     """A file whose first line is sent as bearer token."""
@@ -202,7 +202,7 @@ class NotifyChannel(_Section, frozen=True, kw_only=True):
 class Notify(_Section, frozen=True, kw_only=True):
     """How the operator is told of what waits."""
 
-    quiet_hours: Annotated[str, Meta(pattern=_QUIET)] | None = None
+    quiet_hours: Annotated[str, Meta(pattern=_QUIET, examples=["22:00-07:00"])] | None = None
     """`22:00-07:00`: what comes up meanwhile is told at their end."""
     time_zone: str | None = None
     """Of the quiet hours, as `Europe/Berlin`; the host's without it."""
@@ -214,7 +214,7 @@ class Notify(_Section, frozen=True, kw_only=True):
 class ForgeSetting(_Section, frozen=True, kw_only=True):
     """A Forgejo or Gitea server that gets a copy of every agent's configuration, with its history and decisions."""
 
-    url: Annotated[str, Meta(pattern=r"^https?://[^/@\s]+(/\S*)?\Z")]
+    url: Annotated[str, Meta(pattern=r"^https?://[^/@\s]+(/\S*)?\Z", examples=["https://git.example.org"])]
     """The server's own address, without user or password."""
     user: str
     """Whose token it is."""
@@ -230,7 +230,7 @@ class HiveFile(Settings, frozen=True, kw_only=True):
     listen: str = "127.0.0.1:7000"
     allowed_hosts: tuple[str, ...] = ()
     runtime: RuntimeName = "auto"
-    nspawn_base: Annotated[str, Meta(pattern=r"^/")] | None = None
+    nspawn_base: Annotated[str, Meta(pattern=r"^/", examples=["/var/lib/base"])] | None = None
     """The root file system that containers of the runtime nspawn share; else `nspawn/base` in the state directory."""
     pronouns: str = "they/them"
     auto_update: bool = True

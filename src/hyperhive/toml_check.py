@@ -12,6 +12,7 @@ from typing import TypeVar, get_args, get_origin
 import msgspec
 
 from hyperhive.errors import BadConfig
+from hyperhive.wording import in_words
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -61,7 +62,7 @@ def _check(value: object, kind: object, path: tuple[str, ...], faults: list[Faul
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        faults.append((path, str(error).replace(" - at `$`", "")))
+        faults.append((path, in_words(str(error), kind)))
     return value
 
 

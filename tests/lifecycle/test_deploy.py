@@ -121,7 +121,7 @@ async def test_the_diff_says_what_is_live_what_restarts_what_is_cut_and_what_wou
             "taken over while it runs: model",
         ]
         said = await life.deployer.remarks(ALICE, "", world.memory.commit({"agent.toml": "model = 3\n"}))
-        assert said == ["it would fail: agent.toml:1: model: Expected `str | null`, got `int`"]
+        assert said == ["it would fail: agent.toml:1: model: expected text, not a whole number"]
 
 
 async def test_a_stopped_agent_is_not_started_by_a_deploy(world: DeployWorld) -> None:

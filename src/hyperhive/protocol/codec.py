@@ -14,6 +14,7 @@ from hyperhive.protocol.answers import ANSWERS
 from hyperhive.protocol.replies import AnyReply, Err, Reply
 from hyperhive.protocol.requests import BY_TAG, AnyRequest, Request, tag_of
 from hyperhive.protocol.types import REQUEST_LINE_MAX_BYTES
+from hyperhive.wording import in_words
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Request)
@@ -54,7 +55,7 @@ def _reason(error: Exception) -> str:
         return "nested too deeply"
     if isinstance(error, UnicodeError):
         return "not UTF-8"
-    return (str(error) or type(error).__name__)[:REASON_MAX]
+    return (in_words(str(error)) or type(error).__name__)[:REASON_MAX]
 
 
 def decode_request(line: bytes | memoryview) -> Request:
