@@ -1,16 +1,19 @@
 """Inside of a container: the harness's programs run as the second user, and behave as in any box."""
 
+import subprocess
 import sys
 from pathlib import Path
 
 import anyio.to_thread
 import pytest
 
+import hyperhive
 from hyperhive.errors import MissingPart, WorldError
 from hyperhive.lifecycle.runtimes import pick_runtime
 from hyperhive.lifecycle.runtimes.idmap import binds_in, exchange
-from hyperhive.lifecycle.runtimes.inside import InsidePaths
+from hyperhive.lifecycle.runtimes.inside import AGENT_UID, InsidePaths
 from nixos_world import ALICE, NixosWorld
+from parts import NSPAWN_BASE
 
 
 @pytest.mark.needs("bwrap")
@@ -72,3 +75,40 @@ def test_only_binds_that_are_not_mapped_yet_are_found() -> None:
         "/state",
         "/workspace/my code",
     ]
+
+
+GIVE = f"""
+import os, sys
+from hyperhive.lifecycle.runtimes.idmap import give_binds
+for _ in range(2):
+    give_binds(["/mnt"], {AGENT_UID})
+print(os.stat("/mnt").st_uid, os.stat("/mnt/seen").st_uid)
+os.setgid({AGENT_UID})
+os.setuid({AGENT_UID})
+open("/mnt/mine", "w").close()
+"""
+
+
+@pytest.mark.needs("nspawn")
+@pytest.mark.may_block("runs one program")
+def test_binds_change_hands_in_a_container_of_systemd_nspawn_too(tmp_path: Path) -> None:
+    """Under nspawn's own call filter and capabilities, which are those of a NixOS container."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/seen").touch()
+    binds = {
+        tmp_path / "state": "--bind=%s:/mnt", Path(sys.base_prefix): "--bind-ro=%s:/tmp/python",
+        Path(hyperhive.__file__).parents[1]: "--bind-ro=%s:/tmp/src",
+        Path(anyio.__file__).parents[1]: "--bind-ro=%s:/tmp/packages",
+    }  # fmt: skip
+    done = subprocess.run(
+        [
+            "systemd-nspawn", "-q", "--register=no", "--keep-unit", "-D", str(NSPAWN_BASE), "--read-only", "--as-pid2",
+            "-M", "hive-idmap", "--console=pipe", "--tmpfs=/tmp", *(flag % path for path, flag in binds.items()),
+            "-E", "PYTHONPATH=/tmp/src:/tmp/packages", "-E", "PYTHONHOME=/tmp/python",
+            "-E", "LD_LIBRARY_PATH=/tmp/python/lib",
+            f"/tmp/python/bin/python3.{sys.version_info.minor}", "-c", GIVE,
+        ],
+        capture_output=True, text=True, check=False, timeout=50,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, f"{AGENT_UID} {AGENT_UID}\n"), done.stderr
+    assert (tmp_path / "state/mine").stat().st_uid == 0
