@@ -7,6 +7,7 @@ import pytest
 from hyperhive.config import (
     HiveFile,
     config_path,
+    doubts,
     env_faults,
     load,
     parse_hive_file,
@@ -68,6 +69,31 @@ pids = 0
     assert places == [f"h.toml:{line}" for line in (1, 2, 3, 5, 6, 8)]
     assert any("colour: unknown key; known here:" in fault for fault in faults)
     assert any("agents.bob.limits.pids" in fault for fault in faults)
+
+
+def test_whom_an_agent_may_write_to_are_names() -> None:
+    with pytest.raises(BadConfig) as caught:
+        parse_hive_file('[agents.bob.limits]\nsend_to = ["manager", "Bad Name"]\n', "h.toml")
+    [fault] = caught.value.faults
+    assert fault.startswith("h.toml:2: agents.bob.limits.send_to: 'Bad Name' is no valid name")
+
+
+def test_what_is_valid_and_will_not_work_is_a_doubt(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    text = f"""
+[agents.ghost]
+[agents.bob]
+[notify.channels.phone]
+kind = "ntfy"
+url = "http://127.0.0.1:1/hive"
+token_file = "{token}"
+"""
+    assert doubts(parse_hive_file(text), ["bob", "manager"]) == [
+        "[agents.ghost]: there is no agent of this name yet",
+        f"notify.channels.phone: its token_file {token} cannot be read",
+    ]
+    token.write_text("dummy")
+    assert doubts(parse_hive_file(text), ["bob", "ghost"]) == []
 
 
 def test_a_bad_name_and_a_forbidden_variable_are_faults() -> None:

@@ -23,6 +23,7 @@ from hyperhive.config import (
     Tools,
     env_faults,
     mcp_faults,
+    name_faults,
     parse_size,
 )
 from hyperhive.errors import BadConfig
@@ -100,6 +101,7 @@ def parse(data: bytes | str | None, source: str = FILE) -> AgentFile:
 def _faults(data: Mapping[str, object]) -> list[Fault]:
     faults: list[Fault] = [(("env", key), reason) for key, reason in env_faults(_texts(data.get("env")))]
     faults += [(("mcp", *place), reason) for place, reason in mcp_faults(data.get("mcp"))]
+    faults += [(("send_to",), reason) for reason in name_faults(data.get("send_to"))]
     return faults
 
 

@@ -4,8 +4,9 @@ One error lists every fault of a file, each with its line. Nothing here reads a 
 nothing guesses: a value is what was written or the default, or the file is refused.
 """
 
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 from zoneinfo import available_timezones
@@ -15,7 +16,7 @@ from msgspec import Meta
 
 from hyperhive import toml_check
 from hyperhive.errors import BadConfig, InvalidName
-from hyperhive.names import parse_resident
+from hyperhive.names import parse_principal, parse_resident
 from hyperhive.toml_check import Fault
 
 RuntimeName = Literal["auto", "process", "bwrap", "nspawn", "nixos-container"]
@@ -369,6 +370,23 @@ def _xdg(environ: Mapping[str, str], variable: str, below_home: str) -> Path:
     return Path(named) if named else Path(environ.get("HOME") or Path.home()) / below_home
 
 
+def doubts(file: HiveFile, agents: Collection[str]) -> list[str]:
+    """What is valid and perhaps not meant, or will not work. Looks at the files that are named, so it blocks.
+
+    Args:
+        agents: those that there are.
+    """
+    found = [
+        f"[agents.{name}]: there is no agent of this name yet" for name in file.agents if name not in agents
+    ]
+    named = {f"notify.channels.{name}": channel.token_file for name, channel in file.notify.channels.items()}
+    named["forge"] = None if file.forge is None else file.forge.token_file
+    for place, path in named.items():
+        if path is not None and not os.access(path, os.R_OK):
+            found.append(f"{place}: its token_file {path} cannot be read")
+    return found
+
+
 # --- checking ---------------------------------------------------------------------------------------------------------
 
 
@@ -392,8 +410,22 @@ def _semantic_faults(data: Mapping[str, object]) -> list[Fault]:
             else {}
         )
         faults += [(("agents", name, "env", key), reason) for key, reason in env_faults(texts)]
+        limits = agent.get("limits", {}) if isinstance(agent, dict) else {}
+        send_to = limits.get("send_to") if isinstance(limits, dict) else None
+        faults += [(("agents", name, "limits", "send_to"), reason) for reason in name_faults(send_to)]
         mcp = agent.get("mcp") if isinstance(agent, dict) else None
         faults += [(("agents", name, "mcp", *place), reason) for place, reason in mcp_faults(mcp)]
+    return faults
+
+
+def name_faults(names: object) -> list[str]:
+    """What is wrong with a list of whom an agent may write to."""
+    faults = []
+    for name in names if isinstance(names, list) else ():
+        try:
+            parse_principal(str(name))
+        except InvalidName as error:
+            faults.append(error.message)
     return faults
 
 

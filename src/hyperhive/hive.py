@@ -425,7 +425,9 @@ class BareHive:
         await self.budgets.reconsider()
         self._mirror.reconsider()
         self.notices.touch()
-        return self._told_of_reload()
+        names = self.lifecycle.names()
+        doubts = await anyio.to_thread.run_sync(lambda: configuration.doubts(file, names))
+        return "; ".join([self._told_of_reload(), *(f"look at {one}" for one in doubts)])
 
     def _told_of_reload(self) -> str:
         said = (

@@ -21,7 +21,7 @@ from cyclopts import Parameter
 from hyperhive import __version__
 from hyperhive.agent_cli import OLDEST, TESTED, AgentClis
 from hyperhive.cli.common import DEFAULTS, Common, Session
-from hyperhive.config import HiveConfig, load
+from hyperhive.config import HiveConfig, doubts, load
 from hyperhive.errors import HiveError, HiveUnreachable
 from hyperhive.names import SOCKET_PATH_MAX_BYTES
 from hyperhive.paths import Paths
@@ -135,6 +135,8 @@ def _python() -> Check:
 
 def _configuration(config: HiveConfig) -> Check:
     there = config.source is not None and config.source.exists()
+    if wrong := doubts(config.file, config.file.agents):
+        return Check("configuration", "warning", str(config.source), "; ".join(wrong))
     return Check("configuration", "ok", str(config.source) if there else f"defaults (no {config.source})")
 
 

@@ -125,7 +125,7 @@ async def token_of(setting: NotifyChannel) -> str | None:
     try:
         text = await anyio.to_thread.run_sync(Path(setting.token_file).read_text)
     except (OSError, UnicodeError) as error:
-        raise Failed(f"its token_file cannot be read: {type(error).__name__}") from None
+        raise Failed(f"its token_file {setting.token_file} cannot be read: {type(error).__name__}") from None
     return text.split("\n", 1)[0].strip()
 
 
