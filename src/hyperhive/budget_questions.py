@@ -212,7 +212,8 @@ class BudgetQuestions:
                     return
                 except Conflict:  # something else is going on with it, and will end
                     await self._clock.sleep(RETRY_SECONDS)
-                except HiveError as error:  # the others are stopped all the same; this one when the hive starts next
+                except HiveError as error:
+                    # The others are stopped all the same; this one when the hive starts next.
                     log.warning("budget_stop_failed agent=%s error=%s", name, error)
                     failed.append(name)
                     return

@@ -156,7 +156,8 @@ class Views:
     def _publish(self, name: AgentName, now: float) -> None:
         try:
             view = self._look(name)
-        except (NotFound, InvalidName):  # destroyed since it was touched; or the operator, who was asked something
+        except (NotFound, InvalidName):
+            # Destroyed since it was touched; or the operator, who was asked something.
             return
         if self._shown.get(name) != view:
             self._shown[name] = view

@@ -100,7 +100,8 @@ def kill_pids(pids: list[int], *, still: Callable[[int], bool] = lambda _: True)
 def _mark_of(pid: int) -> int:
     try:
         return resource.prlimit(pid, resource.RLIMIT_RTTIME)[1]
-    except PermissionError:  # not ours to look at and so not ours to kill, but for a root that lacks a capability
+    except PermissionError:
+        # Not ours to look at and so not ours to kill, but for a root that lacks a capability.
         return _mark_in_text(pid) if os.geteuid() == 0 else 0
     except (OSError, ValueError):  # gone
         return 0
