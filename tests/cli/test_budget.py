@@ -75,6 +75,27 @@ async def test_it_says_what_is_spent_what_is_left_and_what_waits_for_the_operato
     assert as_json.json["spent"][1]["limits"][0]["raises"] == 1
 
 
+async def test_a_limit_is_set_for_whom_is_named_alone_and_that_is_said(console: Console, at: Path) -> None:
+    async with desk(at, {r.Budget: answers(PAGE)}):
+        nobody = await run(console, "budget", "--tokens-per-day", "5")
+        negative = await run(console, "budget", "alice", "--tokens-per-day", "-5")
+        hive = await run(console, "budget", "hive", "--tokens-per-day", "5000")
+    assert (nobody.code, "say whose limit it is" in nobody.err) == (2, True)
+    assert (negative.code, "at least 1" in negative.err) == (2, True)
+    assert hive.out.startswith("the hive's limit for today is now 5,000 tokens\n")
+
+
+async def test_one_budget_that_holds_for_several_is_told_once(console: Console, at: Path) -> None:
+    refused = "the hive's budget tokens_per_day is used up: 5 of 5 tokens"
+    spent = [
+        p.Spent(name=name, refused=refused, question=number) for name, number in (("hive", 7), ("bob", None))
+    ]
+    async with desk(at, {r.Budget: answers(p.BudgetPage(spent=spent))}):
+        done = await run(console, "budget")
+    assert done.out.count(refused) == 1
+    assert "(question 7: raise, wait or stop)" in done.out
+
+
 async def test_turns_name_their_message_and_who_began_its_chain(console: Console, at: Path) -> None:
     def row(**fields: object) -> TurnRow:
         return TurnRow(

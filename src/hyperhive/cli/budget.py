@@ -7,8 +7,10 @@ from cyclopts import Parameter
 
 from hyperhive.cli.common import DEFAULTS, Common, Session
 from hyperhive.cli.render import ago, clock, count, money, table
+from hyperhive.errors import BadRequest
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.replies import BudgetLimit, BudgetPage, ChainSpent, DaySpent, Spent
+from hyperhive.terminal import visible
 
 Flag = Annotated[bool, Parameter(negative="")]
 
@@ -31,11 +33,21 @@ def budget(
         tokens_per_day: the limit for today, whatever hive.toml says; tomorrow that holds again.
         common: flags of every command.
     """
+    if tokens_per_day is not None and name is None:
+        raise BadRequest(
+            "say whose limit it is",
+            hint=f"hyperhive budget NAME --tokens-per-day {tokens_per_day}; NAME hive: all agents",
+        )
+    if tokens_per_day is not None and tokens_per_day < 1:
+        raise BadRequest("--tokens-per-day takes at least 1", hint="`hyperhive kill NAME` stops an agent")
     session = Session(common)
     answer = session.ask(r.Budget(name=name, chains=chains, days=days, tokens_per_day=tokens_per_day))
 
     def render() -> None:
         page = answer.read(BudgetPage)
+        if tokens_per_day is not None:
+            whose = "the hive's" if name == "hive" else f"{name}'s"
+            session.screen.line(visible(f"{whose} limit for today is now {tokens_per_day:,} tokens"))
         _show_spent(session, page.spent)
         if days:
             _show_days(session, page.days)
@@ -55,10 +67,13 @@ def _show_spent(session: Session, spent: list[Spent]) -> None:
         for one in spent
     ]  # fmt: skip
     session.screen.lines(table(header, rows, session.screen.columns, right=frozenset({1, 2, 3, 4})))
+    refusals: dict[str, int | None] = {}
     for one in spent:
-        if one.refused is not None:
-            question = "" if one.question is None else f" (question {one.question}: raise, wait or stop)"
-            session.screen.body(f"{one.refused}{question}", indent="")
+        if one.refused is not None:  # the hive's is that of every agent
+            refusals[one.refused] = refusals.get(one.refused) or one.question
+    for refused, number in refusals.items():
+        question = "" if number is None else f" (question {number}: raise, wait or stop)"
+        session.screen.body(f"{refused}{question}", indent="")
 
 
 def _limit(limit: BudgetLimit) -> str:
