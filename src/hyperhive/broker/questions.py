@@ -297,9 +297,8 @@ class Questions:
             conn.execute("SAVEPOINT resolving")
             try:
                 results.append(changes.resolve_one(conn, job, self._errands))
-            except (
-                HiveError
-            ) as refused:  # whatever its errand has done by then is undone, and the others stand
+            except HiveError as refused:
+                # Whatever its errand has done by then is undone, and the others stand
                 conn.execute("ROLLBACK TO resolving")
                 results.append(refused)
             conn.execute("RELEASE resolving")

@@ -195,9 +195,8 @@ class ReminderTimer:
             return await self._files.write(one.owner, reminder.file_path, reminder.message, tag)
         except HiveError:
             raise
-        except (
-            Exception
-        ) as bug:  # supervisor: whatever is wrong with one file must not stop the other reminders
+        except Exception as bug:
+            # Supervisor: whatever is wrong with one file must not stop the other reminders
             log.exception("reminder_file_not_written reminder=%s agent=%s", one.id, one.owner)
             raise BugError(f"its file could not be written: {type(bug).__name__}") from bug
 

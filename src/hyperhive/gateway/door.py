@@ -71,9 +71,8 @@ class Door:
             while True:
                 try:
                     stream = await listener.accept()
-                except (
-                    anyio.BrokenResourceError
-                ) as error:  # out of files or memory: left in the queue for a moment
+                except anyio.BrokenResourceError as error:
+                    # Out of files or memory: left in the queue for a moment
                     log.warning("cannot_accept agent=%s error=%s", self.agent, error.__cause__)
                     await anyio.sleep(ACCEPT_AGAIN_SECONDS)
                 else:

@@ -136,9 +136,8 @@ class Upkeep(Fleet):
         await self._background.start()
         try:
             await self.runtime.sweep()
-        except (
-            WorldError
-        ) as error:  # they are killed, and hang in the kernel: no reason for the hive not to come up
+        except WorldError as error:
+            # They are killed, and hang in the kernel: no reason for the hive not to come up
             log.warning("orphans_hang error=%s", error)
         self._background.spawn(self._views.run, "views")
         for agent in self._roster:

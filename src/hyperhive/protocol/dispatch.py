@@ -73,9 +73,8 @@ class Dispatcher:
             result = await handler(caller, request)
         except HiveError as error:
             return Answer(reply=error_reply(error, request.req))
-        except (
-            Exception
-        ):  # supervisor: a handler's bug must not take the connection, let alone the hive, with it
+        except Exception:
+            # Supervisor: a handler's bug must not take the connection, let alone the hive, with it
             log.exception("request_failed cmd=%s", tag_of(type(request)))
             bug = BugError(f"{tag_of(type(request))} failed by a bug in the hive; its log has the traceback")
             return Answer(reply=error_reply(bug, request.req))

@@ -156,9 +156,8 @@ class Listener:
                 connection, _address = self._bound.sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except (
-                OSError
-            ) as error:  # out of file descriptors or memory: leave them in the queue for a moment
+            except OSError as error:
+                # Out of file descriptors or memory: leave them in the queue for a moment
                 log.error("cannot_accept path=%s error=%s", self._bound.path, error)
                 self._loop.remove_reader(self._bound.sock)
                 self._loop.call_later(ACCEPT_AGAIN_SECONDS, self._listen)

@@ -158,9 +158,8 @@ class Store:
                         job.operation.failed(job.argument, error)
                 elif job.operation.applied is not None:
                     job.operation.applied(job.argument, result)
-            except (
-                Exception
-            ) as bug:  # supervisor: a bug in one part must not leave the others' callers waiting
+            except Exception as bug:
+                # Supervisor: a bug in one part must not leave the others' callers waiting
                 log.exception("after %s", job.operation.name)
                 outcomes[index] = (job, None, BugError(f"after {job.operation.name}: {bug}"))
         for listener in self.settled:
