@@ -124,6 +124,19 @@ async def test_only_the_operator_may_look(place: Place, who: str) -> None:
         assert reply.code == "forbidden"
 
 
+async def test_a_refusal_says_whether_it_is_the_agent_the_directory_or_the_way(place: Place) -> None:
+    for agent, path, said in (
+        ("nobody", "plan.md", "there is no agent named nobody"),
+        ("bob", "/workspace/app", "names a directory"),
+        ("bob", "/workspace/app/", "names a directory"),
+        ("bob", "../../etc/passwd", "does not lead downwards from where it starts"),
+        ("bob", "gone.md", "there is no file"),
+    ):
+        reply = await place.ask(r.StateFileRead(agent=agent, path=path))
+        assert isinstance(reply, Err)
+        assert said in reply.message
+
+
 async def test_nothing_outside_is_shown_by_whatever_way(place: Place) -> None:
     state = place.state
     (state / "link.txt").symlink_to(place.secret)

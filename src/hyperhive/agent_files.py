@@ -107,6 +107,8 @@ class AgentFiles:
         )
 
     def _read(self, agent: AgentName, judge: Judge, path: str, limit: int) -> FileContent:
+        if not self._paths.agent_state(agent).is_dir():
+            raise NotFound(f"there is no agent named {agent}", hint="`hyperhive list` shows who there is")
         roots = _Roots(
             self._seen_state(agent), self._paths.agent_state(agent), judge, isolated=self._isolated
         )
@@ -180,6 +182,8 @@ class _Roots:
         if not path.startswith("/"):
             path = f"{seen_state}/{path}"
         for seen, host in (self._state, *self._mounts_for(path)):
+            if path.rstrip("/") == seen:
+                raise BadRequest(f"{path[:200]!r} names a directory", hint="name a file in it")
             if path.startswith(f"{seen}/"):
                 below = _plain(path[len(seen) + 1 :].lstrip("/"))
                 return host, below, f"{seen}/{below}"

@@ -31,7 +31,9 @@ def parts_beneath(relative: str) -> tuple[str, ...]:
     """
     parts = PurePosixPath(relative).parts
     if not parts or relative.startswith("/") or ".." in parts or "\0" in relative:
-        raise BadRequest(f"{relative!r} is no path below the directory")
+        raise BadRequest(
+            f"{relative!r} does not lead downwards from where it starts", hint="no '..', and not empty"
+        )
     try:
         if (
             len(os.fsencode(relative)) > PATH_MAX_BYTES

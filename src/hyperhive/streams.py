@@ -57,7 +57,10 @@ class Streams:
         del caller
         source = self._find(request.stream)
         if source is None:
-            raise NotFound(f"there is no stream {request.stream!r}")
+            raise NotFound(
+                f"there is no agent named {request.stream!r}, and no other stream of this name",
+                hint="`hyperhive list` shows who there is",
+            )
         after, resume = self._resume(request.after, source.bus)
         async with source.bus.subscribe(after=after) as subscription:
             head = Resume(
