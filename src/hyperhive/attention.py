@@ -142,7 +142,7 @@ class Attention:
                 continue
             who = agents[0] if len(agents) == 1 else f"{len(agents)} agents"
             if state.needs_login:
-                title = f"account {state.name} needs a login: {who} stopped"
+                title = f"account {state.name} needs a login: work of {who} waits"
                 found.append(Matter(kind="login", id=state.name, agent=agents[0], title=title))
             elif state.limited_until is not None and state.limited_until > now:
                 title = f"account {state.name} is at its usage limit: {who} wait"

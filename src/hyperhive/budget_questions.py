@@ -269,9 +269,11 @@ def _question(verdict: Verdict, window: Window, now: int) -> str:
     who = "the hive" if window.scope == HIVE else window.scope
     until = time.strftime("%H:%M UTC", time.gmtime(verdict.until))
     minutes = max(1, (verdict.until - now) // 60)
+    span = f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"
     what = "all agents" if window.scope == HIVE else who
+    whose = "any agent" if window.scope == HIVE else who
     return (
-        f"{verdict.message}. No turn of {what} starts until {until} (in {minutes} min); mail waits. "
+        f"{verdict.message}. No turn of {whose} starts until {until} (in {span}); mail waits. "
         f"raise: as much again for this {window.span}, until something is left; wait: until then; stop: stop {what}. "
         f"What it was spent on: hyperhive budget{'' if window.scope == HIVE else f' {who}'} --chains"
     )

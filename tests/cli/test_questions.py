@@ -337,3 +337,11 @@ async def test_who_writes_to_a_destroyed_agent_is_told(console: Console, at: Pat
             assert "dora is destroyed; this waits until `hyperhive restore dora`" in done.err
         nothing = await run(console, "inbox", "--done", "999")
     assert (nothing.code, "no such message waits in your inbox" in nothing.err) == (3, True)
+
+
+async def test_an_event_of_the_hives_own_is_read_in_words_in_the_inbox(console: Console, at: Path) -> None:
+    body = encode(e.NeedsLogin(agent="bob")).decode()
+    rows = [OperatorInboxRow(id=4, sender="system", body=body, at=int(time.time()))]
+    async with desk(at, {r.Inbox: answers(p.InboxRows(messages=rows))}):
+        done = await run(console, "inbox")
+    assert done.out.splitlines()[1] == "  needs login bob"

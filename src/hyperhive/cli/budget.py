@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from hyperhive.cli.common import DEFAULTS, Common, Session
-from hyperhive.cli.render import ago, clock, count, money, table
+from hyperhive.cli.render import ago, count, money, table
 from hyperhive.errors import BadRequest
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.replies import BudgetLimit, BudgetPage, ChainSpent, DaySpent, Spent
@@ -80,8 +80,10 @@ def _limit(limit: BudgetLimit) -> str:
     cost = limit.setting.startswith("cost")
     shown = money(limit.limit) if cost else count(int(limit.limit))
     part = int(100 * limit.spent / limit.limit) if limit.limit else 100
+    share = f"{part}%" if part < 1000 else "far over"
+    until = time.strftime("%H:%M", time.localtime(limit.until))  # a window is a day at most
     raised = f", raised {limit.raises}x" if limit.raises else ""
-    return f"{limit.setting} {part}% of {shown} until {clock(limit.until)}{raised}"
+    return f"{limit.setting} {share} of {shown} until {until}{raised}"
 
 
 def _show_days(session: Session, days: list[DaySpent]) -> None:

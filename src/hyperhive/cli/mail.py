@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from hyperhive.cli.away import note_if_away
 from hyperhive.cli.common import DEFAULTS, Common, Session
+from hyperhive.cli.frames import mail_line
 from hyperhive.cli.link import Frames
 from hyperhive.cli.render import ago, plural
 from hyperhive.errors import BadRequest, HiveError, NotFound, TimedOut
@@ -264,7 +265,12 @@ def _in_words(row: OperatorInboxRow) -> str:
         with suppress(msgspec.MsgspecError):
             told = msgspec.json.decode(row.body, type=QuestionAnswered)
             return f"{told.answerer} answered question {told.id} ({cut(told.question, 60)}):\n{told.answer}"
-    return row.body
+    return mail_line({"from": row.sender, "body": row.body}) if _is_event(row) else row.body
+
+
+def _is_event(row: OperatorInboxRow) -> bool:
+    """Whether the hive's own mail is one of its events, which are JSON for programs."""
+    return row.sender == "system" and row.body.startswith('{"event":')
 
 
 def _list_dead(session: Session, limit: int) -> int:

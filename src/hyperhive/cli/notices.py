@@ -30,10 +30,12 @@ def notices(*, test: str | None = None, limit: int = 50, common: Common = DEFAUL
             session.screen.line("nothing was told yet")
             return
         now = time.time()
-        rows = [
-            (row.channel, row.state, ago(row.at, now), row.title, row.error or "") for row in found.notices
-        ]
-        for line in table(("channel", "state", "since", "what", "error"), rows, session.screen.columns):
+        rows = [(row.channel, row.state, ago(row.at, now), row.title) for row in found.notices]
+        head, *lines = table(("channel", "state", "since", "what"), rows, session.screen.columns)
+        session.screen.line(head)
+        for row, line in zip(found.notices, lines, strict=True):
             session.screen.line(line)
+            if row.error:
+                session.screen.body(row.error, indent="    ")
 
     return session.show(answer, render)

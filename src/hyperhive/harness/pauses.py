@@ -4,6 +4,7 @@ What ended how is the runner's to say, what becomes of the messages the loop's; 
 is due, tells people why, and waits. New mail never cuts a pause short.
 """
 
+import time
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -20,6 +21,7 @@ from hyperhive.protocol.types import RECV_WAIT_MAX_SECONDS, WaitingReason
 
 LIMIT_MAX_SECONDS = 8 * 86400.0
 """No usage limit lasts longer than a week; what a CLI says beyond that is cut to this."""
+_YEAR_9999 = 253_402_300_799
 
 MayTurn = Callable[[float], Awaitable[Admission]]
 """Asks the core whether a turn may start, for at most so many seconds while it may not."""
@@ -155,7 +157,7 @@ class Pauses:
             await self._pause("login", None, lambda: self._login_landed(state))
             return
         until = state.limited_until
-        self._events.noted(f"the account {state.name} is at its limit until {until:.0f} (unix time)")
+        self._events.noted(f"the account {state.name} is at its limit until {_clock(until)}")
         await self._pause("limited", until - self._clock.time(), state.changed)
 
     async def _login_landed(self, state: AccountState) -> None:
@@ -205,3 +207,7 @@ class Pauses:
                 group.start_soon(first, changed)
             if seconds is not None and not for_ever:
                 group.start_soon(first, lambda: self._clock.sleep(seconds))
+
+
+def _clock(until: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(min(until, _YEAR_9999)))
