@@ -325,7 +325,12 @@ class BareHive:
             agent_log=self._facts.log,
             users=self._users,
             reread=self.reload,
-            cautions=lambda: [*self._mirror.cautions(), *self._disk.cautions(), *adopted(self.lifecycle)],
+            cautions=lambda: [
+                *self._mirror.cautions(),
+                *self._disk.cautions(),
+                *self.broker.reminders.cautions(),
+                *adopted(self.lifecycle),
+            ],
             tombstones=lambda: self.lifecycle.tombstones(),
             in_turn=self._crew.in_turn,
         )

@@ -324,6 +324,8 @@ async def test_loose_ends_show_what_is_open_and_why_it_failed(paths: Paths, cloc
         assert (end.owner, end.age_seconds, len(end.message)) == ("bob", 5, 501)
         assert end.failure is not None
         assert "without links" in end.failure
+        [caution] = broker.reminders.cautions()
+        assert caution.startswith(f"reminder {end.id} of {end.owner} cannot be delivered: {end.failure}")
         assert [one.owner for one in await broker.reminders.loose_ends()] == ["bob", "alice"]
     async with opened(paths, clock) as broker:
         [end, _] = await broker.reminders.loose_ends()

@@ -117,6 +117,10 @@ class ReminderTimer:
         one = self._open.get(reminder_id)
         return None if one is None else one.failure
 
+    def failing(self) -> list[tuple[int, str, str]]:
+        """Those that are due and could not be delivered: number, whose, why."""
+        return [(one.id, one.owner, one.failure) for one in self._open.values() if one.failure is not None]
+
     # --- delivering -------------------------------------------------------------------------------------------------
 
     def changed(self, owner: str) -> None:
@@ -213,7 +217,11 @@ class ReminderTimer:
         pause = min(RETRY_SECONDS * 2 ** min(one.tries - 1, 16), RETRY_MAX_SECONDS)
         one.retry_at = self._desk.clock.monotonic() + pause
         log.warning(
-            "reminder_not_delivered reminder=%s agent=%s error=%s", one.id, one.owner, error.wire_code
+            "reminder_not_delivered reminder=%s agent=%s code=%s error=%s",
+            one.id,
+            one.owner,
+            error.wire_code,
+            error.message,
         )
         try:
             await self._desk.store.submit(self._fail_op, Failed(one.id, one.failure))

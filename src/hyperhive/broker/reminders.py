@@ -212,6 +212,13 @@ class Reminders:
         """How many of this owner's are still to come, those that failed among them."""
         return len(self._timer.ids_of(owner))
 
+    def cautions(self) -> list[str]:
+        """What `status` says of those that cannot be delivered."""
+        return [
+            f"reminder {number} of {owner} cannot be delivered: {why}; `hyperhive reminders --cancel {number}`"
+            for number, owner, why in self._timer.failing()
+        ]
+
     async def open(self, owner: str | None = None) -> list[Reminder]:
         """What is still to come, of one owner or of all, in the order in which it is due."""
         found = await self._desk.store.read(lambda conn: reminder_rows.open_ones(conn, owner))
