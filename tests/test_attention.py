@@ -45,6 +45,9 @@ async def test_what_the_hive_itself_asks_leaves_the_host_without_the_letters_tha
         assert "swordfish" not in f"{matter}"
         assert matter.title == "a chain of messages is held as a reply storm"
         assert matter.text == f"hyperhive questions {question.id}"
+        await broker.questions.answer(question.id, "drop", by="operator")
+        assert await broker.dead() != []
+        assert await attention.matters() == [], "what the operator has dropped is no news"
 
 
 async def test_of_a_fleet_row_only_what_may_concern_the_operator_is_looked_at(tmp_path: Path) -> None:

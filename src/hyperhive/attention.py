@@ -8,6 +8,7 @@ from typing import Final
 
 from hyperhive.accounts import Accounts
 from hyperhive.broker import Broker
+from hyperhive.broker.storms import DROPPED
 from hyperhive.bus import Bus, Missed
 from hyperhive.clock import Clock
 from hyperhive.names import OPERATOR, SYSTEM
@@ -31,6 +32,8 @@ _ASKED: Final = {
     "budget": "a budget is used up: raise, wait or stop",
 }
 """What the hive itself asks, by the kind of question."""
+_OWN_DOING: Final = frozenset({DROPPED, "cancelled by the operator"})
+"""Letters that died of the operator's own word are no news."""
 NEWS_SECONDS: Final = 86_400
 """A failed deploy is news for so long."""
 
@@ -161,6 +164,7 @@ class Attention:
                 text=letter.reason,
             )
             for letter in letters
+            if letter.reason not in _OWN_DOING
         ]
 
     async def watch(self, bus: Bus[AnyDashboardEvent], touch: Callable[[], None]) -> None:

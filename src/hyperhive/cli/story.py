@@ -6,7 +6,9 @@ hive's own rows.
 """
 
 import os
+import shutil
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -248,10 +250,12 @@ NEXT_STEPS: Final = (
 
 def _invitation(config: HiveConfig) -> list[str]:
     run_dir = visible(str(config.run_dir))
+    installed = Path(sys.executable).with_name("hyperhive")
+    program = "hyperhive" if shutil.which("hyperhive") else visible(str(installed))
     return [
         "This hive stays up until Ctrl-C, and is gone then. From a second terminal:",
         f"  export HYPERHIVE_RUN_DIR={run_dir}",
-        '  hyperhive send manager "Read the docs; write a summary"',
-        "  hyperhive list",
-        "  hyperhive turns manager",
+        f'  {program} send manager "Read the docs; write a summary"',
+        f"  {program} list",
+        f"  {program} turns manager",
     ]
