@@ -9,7 +9,9 @@
 """
 
 import os
+import shutil
 import signal
+import tempfile
 import time
 import uuid
 from collections.abc import Generator, Iterator
@@ -46,6 +48,7 @@ settings.register_profile("push", deadline=None, print_blob=True)
 settings.register_profile("campaign", settings.get_profile("push"), max_examples=5000)
 
 
+@pytest.hookimpl(tryfirst=True)  # before the directory for temporary files is chosen
 def pytest_configure(config: pytest.Config) -> None:
     """Mark this run for the children check, choose how many examples, and refuse a part nobody knows."""
     settings.load_profile("campaign" if config.option.markexpr == "campaign" else "push")
@@ -54,6 +57,9 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        # Names of sockets end at 107 bytes: a worker's own directory below pytest's would leave tests too few.
+        if config.option.basetemp is None:
+            config.option.basetemp = tempfile.mkdtemp(prefix="hh-")
         config.pluginmanager.register(Workers(config))
     if unknown := REQUIRED - PARTS.keys() - {"all"}:
         raise pytest.UsageError(f"HYPERHIVE_TEST_REQUIRE names unknown parts: {', '.join(sorted(unknown))}")
@@ -136,6 +142,8 @@ class Workers:
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
         yield
         _fail_for(session, self._left)
+        if session.exitstatus == pytest.ExitCode.OK:
+            shutil.rmtree(self._config.option.basetemp, ignore_errors=True)
 
 
 @pytest.fixture
