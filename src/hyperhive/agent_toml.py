@@ -33,7 +33,7 @@ FILE: Final = "agent.toml"
 FILE_MAX: Final = 256 * 1024
 """Bytes; a longer file is refused."""
 
-Package = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}\Z", examples=["git"])]
+Package = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}\Z", examples=["ripgrep"])]
 How = Literal["live", "restart"]
 LIVE: Final = frozenset({"model", "budget", "send_to", "sends_per_minute", "bytes_per_hour"})
 """What a running agent takes over as it is. Everything else is taken when its loop starts again, between two turns."""

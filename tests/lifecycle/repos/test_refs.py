@@ -73,7 +73,12 @@ def test_git_inherits_nothing() -> None:
 
 def test_one_module_alone_runs_git() -> None:
     """Whoever runs git names it: no other module may hold that word as a string of its own."""
-    only_looks = {"cli/doctor.py"}  # whether there is one on PATH
+    only_looks = {
+        "cli/doctor.py",  # whether there is one on PATH
+        "lifecycle/runtimes/nspawn_base.py",  # a package's name
+        "lifecycle/runtimes/nixos_flake.py",  # the type of a flake's input
+        "testing/fake_nixos.py",  # likewise
+    }
     strays = []
     for path in sorted(SRC.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

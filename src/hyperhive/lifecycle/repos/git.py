@@ -27,6 +27,9 @@ from hyperhive.terminal import visible
 OLDEST: Final = (2, 36)
 """Before this, configuration in the environment or `core.fsync` is passed over without a word."""
 
+IN_THE_BASE: Final = "/usr/bin/git"
+"""Where a container's base has it."""
+
 OUTPUT_MAX: Final = 4 << 20
 SECONDS: Final = 30.0
 _STDERR_KEPT: Final = 4096

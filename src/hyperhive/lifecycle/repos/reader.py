@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import anyio.to_thread
 
 from hyperhive.errors import NotFound
-from hyperhive.lifecycle.repos.git import find_git, upload_pack
+from hyperhive.lifecycle.repos.git import IN_THE_BASE, find_git, upload_pack
 from hyperhive.lifecycle.repos.making import has_proposed
 from hyperhive.lifecycle.runtimes.base import Marks
 from hyperhive.lifecycle.runtimes.bwrap import BwrapRuntime
@@ -137,7 +137,7 @@ class ContainedReader:
     async def upload_pack(self, agent: AgentName) -> ChildProcess:
         """See `RepoReader`."""
         await anyio.to_thread.run_sync(_check, self._paths, agent)
-        argv, env = upload_pack("/usr/bin/git", f"{BOX_REPO}/.git")
+        argv, env = upload_pack(IN_THE_BASE, f"{BOX_REPO}/.git")
         repo = Bind(source=self._paths.proposed_config(agent), target=BOX_REPO)
         contents = Contents(
             owner=_GROUP, hostname="reader", binds=[repo], cwd="/", limits=_LIMITS, network="none", names={},

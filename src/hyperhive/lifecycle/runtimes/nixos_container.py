@@ -223,9 +223,13 @@ class NixosContainerRuntime:
     async def _pin(self, agent: AgentName, lodging: Lodging) -> Pin:
         if lodging.commit is None:
             raise WorldError(f"{agent} has no config repo yet, and its container is built from that")
+        from hyperhive.lifecycle.repos.git import Git, find_git  # the repos know the runtimes, so not before
+
+        program = await _in_thread(lambda: find_git(self._environ.get("PATH", "")))
         repo = self._paths.applied_repo(agent)
-        names = await self._run(["git", f"--git-dir={repo}", "ls-tree", "--name-only", lodging.commit], 60)
-        return Pin(lodging.commit, flake="flake.nix" in names.splitlines())
+        git = Git(program, Marks(self._paths.state_dir))
+        names = await git.read(repo, "ls-tree", "--name-only", lodging.commit)
+        return Pin(lodging.commit, flake=b"flake.nix" in names.splitlines())
 
     async def _flags(self, agent: AgentName, lodging: Lodging) -> str:
         def judge() -> str:
