@@ -162,7 +162,7 @@ async def test_what_a_tool_took_is_acked_with_the_turn(root: Path) -> None:
         ("send", {"to": "bob"}, "body"),
         ("send", {"to": "bob", "body": "x", "from": "operator"}, "'from'"),
         ("send", {"to": "bob", "body": "x", "req": 7}, "'req'"),
-        ("send", {"to": "bob", "body": 5}, "str"),
+        ("send", {"to": "bob", "body": 5}, "text"),
         ("send", {"to": "bob", "body": "  "}, "blank"),
         ("send", {"to": "bob", "body": "x", "urgency": "interrupt"}, "interrupt"),
         ("send", {"to": "No Body", "body": "x"}, "name"),
