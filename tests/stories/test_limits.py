@@ -83,6 +83,7 @@ async def test_a_limit_parks_all_agents_of_its_account_and_they_come_back_one_by
         assert isinstance(accounts, Accounts)
         assert [one.limited_until for one in accounts.accounts] == [reset]
         await hive.until(lambda: at_rest(place))
+        await hive.until(lambda: len(released(hive, seen)) == len(AGENTS))
         assert released(hive, seen) == ["bob", "alice"]
         for name, kinds in (("alice", ["ok", "limited", "ok"]), ("bob", ["ok"])):
             rows = await turns_of(client, name, len(kinds))

@@ -228,6 +228,10 @@ class Host:
                 )
         words += ["--proc", "/proc", "--dev", "/dev"]
         words += ["--tmpfs", "/run", "--tmpfs", "/var", "--perms", "1777", "--tmpfs", "/tmp"]  # noqa: S108 - its own
+        # On the real machine they stand in /nix/store.
+        for place in (Path(sys.prefix), Path(__file__).parents[3]):
+            if place.parts[1] in {"run", "var", "tmp"}:
+                words += ["--ro-bind", str(place), str(place)]
         if keys.get("PRIVATE_NETWORK") == "1" and not keys.get("HOST_ADDRESS"):
             words.append("--unshare-net")
         for flag in keys.get("EXTRA_NSPAWN_FLAGS", "").split():  # unquoted: a blank parts, wherever it stands
