@@ -123,7 +123,7 @@ async def test_a_recv_call_under_way_survives_the_core_and_its_mail_is_done_with
 ) -> None:
     wait = ("mcp__hyperhive__recv", {"wait_seconds": 60})
     api.scenario = {"rules": [tool_turn(WORK, wait, send("operator", "got it"), end="over")]}
-    place = places(toml=OWN)
+    place = places(toml=NO_GATEWAY, environ=TOKEN)
     async with AsyncExitStack() as stack:
         async with running(place) as (hive, client):
             await client.lifecycle.spawn("alice")

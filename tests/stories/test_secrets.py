@@ -163,13 +163,15 @@ class Looker:
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 for where in ("cmdline", "environ"):
-                    if found := self.canaries.in_bytes((process / where).read_bytes()):
-                        self.seen.setdefault((self._kind(process), where), set()).update(found)
+                    found = self.canaries.in_bytes((process / where).read_bytes())
+                    if found and (kind := self._kind(process)):
+                        self.seen.setdefault((kind, where), set()).update(found)
             except OSError:
                 continue  # it has ended, or is not ours to look at
 
     @staticmethod
     def _kind(process: Path) -> str:
+        """What it is; nothing of one that is just becoming something else, or ending: it has no command line then."""
         program, *rest = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
         return " ".join([program.rsplit("/", 1)[-1], *(word for word in rest if word.endswith(".py"))])
 
