@@ -30,18 +30,6 @@ def test_any_object_is_a_frame_and_wrong_types_count_as_absent(fields: dict[str,
     classify(frame, Evidence())
 
 
-def test_a_request_that_the_hives_own_budget_cut_is_told_as_such_and_a_403_of_the_api_is_not() -> None:
-    said = (
-        "Failed to authenticate. API Error: 403 alice's budget tokens_per_hour is used up: 9,000 of 5 tokens"
-    )
-    frame = Frame(type="result", is_error=True, api_error_status=403, result=said)
-    outcome = classify(frame, Evidence())
-    assert (outcome.kind, outcome.park, outcome.blame) == ("limited", None, False)
-    assert outcome.note == "cut short: alice's budget tokens_per_hour is used up: 9,000 of 5 tokens"
-    other = Frame(type="result", is_error=True, api_error_status=403, result="API Error: 403 no such budget")
-    assert classify(other, Evidence()).park is not None
-
-
 @given(st.binary(max_size=60))
 def test_no_line_raises(line: bytes) -> None:
     frame = parse_frame(line)

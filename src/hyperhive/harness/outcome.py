@@ -5,9 +5,8 @@ Measured on 2.1.328 and 2.1.200. A turn is judged by `is_error` and `terminal_re
 is needed (a refusal of the network's own gateway reads like one). Decides nothing about retries.
 """
 
-import re
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -47,11 +46,6 @@ class Outcome(NamedTuple):
     interrupted: bool = False
     reset_at: int | None = None
     park: str | None = None
-
-
-_BUDGET: Final = re.compile(
-    r"(?:the hive|[a-z0-9-]+)'s budget [a-z_]+ is used up(?:: [$0-9., of]+(?:tokens)?)?"
-)
 
 
 class _Case(NamedTuple):
@@ -104,11 +98,6 @@ RULES: tuple[Rule, ...] = (
         "CLI budget",
         lambda c: c.frame.terminal_reason == "budget_exhausted" or c.frame.subtype == "error_max_budget_usd",
         _parked("the CLI's own budget is used up"),
-    ),
-    (
-        "the hive's budget",  # in the gateway's own words; the CLI calls every 403 a failed authentication
-        lambda c: c.status == 403 and _BUDGET.search(c.text) is not None,
-        lambda c: Outcome("limited", f"cut short: {''.join(_BUDGET.findall(c.text)[:1])}"),
     ),
     ("refused", lambda c: c.status == 403, _parked("refused by the API")),
     (
