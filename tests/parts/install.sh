@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Installs the real parts that tests run: packages by apt-get (as root, by name), both agent CLIs by npm under .parts/.
-# Usage: tests/parts/install.sh [claude] [bwrap] [pasta] [ip] [git] [make] [npm] [systemd-analyze] [nspawn] [nix]     (nothing named: all of them)
+# Usage: tests/parts/install.sh [claude] [bwrap] [pasta] [ip] [git] [make] [npm] [systemd-analyze] [nspawn] [nix] [chromium]     (nothing named: all of them)
 # What is there already is left alone. Prints where each part is. Never asks anything.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PARTS=.parts
 want=("$@")
-[ ${#want[@]} -gt 0 ] || want=(git make npm bwrap pasta ip systemd-analyze nix claude nspawn)
+[ ${#want[@]} -gt 0 ] || want=(git make npm bwrap pasta ip systemd-analyze nix claude nspawn chromium)
 
 refreshed=
 package() { # package COMMAND NAME
@@ -65,6 +65,7 @@ for part in "${want[@]}"; do
     ip) package ip iproute2 ;;
     systemd-analyze) package systemd-analyze systemd ;;
     nix) package nix nix-bin ;;
+    chromium) package chromium-headless-shell chromium-headless-shell ;;
     nspawn)
       package systemd-nspawn systemd-container
       package mmdebstrap mmdebstrap

@@ -131,6 +131,10 @@ PARTS: dict[str, Part] = {
         _command("systemd-analyze"), f"install the package systemd (as root: {INSTALL} systemd-analyze)"
     ),
     "nix": Part(_command("nix"), f"install the package nix-bin (as root: {INSTALL} nix)"),
+    "chromium": Part(
+        _command("chromium-headless-shell"),
+        f"install the package chromium-headless-shell (as root: {INSTALL} chromium)",
+    ),
     "nspawn": Part(_nspawn, f"as root, run {INSTALL} nspawn"),
     "mmdebstrap": Part(_command("mmdebstrap"), f"install the package mmdebstrap (as root: {INSTALL} nspawn)"),
     "root": Part(_root, "run the suite as root"),
