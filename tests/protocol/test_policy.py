@@ -30,6 +30,8 @@ drop                      any       -        -      -                -
 state_file_check          any       -        -      -                -
 state_file_read           any       -        -      -                -
 search                    any       -        -      -                -
+flow                      any       -        -      -                -
+message                   any       -        -      -                -
 ask                       any       own      own    own              own
 answer                    any       own      own    own              own
 questions                 any       -        -      -                -
@@ -37,6 +39,7 @@ cancel_question           any       -        -      -                -
 get_loose_ends            any       any      own    own              any
 cancel_loose_end          any       any      own    own              any
 remind                    any       own      own    own              own
+reminders                 any       -        -      -                -
 count_pending_reminders   -         own      own    own              own
 whoami                    any       own      own    own              own
 hello                     -         -        -      own              own
@@ -64,6 +67,7 @@ show                      any       -        -      -                -
 approve                   any       -        -      -                -
 deny                      any       -        -      -                -
 rollback                  any       -        -      -                -
+agent_config              any       -        -      -                -
 meta_update               any       -        -      -                -
 logs                      any       -        -      -                -
 events                    any       -        -      -                -
@@ -81,6 +85,8 @@ account                   any       -        -      -                -
 budget                    any       -        -      -                -
 tool_rules                any       -        -      -                -
 notices                   any       -        -      -                -
+state                     any       -        -      -                -
+digest                    any       -        -      -                -
 reload                    any       -        -      -                -
 """
 
@@ -166,7 +172,7 @@ def _smallest(kind: type[r.Request]) -> r.Request:
     for field in msgspec.structs.fields(kind):
         if field.required:
             values[field.name] = {
-                "id": 1, "to": 1, "protocol": 1, "ids": [1], "inputs": ["x"], "started_at": 1, "input": {},
+                "id": 1, "to": 1, "protocol": 1, "ids": [1], "inputs": ["x"], "started_at": 1, "since": 1, "input": {},
             }.get(field.name, "a")  # fmt: skip
     if kind is r.RequestApplyCommit:
         values["commit_ref"] = "0123abc"

@@ -25,7 +25,9 @@ ANSWERS: Final[dict[type[r.Request], type[a.Reply]]] = {
     r.Drop: a.Ok,
     r.StateFileCheck: a.StateFile,
     r.StateFileRead: a.StateFile,
-    r.Search: a.RecentRows,
+    r.Search: a.SearchHits,
+    r.Flow: a.FlowPage,
+    r.Message: a.OneMessage,
     # questions, reminders, loose ends
     r.Ask: a.QuestionQueued,
     r.Answer: a.Ok,
@@ -34,6 +36,7 @@ ANSWERS: Final[dict[type[r.Request], type[a.Reply]]] = {
     r.GetLooseEnds: a.LooseEnds,
     r.CancelLooseEnd: a.Ok,
     r.Remind: a.ReminderQueued,
+    r.Reminders: a.ReminderRows,
     r.CountPendingReminders: a.RemindersPending,
     # who and how
     r.Whoami: a.Identity,
@@ -63,6 +66,7 @@ ANSWERS: Final[dict[type[r.Request], type[a.Reply]]] = {
     r.Approve: a.Ok,
     r.Deny: a.Ok,
     r.Rollback: a.Ok,
+    r.AgentConfig: a.AgentConfigPage,
     r.MetaUpdate: a.Ok,
     # one agent's turns
     r.Logs: a.LogLines,
@@ -82,5 +86,7 @@ ANSWERS: Final[dict[type[r.Request], type[a.Reply]]] = {
     r.Budget: a.BudgetPage,
     r.ToolRules: a.ToolRuleRows,
     r.Notices: a.NoticeRows,
+    r.State: a.HiveSnapshot,
+    r.Digest: a.DigestPage,
     r.Reload: a.Ok,
 }

@@ -46,6 +46,8 @@ POLICY: Final[dict[type[r.Request], Grants]] = {
     r.StateFileCheck: _OPERATOR,
     r.StateFileRead: _OPERATOR,
     r.Search: _OPERATOR,
+    r.Flow: _OPERATOR,
+    r.Message: _OPERATOR,
     # questions, reminders, loose ends
     r.Ask: {**_OPERATOR, **_AGENT},
     r.Answer: {**_OPERATOR, **_AGENT},
@@ -54,6 +56,7 @@ POLICY: Final[dict[type[r.Request], Grants]] = {
     r.GetLooseEnds: {"operator": "any", "agent": "own", "manager": "any"},
     r.CancelLooseEnd: {"operator": "any", "agent": "own", "manager": "any"},
     r.Remind: {**_OPERATOR, **_AGENT},
+    r.Reminders: _OPERATOR,
     r.CountPendingReminders: _AGENT,
     # who and how
     r.Whoami: {**_OPERATOR, **_AGENT},
@@ -83,6 +86,7 @@ POLICY: Final[dict[type[r.Request], Grants]] = {
     r.Approve: _OPERATOR,
     r.Deny: _OPERATOR,
     r.Rollback: _OPERATOR,
+    r.AgentConfig: _OPERATOR,
     r.MetaUpdate: _OPERATOR,
     # one agent's turns
     r.Logs: _OPERATOR,
@@ -102,6 +106,8 @@ POLICY: Final[dict[type[r.Request], Grants]] = {
     r.Budget: _OPERATOR,
     r.ToolRules: _OPERATOR,
     r.Notices: _OPERATOR,
+    r.State: _OPERATOR,
+    r.Digest: _OPERATOR,
     r.Reload: _OPERATOR,
 }
 """Every request, and the scope that each role has on it. For lifecycle requests of the manager `own` means: not what

@@ -8,6 +8,20 @@ from typing import Any, Literal
 
 import msgspec
 
+from hyperhive.protocol.screens import (
+    ConfigStand,
+    Deployment,
+    DigestAgent,
+    DigestItem,
+    Effective,
+    FlowRow,
+    HiveSummary,
+    MetaInput,
+    ProposedStand,
+    Reminder,
+    SearchHit,
+    Tombstone,
+)
 from hyperhive.protocol.types import (
     Approval,
     ContainerView,
@@ -23,6 +37,7 @@ from hyperhive.protocol.types import (
     TokenUsage,
     ToolCall,
     ToolRule,
+    TransientName,
     TurnRow,
     TurnStateName,
     Wire,
@@ -172,7 +187,10 @@ class DeadLetters(Reply, frozen=True, kw_only=True, tag="dead"):
 
 
 class Question(Wire, frozen=True, kw_only=True):
-    """A question. `answered_at`, `answer` (its beginning), `answerer`: how it was resolved, where it is."""
+    """A question. `answered_at`, `answer` (its beginning), `answerer`: how it was resolved, where it is.
+
+    `cut`: it is too long for the list that it is in; `questions {id}` gives it whole, its options and its tool's input.
+    """
 
     id: int
     asker: str
@@ -186,6 +204,7 @@ class Question(Wire, frozen=True, kw_only=True):
     answered_at: int | None = None
     answer: str | None = None
     answerer: str | None = None
+    cut: bool = False
 
 
 class QuestionRows(Reply, frozen=True, kw_only=True, tag="questions"):
@@ -445,6 +464,87 @@ class BudgetPage(Reply, frozen=True, kw_only=True, tag="budget"):
     chains: list[ChainSpent] = []
 
 
+class ReminderRows(Reply, frozen=True, kw_only=True, tag="reminders"):
+    """Reminders that are still to come, the next one first."""
+
+    reminders: list[Reminder]
+
+
+class HiveSnapshot(Reply, frozen=True, kw_only=True, tag="state"):
+    """The hive as its screens show it. Frames up to `seq` are in it; later ones may be, and change nothing then.
+
+    Lists are cut to a size that pages can bear (the newest mail, the oldest questions); `hive` has the counts.
+    """
+
+    seq: int
+    containers: list[ContainerView]
+    approvals: list[Approval]
+    questions: list[Question]
+    inbox: list[OperatorInboxRow]
+    transients: dict[str, TransientName]
+    tombstones: list[Tombstone]
+    meta_inputs: list[MetaInput]
+    reminders: list[Reminder]
+    hive: HiveSummary
+
+
+class FlowPage(Reply, frozen=True, kw_only=True, tag="flow"):
+    """Messages, newest first. `more`: older ones may be there, `before` the last row's id."""
+
+    rows: list[FlowRow]
+    more: bool = always(value=False)
+
+
+class OneMessage(Reply, frozen=True, kw_only=True, tag="message"):
+    """One message, whole."""
+
+    message: FlowRow
+
+
+class SearchHits(Reply, frozen=True, kw_only=True, tag="search"):
+    """What was found, newest first. `behind`: the index has not caught up, older texts may be missing."""
+
+    hits: list[SearchHit]
+    took_ms: int = always(0)
+    behind: bool = False
+
+
+class AgentConfigPage(Reply, frozen=True, kw_only=True, tag="agent_config"):
+    """An agent's config.
+
+    Attributes:
+        deployed: what runs, with its files; `applied`: main of its applied repo; `proposed`: the newest proposal.
+        effective: the settings in force. `cut`: what the operator's limits took away of what is deployed.
+        deployments: newest first, what `rollback` may go to.
+    """
+
+    name: str
+    deployed: ConfigStand | None = None
+    applied: ConfigStand | None = None
+    proposed: ProposedStand
+    effective: Effective
+    cut: tuple[str, ...] = always(())
+    deployments: tuple[Deployment, ...] = always(())
+
+
+class DigestPage(Reply, frozen=True, kw_only=True, tag="digest"):
+    """What has happened: counts, agents by what they used, and the newest of what is worth a line (at most 50).
+
+    `cost`: US dollars; unset where a price is not known.
+    """
+
+    since: int
+    finished: int = always(0)
+    failed: int = always(0)
+    answered: int = always(0)
+    deployed: int = always(0)
+    messages: int = always(0)
+    tokens: int = always(0)
+    cost: float | None = None
+    agents: list[DigestAgent]
+    items: list[DigestItem]
+
+
 AnyReply = (
     Err
     | Ok
@@ -479,6 +579,13 @@ AnyReply = (
     | Admission
     | Charged
     | BudgetPage
+    | ReminderRows
+    | HiveSnapshot
+    | FlowPage
+    | OneMessage
+    | SearchHits
+    | AgentConfigPage
+    | DigestPage
 )
 
 REPLIES: tuple[type[Reply], ...] = AnyReply.__args__

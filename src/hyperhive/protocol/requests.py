@@ -16,6 +16,7 @@ from hyperhive.protocol.types import (
     RECV_MAX,
     RECV_WAIT_DEFAULT_SECONDS,
     RECV_WAIT_MAX_SECONDS,
+    MessageStateName,
     Mount,
     TokenUsage,
     Urgency,
@@ -28,6 +29,7 @@ LongText = Annotated[str, Meta(max_length=262_144)]
 CallName = Annotated[str, Meta(min_length=1, max_length=64)]
 ToolName = Annotated[str, Meta(min_length=1, max_length=256)]
 Limit = Annotated[int, Meta(ge=1, le=2000)]
+Time = Annotated[int, Meta(ge=0, le=2**53)]
 Window = Literal["24h", "7d", "30d"]
 
 
@@ -170,11 +172,37 @@ class StateFileRead(Request, frozen=True, kw_only=True, tag="state_file_read"):
     path: ShortText | None = None
 
 
-class Search(Request, frozen=True, kw_only=True, tag="search"):
-    """Full-text search over messages."""
+class Search(Request, frozen=True, kw_only=True, tag="search", rename={"scope": "in"}):
+    """Full-text search, newest first: plain words (all of them must be there) and "phrases".
+
+    `in`: `messages` (with questions and decisions), `events` (what agents said and called), or `all`. `before`: the
+    `cursor` of the last hit that is known.
+    """
 
     query: ShortText
     limit: Limit = 50
+    before: Id | None = None
+    scope: Literal["messages", "events", "all"] = "all"
+
+
+class Flow(Request, frozen=True, kw_only=True, tag="flow", rename={"other": "with"}):
+    """Everybody's messages, newest first, before message `before`.
+
+    `agent`: from or to this one; with `with`, between the two. `q`: plain words and "phrases", as for `search`.
+    """
+
+    before: Id | None = None
+    limit: Limit = 100
+    agent: Name | None = None
+    other: Name | None = None
+    state: MessageStateName | None = None
+    q: ShortText | None = None
+
+
+class Message(Request, frozen=True, kw_only=True, tag="message"):
+    """One message, whole, and what has become of it."""
+
+    id: Id
 
 
 # --- Questions, reminders, loose ends -------------------------------------------------------------------------------
@@ -236,6 +264,10 @@ class Remind(Request, frozen=True, kw_only=True, tag="remind"):
     due_at: Annotated[int, Meta(ge=0)] | None = None
     file_path: ShortText | None = None
     to: Name | None = None
+
+
+class Reminders(Request, frozen=True, kw_only=True, tag="reminders"):
+    """Everybody's reminders that are still to come, the next one first."""
 
 
 class CountPendingReminders(Request, frozen=True, kw_only=True, tag="count_pending_reminders"):
@@ -448,6 +480,12 @@ class Rollback(Request, frozen=True, kw_only=True, tag="rollback"):
     to: Annotated[int, Meta(ge=0)]
 
 
+class AgentConfig(Request, frozen=True, kw_only=True, tag="agent_config"):
+    """An agent's config: deployed, applied, proposed, in force; what limits cut, and what can be gone back to."""
+
+    name: Name
+
+
 class MetaUpdate(Request, frozen=True, kw_only=True, tag="meta_update"):
     """Bump named inputs of the meta flake."""
 
@@ -458,10 +496,17 @@ class MetaUpdate(Request, frozen=True, kw_only=True, tag="meta_update"):
 
 
 class Logs(Request, frozen=True, kw_only=True, tag="logs"):
-    """The last lines of an agent's log, oldest first; without a name, of the hive's own."""
+    """The last lines of an agent's log, oldest first; without a name, of the hive's own.
+
+    `since`, `until`: only what was said from then on and up to then (unix seconds). `before`: only events before this
+    one (an `eid`; an agent's log alone).
+    """
 
     name: Name | None = None
     lines: Limit = 200
+    since: Time | None = None
+    until: Time | None = None
+    before: Id | None = None
 
 
 class Events(Request, frozen=True, kw_only=True, tag="events"):
@@ -475,10 +520,19 @@ class Events(Request, frozen=True, kw_only=True, tag="events"):
 
 
 class Turns(Request, frozen=True, kw_only=True, tag="turns"):
-    """An agent's last turns, newest first."""
+    """An agent's last turns, newest first.
+
+    `failed`: only those that did not end well. `since`, `until`: those that ended from then on, and before then (unix
+    seconds). `before`: those that ended before turn `before`. `turn`: this one.
+    """
 
     name: Name
     limit: Limit = 20
+    failed: bool = False
+    before: Id | None = None
+    since: Time | None = None
+    until: Time | None = None
+    turn: Id | None = None
 
 
 class Stats(Request, frozen=True, kw_only=True, tag="stats"):
@@ -489,10 +543,11 @@ class Stats(Request, frozen=True, kw_only=True, tag="stats"):
 
 
 class Audit(Request, frozen=True, kw_only=True, tag="audit"):
-    """The decisions, newest first."""
+    """The decisions, newest first; `agent`: those about this one."""
 
     limit: Limit = 100
     before: Id | None = None
+    agent: Name | None = None
 
 
 class Cancel(Request, frozen=True, kw_only=True, tag="cancel"):
@@ -576,6 +631,16 @@ class Notices(Request, frozen=True, kw_only=True, tag="notices"):
     test: Name | None = None
 
 
+class State(Request, frozen=True, kw_only=True, tag="state"):
+    """All that the operator's screens begin with. Its `seq` was read before the rest was gathered."""
+
+
+class Digest(Request, frozen=True, kw_only=True, tag="digest"):
+    """What has happened since then (unix seconds), at most 30 days ago."""
+
+    since: Time
+
+
 class Reload(Request, frozen=True, kw_only=True, tag="reload"):
     """Read hive.toml again; an invalid one leaves the old in force."""
 
@@ -596,6 +661,8 @@ AnyRequest = (
     | StateFileCheck
     | StateFileRead
     | Search
+    | Flow
+    | Message
     | Ask
     | Answer
     | Questions
@@ -603,6 +670,7 @@ AnyRequest = (
     | GetLooseEnds
     | CancelLooseEnd
     | Remind
+    | Reminders
     | CountPendingReminders
     | Whoami
     | Hello
@@ -630,6 +698,7 @@ AnyRequest = (
     | Approve
     | Deny
     | Rollback
+    | AgentConfig
     | MetaUpdate
     | Logs
     | Events
@@ -647,6 +716,8 @@ AnyRequest = (
     | Budget
     | ToolRules
     | Notices
+    | State
+    | Digest
     | Reload
 )
 

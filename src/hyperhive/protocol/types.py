@@ -90,7 +90,7 @@ class InboxRow(msgspec.Struct, frozen=True, kw_only=True, rename={"sender": "fro
 class OperatorInboxRow(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"sender": "from"}
 ):
-    """A message to the operator, with its done mark and the files that it names."""
+    """A message to the operator, with its done mark and the files that it names. `cut`: the body goes on."""
 
     id: int
     sender: str
@@ -98,6 +98,7 @@ class OperatorInboxRow(
     at: int
     done_at: int | None = None
     file_refs: tuple[FileRef, ...] = ()
+    cut: bool = False
 
 
 class DeadLetter(
@@ -176,6 +177,17 @@ class Approval(Wire, frozen=True, kw_only=True):
     diff_sha256: str | None = None
     requested_by: str | None = None
     resolved_by: str | None = None
+
+
+class MetaInput(Wire, frozen=True, kw_only=True):
+    """One input of what agents are built from: an agent's config repo, or what they share.
+
+    `rev`: the revision that is pinned; `updated_at`: its own time, of an agent's that of its deploy.
+    """
+
+    name: str
+    rev: str | None = None
+    updated_at: int | None = None
 
 
 class ToolCall(Wire, frozen=True, kw_only=True):
@@ -285,3 +297,8 @@ class TurnRow(Wire, frozen=True, kw_only=True):
     """The message that caused it, and the first one of that one's chain; `root`: who wrote that."""
     chain: int | None = None
     root: str | None = None
+    last_tool: str | None = None
+    """Of a turn that did not end well, where its events tell: the last tool that it called, in a few words; what its
+    end said; the last lines of its notes, among them the CLI's stderr."""
+    error: str | None = None
+    stderr: str | None = None
