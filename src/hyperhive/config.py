@@ -35,6 +35,7 @@ _FORBIDDEN_ENV = re.compile(
 )
 _QUIET = r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]-(?:[01][0-9]|2[0-3]):[0-5][0-9]\Z"
 _LISTEN = re.compile(r"(?:[^\s:]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
 _MCP_KEY = re.compile(r"[A-Za-z0-9-]+(?:_[A-Za-z0-9-]+)*")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -229,7 +230,10 @@ class HiveFile(Settings, frozen=True, kw_only=True):
     """`hive.toml` as written: the settings at the top, then one table an agent."""
 
     listen: str = "127.0.0.1:7000"
+    """Where the operator's pages are served, as HOST:PORT; port 0: a free one. Loopback unless you say otherwise."""
     allowed_hosts: tuple[str, ...] = ()
+    """Further names that browsers may reach the pages by, as they stand in the address bar: `hive.my-net.ts.net`,
+    `localhost:8080`. localhost, 127.0.0.1, [::1] and what `listen` says are always among them, each with the port."""
     runtime: RuntimeName = "auto"
     nspawn_base: Annotated[str, Meta(pattern=r"^/", examples=["/var/lib/base"])] | None = None
     """The root file system that containers of the runtime nspawn share; else `nspawn/base` in the state directory."""
@@ -244,6 +248,16 @@ class HiveFile(Settings, frozen=True, kw_only=True):
     forge: ForgeSetting | None = None
     agents: dict[str, AgentConfig] = {}
 
+    @property
+    def host(self) -> str:
+        """The address part of `listen`, without brackets."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The port part of `listen`."""
+        return int(self.listen.rpartition(":")[2])
+
 
 class HiveConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a hive needs to know at start: the file, and what the environment or flags set over it."""
@@ -257,7 +271,12 @@ class HiveConfig(msgspec.Struct, frozen=True, kw_only=True):
     serving: bool = False
     """Whether this is the daemon's, for which `auto` means more."""
     claude: str | None = None
+    host: str = "127.0.0.1"
     port: int = 7000
+    pages: bool = False
+    """Whether the operator's pages are served, at `host` and `port` (0: a free one)."""
+    exact: bool = False
+    """Whether that port was asked for: where it was not and is taken, a free one does as well."""
     pronouns: str = "they/them"
     overlay: Callable[[str, AgentConfig], AgentConfig] | None = None
     """Gives what an agent runs with: the operator's settings and what was deployed for it."""
@@ -290,11 +309,15 @@ def load(
     state_dir: Path | None = None,
     run_dir: Path | None = None,
     runtime: str | None = None,
+    port: int | None = None,
+    pages: bool = False,
 ) -> HiveConfig:
     """The configuration of a hive that starts now. Arguments (flags) win over `environ`, that over the file.
 
     Args:
         serve: the daemon's places (`/etc`, `/var/lib`, `/run`) rather than the user's, where nothing else is said.
+        port: of the operator's pages; 0: a free one.
+        pages: whether those are served.
 
     Raises:
         BadConfig: with every fault of file and environment.
@@ -306,9 +329,9 @@ def load(
     chosen = runtime or environ.get("HYPERHIVE_RUNTIME") or file.runtime
     if chosen not in get_args(RuntimeName):
         faults.append(f"HYPERHIVE_RUNTIME: {chosen!r} is none of {', '.join(get_args(RuntimeName))}")
-    port = environ.get("HIVE_DASHBOARD_PORT") or file.listen.rpartition(":")[2]
-    if not port.isdecimal() or int(port) > 65535:
-        faults.append(f"HIVE_DASHBOARD_PORT: {port!r} is no port")
+    asked = environ.get("HIVE_DASHBOARD_PORT", "") if port is None else str(port)
+    if asked and not (asked.isascii() and asked.isdecimal() and int(asked) <= 65535):
+        faults.append(f"{'--port' if port is not None else 'HIVE_DASHBOARD_PORT'}: {asked!r} is no port")
     if faults:
         raise BadConfig(faults)
     return HiveConfig(
@@ -319,7 +342,10 @@ def load(
         runtime=msgspec.convert(chosen, RuntimeName),
         serving=serve,
         claude=environ.get("HYPERHIVE_CLAUDE") or None,
-        port=int(port),
+        host=file.host,
+        port=int(asked) if asked else file.port,
+        pages=pages,
+        exact=serve or bool(asked) or file.listen != HiveFile().listen,
         pronouns=environ.get("HIVE_OPERATOR_PRONOUNS") or file.pronouns,
     )
 
@@ -394,8 +420,15 @@ def _semantic_faults(data: Mapping[str, object]) -> list[Fault]:
     """What a value's type does not say. Looks only at what has the right type; the rest is a fault already."""
     faults: list[Fault] = []
     listen = data.get("listen", "")
-    if listen and isinstance(listen, str) and not _LISTEN.fullmatch(listen):
-        faults.append((("listen",), "expected HOST:PORT"))
+    if "listen" in data and isinstance(listen, str):
+        if not _LISTEN.fullmatch(listen):
+            faults.append((("listen",), "expected HOST:PORT"))
+        elif int(listen.rpartition(":")[2]) > 65535:
+            faults.append((("listen",), "there is no port above 65535"))
+    hosts = data.get("allowed_hosts", [])
+    for place, host in enumerate(hosts if isinstance(hosts, list) else ()):
+        if isinstance(host, str) and not _HOST.fullmatch(host):
+            faults.append((("allowed_hosts", str(place)), "expected HOST or HOST:PORT, without https:// and path"))
     faults += _notify_faults(data.get("notify", {}))
     agents = data.get("agents", {})
     for name, agent in agents.items() if isinstance(agents, dict) else ():

@@ -87,6 +87,9 @@ tool_rules                any       -        -      -                -
 notices                   any       -        -      -                -
 state                     any       -        -      -                -
 digest                    any       -        -      -                -
+login_link                any       -        -      -                -
+web_sessions              any       -        -      -                -
+end_web_session           any       -        -      -                -
 reload                    any       -        -      -                -
 """
 

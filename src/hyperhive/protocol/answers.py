@@ -88,5 +88,8 @@ ANSWERS: Final[dict[type[r.Request], type[a.Reply]]] = {
     r.Notices: a.NoticeRows,
     r.State: a.HiveSnapshot,
     r.Digest: a.DigestPage,
+    r.LoginLink: a.LoginUrl,
+    r.WebSessions: a.WebSessionRows,
+    r.EndWebSession: a.Ok,
     r.Reload: a.Ok,
 }

@@ -108,6 +108,9 @@ POLICY: Final[dict[type[r.Request], Grants]] = {
     r.Notices: _OPERATOR,
     r.State: _OPERATOR,
     r.Digest: _OPERATOR,
+    r.LoginLink: _OPERATOR,
+    r.WebSessions: _OPERATOR,
+    r.EndWebSession: _OPERATOR,
     r.Reload: _OPERATOR,
 }
 """Every request, and the scope that each role has on it. For lifecycle requests of the manager `own` means: not what
@@ -120,7 +123,7 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True):
     name: AgentName
     role: Role
     channel: str
-    """How the request came in: `host`, `tools`, `box`, `harness`, `http`, `library`. For the audit."""
+    """How the request came in: `host`, `tools`, `box`, `harness`, `web`, `library`. For the audit."""
 
     @classmethod
     def operator(cls, channel: str = "host") -> "Actor":

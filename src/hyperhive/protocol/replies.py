@@ -408,6 +408,29 @@ class Charged(Reply, frozen=True, kw_only=True, tag="charged"):
     refused: str | None = None
 
 
+class LoginUrl(Reply, frozen=True, kw_only=True, tag="login_link"):
+    """A link that logs one browser in, once, until then (unix seconds). Whoever has it is the operator."""
+
+    url: str
+    expires_at: int
+
+
+class WebSession(Wire, frozen=True, kw_only=True):
+    """A browser that is logged in, by what it calls itself. `last_used_at`: since the hive started."""
+
+    id: int
+    created_at: int
+    expires_at: int
+    browser: str = always("")
+    last_used_at: int | None = None
+
+
+class WebSessionRows(Reply, frozen=True, kw_only=True, tag="web_sessions"):
+    """The browsers that are logged in, newest first."""
+
+    sessions: list[WebSession]
+
+
 class BudgetLimit(Wire, frozen=True, kw_only=True):
     """One limit in force: tokens, or US dollars. `raises`: how often the operator granted as much again."""
 
@@ -579,6 +602,8 @@ AnyReply = (
     | Admission
     | Charged
     | BudgetPage
+    | LoginUrl
+    | WebSessionRows
     | ReminderRows
     | HiveSnapshot
     | FlowPage

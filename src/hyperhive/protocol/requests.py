@@ -641,6 +641,22 @@ class Digest(Request, frozen=True, kw_only=True, tag="digest"):
     since: Time
 
 
+class LoginLink(Request, frozen=True, kw_only=True, tag="login_link"):
+    """A link to the operator's pages that logs one browser in, once; `ref`: the page to show there, as a path."""
+
+    ref: ShortText | None = None
+
+
+class WebSessions(Request, frozen=True, kw_only=True, tag="web_sessions"):
+    """The browsers that are logged in, newest first."""
+
+
+class EndWebSession(Request, frozen=True, kw_only=True, tag="end_web_session"):
+    """Log a browser out."""
+
+    id: Id
+
+
 class Reload(Request, frozen=True, kw_only=True, tag="reload"):
     """Read hive.toml again; an invalid one leaves the old in force."""
 
@@ -718,6 +734,9 @@ AnyRequest = (
     | Notices
     | State
     | Digest
+    | LoginLink
+    | WebSessions
+    | EndWebSession
     | Reload
 )
 

@@ -27,6 +27,7 @@ KNOWN_SETS: Final = frozenset(
         "hive",
         "spending",
         "notices",
+        "web",
     }
 )
 """Names of the sets that parts of this version may have left in a database. A program that opens it with fewer parts
