@@ -1,0 +1,32 @@
+// Somebody's markdown in a page. Until the sanitiser has been fetched (once a visit) the text stands as it was written.
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
+import { visible } from "./visible";
+
+type Render = (text: string) => DocumentFragment;
+
+let render: Render | undefined;
+let fetching: Promise<void> | undefined;
+
+function fetchRenderer(): Promise<void> {
+  fetching ??= import("./markdown").then(
+    (module) => {
+      render = module.render;
+    },
+    () => {
+      fetching = undefined; // offline: the text is readable as it is, and the next one tries again
+    },
+  );
+  return fetching;
+}
+
+/** Markdown as elements: links open elsewhere, images are named and not loaded. */
+export function Markdown({ text, class: extra = "" }: { text: string; class?: string }) {
+  const place = useRef<HTMLDivElement>(null);
+  const [ready, setReady] = useState(render !== undefined);
+  useLayoutEffect(() => {
+    if (ready && render) place.current?.replaceChildren(render(text));
+    else void fetchRenderer().then(() => setReady(render !== undefined));
+  }, [text, ready]);
+  // Two elements, so that Preact never looks into the one whose children are not its own.
+  return ready ? <div key="made" ref={place} class={`markdown ${extra}`} /> : <div key="plain" class={`markdown markdown-plain ${extra}`}>{visible(text)}</div>;
+}
