@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import anyio
 
-from hyperhive.bus import Bus, Frame, Missed
+from hyperhive.bus import Bus, Frame, Missed, Subscription
 from hyperhive.errors import BadRequest, NotFound
 from hyperhive.protocol.codec import encode
 from hyperhive.protocol.events import Heartbeat, Lagged, Resume
@@ -62,10 +62,9 @@ class Streams:
                 hint="`hyperhive list` shows who there is",
             )
         after, resume = self._resume(request.after, source.bus)
-        async with source.bus.subscribe(after=after) as subscription:
-            head = Resume(
-                resume=resume, id=f"{self._epoch}:{source.bus.current_seq if after is None else after}"
-            )
+        start = source.bus.current_seq if after is None else after
+        async with source.bus.subscribe(after=start) as subscription:
+            head = Resume(resume=resume, id=f"{self._epoch}:{start}")
             yield self._lines(encode(head), source, subscription)
 
     def _resume(self, after: str | None, bus: Bus[Any]) -> tuple[int | None, str]:
@@ -80,16 +79,17 @@ class Streams:
         return (int(seq), "ok") if bus.current_seq - int(seq) <= kept else (None, "gap")
 
     async def _lines(
-        self, head: bytes, source: AnySource, subscription: AsyncIterator[Frame[Any] | Missed]
+        self, head: bytes, source: AnySource, subscription: Subscription[Any]
     ) -> AsyncIterator[bytes]:
         yield head
         while True:
-            item: Frame[Any] | Missed | None = None
-            with anyio.move_on_after(HEARTBEAT_SECONDS):
-                try:
-                    item = await anext(subscription)
-                except StopAsyncIteration:
-                    return
+            item: Frame[Any] | Missed | None = subscription.next_nowait() if subscription.ready else None
+            if item is None:
+                with anyio.move_on_after(HEARTBEAT_SECONDS):
+                    try:
+                        item = await anext(subscription)
+                    except StopAsyncIteration:
+                        return
             if item is None:
                 yield encode(Heartbeat())
             elif isinstance(item, Missed):

@@ -69,7 +69,7 @@ async def test_what_is_no_longer_kept_is_a_gap() -> None:
 
 
 async def test_a_reader_that_falls_behind_is_told_how_many_it_lost() -> None:
-    bus: Bus[MessageState] = Bus(buffer=2)
+    bus: Bus[MessageState] = Bus(buffer=2, keep=2)
     async with make(bus).open(CALLER, Subscribe(stream="hive")) as frames:
         await take(frames, 1)
         publish(bus, 1, 2, 3, 4, 5)

@@ -136,10 +136,14 @@ class StreamEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
 
 class Resume(StreamEvent, frozen=True, kw_only=True, tag="resume"):
-    """Opens every stream: `new`, `ok` (continued where the reader left off) or `gap` (refetch a snapshot)."""
+    """Opens every stream: `new`, `ok` (continued where the reader left off) or `gap` (refetch a snapshot).
+
+    `streams`: on a browser's one stream, which streams it carries from here on, and where each of them stands.
+    """
 
     resume: str
     id: str
+    streams: dict[str, int] | None = None
 
 
 class Lagged(StreamEvent, frozen=True, kw_only=True, tag="lagged"):
@@ -152,7 +156,11 @@ class Heartbeat(StreamEvent, frozen=True, kw_only=True, tag="heartbeat"):
     """Nothing happened, and the line is alive."""
 
 
-StreamFrame = Resume | Lagged | Heartbeat
+class Ended(StreamEvent, frozen=True, kw_only=True, tag="ended"):
+    """On a browser's one stream: there is nothing more of that stream, its agent is gone."""
+
+
+StreamFrame = Resume | Lagged | Heartbeat | Ended
 
 
 # --- LiveEvent: the stream of one agent -----------------------------------------------------------------------------

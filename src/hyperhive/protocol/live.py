@@ -1,7 +1,7 @@
 """LiveEvents as bytes: one JSON object each, a `stream` event carrying its stream-json line's own fields.
 
 A stream-json line is not decoded to be passed on: its bytes stand behind the tag as they came. Only where the line has
-a field named like one of ours (`kind`, `seq`, `eid`, `turn`, `_line`) is it taken apart, and those move into `_line`.
+a field named like one of ours (`kind`, `seq`, `stream`, ..., `_line`) is it taken apart, and those move into `_line`.
 Whether a line is a frame that means something is the harness's business, not this file's.
 """
 
@@ -15,9 +15,9 @@ from hyperhive.protocol.events import AnyLiveEvent, LiveEvent, Note, Stream, Typ
 NOTE_MAX: Final = 4096
 """Characters of one line that was no frame."""
 
-_OURS: Final = ("kind", "seq", "eid", "turn")
+_OURS: Final = ("kind", "seq", "eid", "turn", "stream")
 _LINE: Final = "_line"
-_SUSPECT: Final = (b'"kind"', b'"seq"', b'"eid"', b'"turn"', b'"_line"', b"\\u00")
+_SUSPECT: Final = (b'"kind"', b'"seq"', b'"eid"', b'"turn"', b'"stream"', b'"_line"', b"\\u00")
 """A line with none of these cannot have a clashing key: every one of our names is ASCII, and so are its escapes."""
 
 _ENCODE = msgspec.json.Encoder().encode
