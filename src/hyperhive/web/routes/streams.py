@@ -3,28 +3,24 @@
 `Last-Event-ID` says where a reader was; fetch-based readers send it themselves. Who may read at all is decided before.
 """
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Final
 
 import msgspec
-from litestar import Request, Router, get, post
-from litestar.connection import ASGIConnection
-from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
+from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 from msgspec import Meta
 
 from hyperhive.clock import Clock
+from hyperhive.errors import BadRequest
 from hyperhive.streams import HIVE
+from hyperhive.web.front import Answered, Http, body_as, json
 from hyperhive.web.streaming.hub import Hub
 from hyperhive.web.streaming.response import EventStream
 
-AnyConnection = ASGIConnection[Any, Any, Any, Any]
-Owner = Callable[[AnyConnection], str]
-"""Whose request this is: the same for one login, another for each other."""
+ID_MAX: Final = 100
+"""Characters of a `Last-Event-ID`."""
 
-AnyRequest = Request[Any, Any, Any]
 Name = Annotated[str, Meta(min_length=1, max_length=63)]
-LastId = Annotated[str | None, HeaderParameter(name="Last-Event-ID", max_length=100)]
 
 
 class Subscriptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,37 +36,47 @@ class Carried(msgspec.Struct, frozen=True, kw_only=True):
     streams: dict[str, int]
 
 
-def stream_routes(hub: Hub, clock: Clock, owner: Owner) -> list[Router]:
-    """The handlers, for one hub."""
+_SUBSCRIPTIONS = msgspec.json.Decoder(Subscriptions)
 
-    @get("/stream", operation_id="openStream", media_type="text/event-stream")
-    async def stream(
-        request: AnyRequest,
-        streams: Annotated[list[Name] | None, QueryParameter(max_items=512)] = None,
-        last_id: LastId = None,
-    ) -> ASGIResponse:
-        """One browser's stream: `resume` first, which names it (`id`), then the frames of all that it carries.
 
-        `streams`: what it shall carry at least. Each frame has `stream`, and `seq` in that stream; `lagged` has a
-        `stream` where that one alone is meant.
-        """
-        return EventStream(hub, await hub.open(owner(request), last_id, streams or ()), clock)
+def stream_routes(hub: Hub, clock: Clock) -> list[HTTPRouteHandler]:
+    """GET /stream, POST /stream/STREAM/subscriptions, GET /dashboard/stream, GET /agents/NAME/events/stream."""
 
-    @post("/stream/{stream_id:str}/subscriptions", operation_id="changeSubscriptions", status_code=200)
-    async def subscriptions(
-        request: AnyRequest, stream_id: FromPath[str], data: JSONBody[Subscriptions]
-    ) -> Carried:
-        """Changes what a stream carries."""
-        return Carried(streams=await hub.subscribe(owner(request), stream_id, data.add, data.remove))
+    async def stream(request: Http) -> ASGIResponse:
+        names = request.query_params.getall("streams", [])
+        return EventStream(hub, await hub.open(_owner(request), _last_id(request), names), clock)
 
-    @get("/dashboard/stream", operation_id="openHiveStream", media_type="text/event-stream")
-    async def hive(request: AnyRequest, last_id: LastId = None) -> ASGIResponse:
-        """The hive's stream alone, its ids numbered as the stream is."""
-        return EventStream(hub, await hub.open_one(owner(request), HIVE, last_id), clock)
+    async def subscriptions(request: Http) -> Answered:
+        change = await body_as(request, _SUBSCRIPTIONS, "change of subscriptions")
+        which = str(request.path_params["stream"])
+        return json(Carried(streams=await hub.subscribe(_owner(request), which, change.add, change.remove)))
 
-    @get("/agents/{name:str}/events/stream", operation_id="openAgentStream", media_type="text/event-stream")
-    async def agent(request: AnyRequest, name: FromPath[str], last_id: LastId = None) -> ASGIResponse:
-        """One agent's stream alone, its ids numbered as the stream is."""
-        return EventStream(hub, await hub.open_one(owner(request), name, last_id), clock)
+    async def one(request: Http) -> ASGIResponse:
+        name = str(request.path_params.get("name", HIVE))
+        return EventStream(hub, await hub.open_one(_owner(request), name, _last_id(request)), clock)
 
-    return [Router("/", route_handlers=[stream, subscriptions, hive, agent], tags=["streams"])]
+    return [
+        HTTPRouteHandler("/stream", http_method="GET", status_code=200, name="openStream")(stream),
+        HTTPRouteHandler(
+            "/stream/{stream:str}/subscriptions",
+            http_method="POST",
+            status_code=200,
+            name="changeSubscriptions",
+        )(subscriptions),
+        HTTPRouteHandler("/dashboard/stream", http_method="GET", status_code=200, name="openHiveStream")(one),
+        HTTPRouteHandler(
+            "/agents/{name:str}/events/stream", http_method="GET", status_code=200, name="openAgentStream"
+        )(one),
+    ]
+
+
+def _owner(request: Http) -> str:
+    """Whose request this is: the login's."""
+    return str(request.scope.get("auth", ""))
+
+
+def _last_id(request: Http) -> str | None:
+    last_id = request.headers.get("last-event-id")
+    if last_id is not None and len(last_id) > ID_MAX:
+        raise BadRequest(f"`Last-Event-ID` is longer than {ID_MAX} characters")
+    return last_id or None
