@@ -90,9 +90,13 @@ class HiveDesk:
             dead=dead,
             held=sum(inbox.held for inbox in counts.values()),
             tombstones=tuple(self._tombstones()),
-            warnings=(*info.warnings, *self._cautions()),
+            warnings=self.warnings(),
         )
         return p.HiveStatus(hive=hive, agents=details)
+
+    def warnings(self) -> tuple[str, ...]:
+        """What is not as it should be, at the start and now."""
+        return (*self._info.warnings, *self._cautions())
 
     def identity(self, caller: Caller) -> p.Identity:
         """Who asks, as the socket says."""

@@ -83,7 +83,7 @@ class FleetFacts:
         )
 
     def _asks(self, name: AgentName) -> bool:
-        return bool(self._broker.questions.open_now(OPERATOR, asker=name))
+        return self._broker.questions.asks(name, OPERATOR)
 
     def _budget_used(self, name: AgentName) -> float | None:
         return self._spending.used(name)

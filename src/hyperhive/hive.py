@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from typing import Final, Protocol
 
 import anyio
@@ -43,6 +44,7 @@ from hyperhive.eventlog import EventLogs
 from hyperhive.fleet_facts import FleetFacts, adopted
 from hyperhive.gateway import Gateway, Upstream
 from hyperhive.handlers import request_table
+from hyperhive.handlers.access import web_access
 from hyperhive.handlers.approvals import approvals
 from hyperhive.handlers.budget import with_budgets
 from hyperhive.handlers.files import state_files
@@ -55,6 +57,7 @@ from hyperhive.lifecycle.approvals import MIGRATIONS as APPROVAL_TABLES
 from hyperhive.lifecycle.approvals import ApprovalQueue
 from hyperhive.lifecycle.disk import DiskGuard
 from hyperhive.lifecycle.runtimes import Runtime
+from hyperhive.lifecycle.tombs import Tombs
 from hyperhive.members import Attached
 from hyperhive.mirror import Mirror
 from hyperhive.names import AgentName
@@ -66,15 +69,20 @@ from hyperhive.paths import Paths
 from hyperhive.ports import ToolServer
 from hyperhive.protocol import replies as p
 from hyperhive.protocol.codec import encode
-from hyperhive.protocol.dispatch import Dispatcher
+from hyperhive.protocol.dispatch import Dispatcher, Handler
 from hyperhive.protocol.events import AnyDashboardEvent, ContainerRemoved
 from hyperhive.protocol.line import LineListener
 from hyperhive.protocol.policy import Actor
+from hyperhive.protocol.requests import Request
 from hyperhive.reactions import AccountWatch, Herald, leave_behind, watch_mail
+from hyperhive.screens import screens
+from hyperhive.screens.snapshot import Snapshots, Standing, forge_behind
 from hyperhive.spending import MIGRATIONS as SPENDING_TABLES
 from hyperhive.spending import Spending
 from hyperhive.store import Store
 from hyperhive.streams import HIVE, AnySource, Source, Streams
+from hyperhive.web_access import MIGRATIONS as WEB_TABLES
+from hyperhive.web_access import WebAccess
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +94,10 @@ class Edges(Listener, Protocol):
     """The entry points of a running hive: sockets, and the tools of embedded harnesses."""
 
     def tools(self, actor: Actor) -> ToolServer: ...
+
+    async def serve_pages(self, config: Callable[[], HiveConfig], access: WebAccess) -> None:
+        """Serves the operator's pages, from now on."""
+        ...
 
     async def preload(self) -> None:
         """Loads what is slow to load, in the background."""
@@ -123,6 +135,8 @@ class BareHive:
         self.approvals: ApprovalQueue
         self.notices: Notifier
         """Tells the operator of what waits; `subscribe` to hear it in this process."""
+        self.access: WebAccess
+        """Who may use the operator's pages, and where those are."""
         self.dispatcher: Dispatcher
         self._edges: Edges
         self._crew: Crew
@@ -148,6 +162,7 @@ class BareHive:
                 ACCOUNT_TABLES,
                 SPENDING_TABLES,
                 NOTICE_TABLES,
+                WEB_TABLES,
             ],
             clock=self._clock,
         )
@@ -173,6 +188,8 @@ class BareHive:
         await AccountStates(self._store, self.accounts, self._clock).restore()
         await self.broker.start()
         await self.budgets.spending.start()
+        self.access = WebAccess(self._store, self._clock, sha256(str(self.paths.state_dir).encode()).hexdigest()[:8])
+        await self.access.start()
         self._build_crew()
         self._build_config_code(runtime, herald)
         self._build_lifecycle(runtime, herald)
@@ -288,6 +305,7 @@ class BareHive:
             log_tail=lambda name: self._facts.log(name, CRASH_LOG_LINES),
             drain_seconds=self.config.file.drain_seconds,
         )
+        self._tombs = Tombs(self.paths, lambda: self.lifecycle, self.bus, self._clock)
         self.config_code.serve(self.lifecycle)
         self.broker.questions.changed.append(self.lifecycle.touch)
         AccountWatch(
@@ -335,7 +353,7 @@ class BareHive:
             in_turn=self._crew.in_turn,
         )
         streams = Streams(secrets.token_hex(4), self._find_stream)
-        more = (notices(self.notices), models(self.gateway), state_files(self.broker, self._files))
+        more = (notices(self.notices), models(self.gateway), state_files(self.broker, self._files), web_access(self.access))
         table = request_table(
             self.broker,
             self.lifecycle,
@@ -343,12 +361,33 @@ class BareHive:
             desk,
             *more,
             approvals(self.approvals, self.config_code.deployer, self.broker),
+            self._screens(desk, runtime.name),
         )
         known = self.gateway.standings
         table = with_budgets(table, self.budgets, self.lifecycle, self.gateway.serves, known, self._clock)
         self.dispatcher = Dispatcher(table, streams.open)
         self._edges = self._open_edges(self.dispatcher, self._crew)
         self._crew.serve_on(self._edges)
+
+    def _screens(self, desk: HiveDesk, runtime: str) -> Mapping[type[Request], Handler]:
+        """What the operator's screens ask for."""
+        snapshots = Snapshots(
+            broker=self.broker,
+            fleet=self.lifecycle,
+            seq=lambda: self.bus.current_seq,
+            approvals=self.approvals.open_now,
+            tombstones=self._tombs.now,
+            meta_inputs=tuple,
+            standing=lambda: Standing(
+                revision=hyperhive.__version__,
+                runtime=runtime,
+                started_at=self.started_at,
+                low_disk=self._disk.low,
+                warnings=desk.warnings(),
+                forge_behind=tuple(map(forge_behind, self._mirror.behind())),
+            ),
+        )
+        return screens(self.broker, snapshots)
 
     def _make_budgets(self) -> Budgets:
         spending = Spending(
@@ -392,6 +431,8 @@ class BareHive:
         await self.lifecycle.ensure_manager()
         await self.budgets.start()
         await self._edges.listen(self.paths.host_socket, Actor.operator())
+        if self.config.pages:
+            await self._edges.serve_pages(lambda: self.config, self.access)
         await self.lifecycle.start_all()
         await self.config_code.resume()
         self._background.spawn(
@@ -403,6 +444,7 @@ class BareHive:
         self._background.spawn(self._mirror.run, "mirror")
         self._background.spawn(self.config_code.catch_up, "updates")
         self._background.spawn(self._disk.run, "disk")
+        self._background.spawn(self._tombs.run, "tombstones")
         self._background.spawn(self._sweep, "sweep")
         self._background.spawn(self._preload, "preload")
         log.info("hive_started agents=%s", len(self.lifecycle.names()))

@@ -9,9 +9,11 @@ Who may write to whom, and how much, is in `Limits`; it knows nothing of agents 
 """
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from hyperhive.broker import causes, file_refs, listings, rows, storms
 from hyperhive.broker.deadletters import SetAside
@@ -47,6 +49,8 @@ from hyperhive.protocol.types import (
 )
 from hyperhive.spending import Cause as AtWork
 from hyperhive.store import Store
+
+T = TypeVar("T")
 
 
 class Broker:
@@ -391,6 +395,14 @@ class Broker:
         `max_chars`: read no further once the bodies come to so many characters.
         """
         return await self._looking.recent(recipient, limit, max_chars)
+
+    async def read(self, look: Callable[[sqlite3.Connection], T]) -> T:
+        """Runs a look at the broker's tables in a reader's thread: for pages that gather from several at once."""
+        return await self._store.read(look)
+
+    def held_in_all(self) -> int:
+        """How many messages wait for the operator's word, whomever they are to."""
+        return self._set_aside.held.total()
 
     # --- the operator's inbox, dead letters, held messages ---
 

@@ -68,6 +68,35 @@ def operator_rows(conn: sqlite3.Connection, limit: int, *, include_done: bool) -
     ]
 
 
+_BEGINNINGS: Final = (
+    "SELECT id, sender, substr(body, 1, ?1 + 1), sent_at, file_refs FROM messages INDEXED BY unacked"
+    " WHERE acked_at IS NULL AND recipient = 'operator' ORDER BY id DESC LIMIT ?2"
+)
+
+
+def operator_beginnings(conn: sqlite3.Connection, limit: int, chars: int) -> list[OperatorInboxRow]:
+    """The operator's mail that is not done, newest first, of each body no more than so many characters."""
+    return [
+        OperatorInboxRow(
+            id=row[0],
+            sender=row[1],
+            body=row[2][:chars],
+            at=row[3],
+            file_refs=file_refs.decode(row[4]),
+            cut=len(row[2]) > chars,
+        )
+        for row in conn.execute(_BEGINNINGS, (chars, limit))
+    ]
+
+
+def dead_count(conn: sqlite3.Connection) -> int:
+    """How many dead letters there are."""
+    (count,) = conn.execute(
+        "SELECT count(*) FROM messages INDEXED BY parked WHERE parked = 'dead'"
+    ).fetchone()
+    return int(count)
+
+
 def dead_rows(conn: sqlite3.Connection, limit: int) -> list[DeadLetter]:
     """Dead letters, newest first."""
     query = (

@@ -35,7 +35,7 @@ from hyperhive.broker.questions_changes import (
 )
 from hyperhive.broker.questions_checks import check_answer, check_pair, check_question
 from hyperhive.broker.questions_open import OpenQuestion, OpenQuestions
-from hyperhive.broker.questions_sql import Errand, QuestionRow, raise_in
+from hyperhive.broker.questions_sql import Begun, Errand, QuestionRow, raise_in
 from hyperhive.broker.repeats import Cause, Effect
 from hyperhive.broker.storms import Storms
 from hyperhive.errors import Closed, Conflict, HiveError, LimitReached, NotFound, StoreFailed
@@ -394,6 +394,10 @@ class Questions:
         """The open questions to this target, or of this asker, or all; from memory, oldest first."""
         return self._open.find(target, asker)
 
+    def asks(self, asker: str, target: str) -> bool:
+        """Whether this asker waits for this target; from memory, however many questions there are."""
+        return self._open.between(asker, target) > 0
+
     async def open(self, target: str | None = None) -> list[QuestionRow]:
         """The open questions, oldest first: all, or those to one target.
 
@@ -401,15 +405,50 @@ class Questions:
         """
         rows = await self._desk.store.read(sql.open_rows)
         self._report(rows)
+        return [row for row in rows if _is_for(row, target)]
+
+    async def fitting(self, target: str | None, room: int) -> tuple[list[QuestionRow], list[int]]:
+        """As `open`, but of those whose texts come to `room` bytes together, the shortest first; and the others' ids.
+
+        What agents write is no reason to read all of it at once.
+        """
+        ids = self._ids_for(target)
+
+        def look(conn: sqlite3.Connection) -> tuple[list[QuestionRow], list[int]]:
+            left = room
+            fit: list[int] = []
+            others: list[int] = []
+            for number, size in sorted(sql.sizes(conn, ids), key=lambda one: one[1]):
+                left -= size
+                (fit if left >= 0 or not fit else others).append(number)
+            return sql.some(conn, sorted(fit)), sorted(others)
+
+        rows, others = await self._desk.store.read(look)
+        self._report(rows)
+        return [row for row in rows if _is_for(row, target)], others
+
+    def beginnings(self, conn: sqlite3.Connection, target: str, limit: int, most: int) -> list[Begun]:
+        """The oldest open questions to this target, each whole or its beginning, as `questions_sql.begun` gives them.
+
+        For a reader's thread: it looks at memory once.
+        """
+        return sql.begun(conn, self._ids_for(target)[:limit], most)
+
+    def _ids_for(self, target: str | None) -> list[int]:
+        """From memory: those to this target; the operator is also shown what cannot be read."""
         return [
-            row
-            for row in rows
-            if target in (None, row.target) or (target == OPERATOR and row.fault is not None)
+            one.id
+            for one in self._open.find(None, None)
+            if target in (None, one.target) or (target == OPERATOR and one.id in self._reported)
         ]
 
     async def loose_ends(self, owner: str | None) -> Sequence[LooseEnd]:
         """The open questions as loose ends: those that `owner` asked or is asked, or the whole hive's (None)."""
-        rows = await self._desk.store.read(partial(sql.open_rows, of=owner))
+
+        def look(conn: sqlite3.Connection) -> list[Begun]:
+            return sql.begun(conn, sql.open_ids(conn, owner), 4 * SHOWN_CHARS)
+
+        rows = [one.row for one in await self._desk.store.read(look)]
         self._report(rows)
         now = self._desk.now()
         return [
@@ -436,6 +475,10 @@ class Questions:
             if row.fault is not None and row.id not in self._reported:
                 self._reported.add(row.id)
                 log.error("question_unreadable question=%s fault=%s", row.id, row.fault)
+
+
+def _is_for(row: QuestionRow, target: str | None) -> bool:
+    return target in (None, row.target) or (target == OPERATOR and row.fault is not None)
 
 
 def _begun(text: str) -> str:

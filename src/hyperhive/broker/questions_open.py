@@ -6,6 +6,7 @@ else's business.
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -52,6 +53,8 @@ class OpenQuestions:
         """`expire`: told the id of a question whose time is up."""
         self._clock = clock
         self._by_id: dict[int, OpenQuestion] = {}
+        self._between: Counter[tuple[str, str]] = Counter()
+        """How many are open, by asker and target."""
         self._expiries: Deadlines[OpenQuestion] = Deadlines(clock, lambda known: expire(known.id))
         self._polls: Deadlines[Poll] = Deadlines(clock, Poll.end)
         self._closed = False
@@ -67,6 +70,10 @@ class OpenQuestions:
             if target in (None, known.target) and asker in (None, known.asker)
         ]
 
+    def between(self, asker: str, target: str) -> int:
+        """How many this asker has to this target. Does not look through all."""
+        return self._between[asker, target]
+
     def remember(self, row: QuestionRow) -> None:
         """This one is open."""
         deadline = math.inf
@@ -74,6 +81,8 @@ class OpenQuestions:
             # The wall clock may have been put back since: nothing waits for longer than it was to wait at first.
             left = min(row.expires_at - self._clock.time(), row.expires_at - row.asked_at)
             deadline = self._clock.monotonic() + left
+        if row.id not in self._by_id:
+            self._between[row.asker, row.target] += 1
         known = self._by_id[row.id] = OpenQuestion(row, deadline)
         self._expiries.add(known)
 
@@ -81,6 +90,7 @@ class OpenQuestions:
         """This one is resolved: whoever waits for that is told."""
         known = self._by_id.pop(number, None)
         if known is not None:
+            self._between[known.asker, known.target] -= 1
             self._expiries.discard(known)
             for poll in known.waiting:
                 poll.end()

@@ -92,6 +92,76 @@ def open_rows(conn: sqlite3.Connection, of: str | None = None) -> list[QuestionR
     return [_decoded(row) for row in rows]
 
 
+# What an agent can make long.
+_SIZE: Final = " + ".join(
+    f"coalesce(length(CAST({name} AS BLOB)), 0)" for name in ("question", "options", "tool")
+)
+_SIZES: Final = f"SELECT id, {_SIZE} {_FROM_OPEN} AND id = ?"
+_IDS: Final = f"SELECT id {_FROM_OPEN}"
+_SMALL: Final = f"SELECT {_COLUMNS} {_FROM_OPEN} AND id = ?1 AND {_SIZE} <= ?2"
+_BEGINNING: Final = (
+    "SELECT id, CAST(asker AS BLOB), CAST(target AS BLOB), substr(CAST(question AS BLOB), 1, ?2),"
+    " iif(json_valid(tool), substr(json_extract(tool, '$.name'), 1, 200), NULL), asked_at, expires_at, multi,"
+    f" json_valid(options) AND (tool IS NULL OR json_valid(tool)) {_FROM_OPEN} AND id = ?1"
+)
+
+
+class Begun(msgspec.Struct, frozen=True):
+    """A question, or its beginning where it is too long (`cut`): then it has no options, and its tool no input."""
+
+    row: QuestionRow
+    cut: bool
+
+
+def open_ids(conn: sqlite3.Connection, of: str | None = None) -> list[int]:
+    """The ids of the open questions, oldest first: all of them, or those that one principal asked or was asked."""
+    rows = conn.execute(
+        _IDS if of is None else f"{_IDS} AND (asker = ?1 OR target = ?1)", () if of is None else (of,)
+    )
+    return sorted(number for (number,) in rows)
+
+
+def sizes(conn: sqlite3.Connection, ids: Sequence[int]) -> list[tuple[int, int]]:
+    """Those of these questions that are open, each with how many bytes its texts take."""
+    return [row for number in ids for row in conn.execute(_SIZES, (number,)).fetchall()]
+
+
+def some(conn: sqlite3.Connection, ids: Sequence[int]) -> list[QuestionRow]:
+    """Those of these questions that there are, in this order."""
+    return [row for number in ids if (row := find(conn, number)) is not None]
+
+
+def begun(conn: sqlite3.Connection, ids: Sequence[int], most: int) -> list[Begun]:
+    """Those of these questions that are open: whole where they take at most so many bytes, else so much of the text.
+
+    However much agents write, no more of it than this is ever in memory.
+    """
+    found = []
+    for number in ids:
+        row = conn.execute(_SMALL, (number, most)).fetchone()
+        if row is not None:
+            found.append(Begun(_decoded(row), cut=False))
+        elif (long := conn.execute(_BEGINNING, (number, most)).fetchone()) is not None:
+            found.append(Begun(_beginning(long), cut=True))
+    return found
+
+
+def _beginning(row: Sequence[object]) -> QuestionRow:
+    number, asker, target, text, tool, asked_at, expires_at, multi, sound = row
+    if not sound:
+        return _placeholder(int(str(number)), asker, target, asked_at, "its options or its tool are no JSON")
+    return QuestionRow(
+        id=int(str(number)),
+        asker=_name(asker),
+        target=_name(target),
+        question=text.decode(errors="ignore") if isinstance(text, bytes) else "",
+        tool=None if tool is None else ToolCall(name=str(tool), input={}),
+        multi=multi == 1,
+        asked_at=asked_at if isinstance(asked_at, int) else 0,
+        expires_at=expires_at if isinstance(expires_at, int) else None,
+    )
+
+
 def _decoded(row: Sequence[object]) -> QuestionRow:
     """The row, or one in its place that says why it cannot be read."""
     number, *values = row
@@ -107,17 +177,16 @@ def _decoded(row: Sequence[object]) -> QuestionRow:
         fields["multi"] = {0: False, 1: True}.get(fields["multi"], fields["multi"])  # type: ignore[call-overload]
         return msgspec.convert(fields, QuestionRow)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        return _placeholder(int(str(number)), values, str(error))
+        asker, target, asked_at = values[0], values[1], values[len(_TEXTS) + 1]
+        return _placeholder(int(str(number)), asker, target, asked_at, str(error))
 
 
-def _placeholder(number: int, values: Sequence[object], fault: str) -> QuestionRow:
-    asker, target = (_name(value) for value in values[:2])
-    asked_at = values[len(_TEXTS) + 1]
+def _placeholder(number: int, asker: object, target: object, asked_at: object, fault: str) -> QuestionRow:
     text = f"[row {number} of the questions cannot be read: {fault[:200]}; cancel it, and its asker is told]"
     return QuestionRow(
         id=number,
-        asker=asker,
-        target=target,
+        asker=_name(asker),
+        target=_name(target),
         question=text,
         asked_at=asked_at if isinstance(asked_at, int) else 0,
         fault=fault,

@@ -217,6 +217,18 @@ def open_ones(conn: sqlite3.Connection, owner: str | None = None) -> list[Remind
     return [_read(row) for row in conn.execute(f"{_OPEN}{where} ORDER BY due_at, id", arguments)]
 
 
+_BEGUN: Final = _OPEN.replace("message,", "substr(message, 1, ?1),", 1)
+
+
+def beginnings(
+    conn: sqlite3.Connection, chars: int, owner: str | None = None, limit: int = -1
+) -> list[Reminder]:
+    """As `open_ones`, the next `limit` of them, and of each message no more than so many characters."""
+    where, arguments = ("", (chars,)) if owner is None else (" AND owner = ?2", (chars, owner))
+    query = f"{_BEGUN}{where} ORDER BY due_at, id LIMIT {limit}"
+    return [_read(row) for row in conn.execute(query, arguments)]
+
+
 def one(conn: sqlite3.Connection, reminder_id: int) -> Reminder | None:
     """One that is still to come."""
     row = conn.execute(f"{_OPEN} AND id = ?", (reminder_id,)).fetchone()

@@ -12,6 +12,7 @@ forward, or a machine that was suspended, is noticed.
 import asyncio
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
@@ -77,6 +78,7 @@ class ReminderTimer:
         self._desk = desk
         self._files = files
         self._open: dict[int, _Open] = {}
+        self._owners: Counter[str] = Counter()
         self._nap: anyio.CancelScope | None = None
         self._task: asyncio.Task[None] | None = None
         self._closed = False
@@ -94,6 +96,8 @@ class ReminderTimer:
         if reminder.delay is not None:
             left = min(reminder.due_at - clock.time(), reminder.delay)
             steady_due = clock.monotonic() + max(left, 0.0)
+        self._drop(reminder.id)
+        self._owners[reminder.owner] += 1
         self._open[reminder.id] = _Open(
             reminder.id,
             reminder.owner,
@@ -106,7 +110,16 @@ class ReminderTimer:
     def forget(self, ids: Iterable[int]) -> None:
         """Reminders are gone from disk; follow it up with `changed`."""
         for number in ids:
-            self._open.pop(number, None)
+            self._drop(number)
+
+    def _drop(self, number: int) -> None:
+        one = self._open.pop(number, None)
+        if one is not None:
+            self._owners[one.owner] -= 1
+
+    def count_of(self, owner: str) -> int:
+        """How many this owner has; does not look through all."""
+        return self._owners[owner]
 
     def ids_of(self, owner: str) -> list[int]:
         """This owner's reminders, those that failed among them."""
@@ -205,7 +218,7 @@ class ReminderTimer:
             raise BugError(f"its file could not be written: {type(bug).__name__}") from bug
 
     def _was_delivered(self, job: Due, mail: Mail | None) -> None:
-        self._open.pop(job.id, None)
+        self._drop(job.id)
         if mail is not None:
             self._desk.mailed([mail])
             self.changed(mail.recipient)

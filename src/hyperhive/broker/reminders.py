@@ -210,7 +210,7 @@ class Reminders:
 
     def pending_now(self, owner: str) -> int:
         """How many of this owner's are still to come, those that failed among them."""
-        return len(self._timer.ids_of(owner))
+        return self._timer.count_of(owner)
 
     def cautions(self) -> list[str]:
         """What `status` says of those that cannot be delivered."""
@@ -222,6 +222,11 @@ class Reminders:
     async def open(self, owner: str | None = None) -> list[Reminder]:
         """What is still to come, of one owner or of all, in the order in which it is due."""
         found = await self._desk.store.read(lambda conn: reminder_rows.open_ones(conn, owner))
+        return [self._with_failure(one) for one in found]
+
+    async def beginnings(self, chars: int, owner: str | None = None, *, limit: int = -1) -> list[Reminder]:
+        """As `open`, the next `limit` of them (-1: all), and of each message no more than so many characters."""
+        found = await self._desk.store.read(lambda conn: reminder_rows.beginnings(conn, chars, owner, limit))
         return [self._with_failure(one) for one in found]
 
     async def loose_ends(self, owner: str | None = None) -> list[ReminderEnd]:
@@ -236,7 +241,7 @@ class Reminders:
                 age_seconds=max(0, now - one.set_at),
                 failure=one.failure,
             )
-            for one in await self.open(owner)
+            for one in await self.beginnings(SHOWN_CHARS + 1, owner)
         ]
 
     def _with_failure(self, reminder: Reminder) -> Reminder:

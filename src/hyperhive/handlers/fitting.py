@@ -12,9 +12,8 @@ REPLY_ROOM = REPLY_LINE_MAX_BYTES - 1024
 """What a reply's own frame may take of its line is less than this difference."""
 
 
-def fitting(rows: Sequence[msgspec.Struct]) -> int:
-    """How many of these rows fit one reply line: at least one. Looks at no more of them than it needs."""
-    room = REPLY_ROOM
+def fitting(rows: Sequence[msgspec.Struct], room: int = REPLY_ROOM) -> int:
+    """How many of these rows fit a reply line, or `room` bytes of it: at least one. Looks at no more than it needs."""
     for count, row in enumerate(rows):
         room -= len(encode(row)) + 1
         if room < 0:

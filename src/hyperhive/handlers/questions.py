@@ -6,7 +6,7 @@ import anyio.to_thread
 
 from hyperhive.broker import Broker, QuestionRow
 from hyperhive.errors import NotFound
-from hyperhive.handlers.fitting import fitting, shortest
+from hyperhive.handlers.fitting import REPLY_ROOM, fitting, shortest
 from hyperhive.names import OPERATOR
 from hyperhive.protocol import replies as p
 from hyperhive.protocol import requests as r
@@ -40,17 +40,18 @@ def questions(broker: Broker) -> dict[type[r.Request], Handler]:
         del caller
         if request.id is not None:
             return p.QuestionRows(questions=await only(request.id))
-        rows = [_shown(row) for row in await broker.questions.open(None if request.all else OPERATOR)]
+        found, long = await broker.questions.fitting(None if request.all else OPERATOR, REPLY_ROOM)
+        rows = [question_shown(row) for row in found]
         # In a thread: a hive full of long questions is more to measure than the loop has time for.
         shown, others = await anyio.to_thread.run_sync(shortest, rows)
-        return p.QuestionRows(questions=shown, left_out=[row.id for row in others])
+        return p.QuestionRows(questions=shown, left_out=sorted([*long, *(row.id for row in others)]))
 
     async def only(number: int) -> list[p.Question]:
         try:
             row = await broker.questions.find(number)
         except NotFound:
             return []
-        return [_shown(row)]
+        return [question_shown(row)]
 
     async def cancel(caller: Caller, request: r.CancelQuestion) -> p.Reply:
         row = await broker.questions.cancel(request.id, by=caller.name, any=caller.any)
@@ -75,7 +76,8 @@ def questions(broker: Broker) -> dict[type[r.Request], Handler]:
     }
 
 
-def _shown(row: QuestionRow) -> p.Question:
+def question_shown(row: QuestionRow, *, cut: bool = False) -> p.Question:
+    """A question as it is listed; `cut`: only its beginning is here."""
     return p.Question(
         id=row.id,
         asker=row.asker,
@@ -89,4 +91,5 @@ def _shown(row: QuestionRow) -> p.Question:
         answered_at=row.answered_at,
         answer=None if row.answered_at is None else (row.answer or "")[:ANSWER_SHOWN],
         answerer=None if row.answered_at is None else row.answerer,
+        cut=cut,
     )

@@ -41,6 +41,10 @@ class Actions:
         running = self._running.get(name)
         return running.what if running else None
 
+    def all(self) -> dict[str, TransientName]:
+        """What is going on, by agent."""
+        return {str(name): running.what for name, running in self._running.items()}
+
     def close(self) -> None:
         """No further action begins."""
         self.closed.set()

@@ -103,6 +103,11 @@ class DiskGuard:
                 hint="`hyperhive status` says who takes too much; nothing of an agent is removed by itself",
             )
 
+    @property
+    def low(self) -> str | None:
+        """What is wrong with the disk, in words, as it was at the last look; None: there is room."""
+        return self._low
+
     def cautions(self) -> list[str]:
         """What `status` says of the disk, as it was at the last look."""
         said = [] if self._low is None else [f"{self._low}: no agent is made and nothing is deployed"]

@@ -24,7 +24,7 @@ from hyperhive.names import MANAGER, AgentName
 from hyperhive.paths import Paths
 from hyperhive.ports import Launcher
 from hyperhive.protocol.events import AnyDashboardEvent
-from hyperhive.protocol.types import ContainerView, Mount
+from hyperhive.protocol.types import ContainerView, Mount, TransientName
 from hyperhive.store import Store
 
 
@@ -65,6 +65,15 @@ class Fleet:
     def tombstones(self) -> Sequence[str]:
         """The names of destroyed agents whose state is kept."""
         return sorted(agent.name for agent in self._roster if agent.row.phase == "tombstone")
+
+    def destroyed_at(self, name: str) -> int | None:
+        """When this tombstone became one, where that is known."""
+        agent = self._roster.get(AgentName(name))
+        return None if agent is None else agent.row.destroyed_at
+
+    def transients(self) -> dict[str, TransientName]:
+        """What is going on with whom, also with those who are not in the fleet yet."""
+        return self._actions.all()
 
     def exists(self, name: str) -> bool:
         """Whether there is an agent or a tombstone of this name: somebody to write to."""

@@ -40,6 +40,8 @@ class AgentRow(msgspec.Struct, frozen=True, kw_only=True):
     pending: Pending | None = None
     action: int = 0
     mounts: tuple[Mount, ...] = ()
+    destroyed_at: int | None = None
+    """Of a tombstone; None where that is not known."""
 
 
 @MIGRATIONS()
@@ -52,22 +54,30 @@ def m0001_agents(db: Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m0002_destroyed(db: Database) -> None:
+    """When a tombstone became one."""
+    if "destroyed_at" not in db.table("agents").columns_dict:
+        db.execute("ALTER TABLE agents ADD COLUMN destroyed_at INTEGER")
+
+
 _ENCODER: Final = msgspec.json.Encoder()
 _MOUNTS: Final = msgspec.json.Decoder(tuple[Mount, ...])
 
 
 def read_agents(conn: sqlite3.Connection) -> list[AgentRow]:
     """Every row, in the order of names."""
-    columns = "name, role, created_at, phase, held, pending, action, mounts"
+    columns = "name, role, created_at, phase, held, pending, action, mounts, destroyed_at"
     return [
         msgspec.convert(
             {
                 "name": name, "role": role, "created_at": created_at, "phase": phase, "held": bool(held),
                 "pending": pending, "action": action, "mounts": _MOUNTS.decode(mounts),
+                "destroyed_at": destroyed_at,
             },
             AgentRow,
         )
-        for name, role, created_at, phase, held, pending, action, mounts in conn.execute(
+        for name, role, created_at, phase, held, pending, action, mounts, destroyed_at in conn.execute(
             f"SELECT {columns} FROM agents ORDER BY name"  # noqa: S608 - our own words
         )
     ]  # fmt: skip
@@ -75,11 +85,11 @@ def read_agents(conn: sqlite3.Connection) -> list[AgentRow]:
 
 def _put(conn: sqlite3.Connection, rows: Sequence[AgentRow]) -> Sequence[HiveError | None]:
     conn.executemany(
-        "INSERT OR REPLACE INTO agents VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO agents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 row.name, row.role, row.created_at, row.phase, row.held, row.pending, row.action,
-                _ENCODER.encode(row.mounts).decode(),
+                _ENCODER.encode(row.mounts).decode(), row.destroyed_at,
             )
             for row in rows
         ],

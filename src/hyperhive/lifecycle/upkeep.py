@@ -223,7 +223,10 @@ class Upkeep(Fleet):
         if row.phase == "purging":
             await self._roster.remove(name)
         else:
-            await self._roster.put(msgspec.structs.replace(row, phase="tombstone", pending=None, held=False))
+            now = unix_seconds(self._clock)
+            await self._roster.put(
+                msgspec.structs.replace(row, phase="tombstone", pending=None, held=False, destroyed_at=now)
+            )
         self._views.forget(name)
         self.bus.publish(ContainerRemoved(name=name))
         self.bus.publish(TombstonesChanged())

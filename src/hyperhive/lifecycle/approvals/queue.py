@@ -105,6 +105,10 @@ class ApprovalQueue(Asking):
         """What waits for the operator, oldest first."""
         return [row.wire() for row in self._open.values() if row.stage == "proposal"]
 
+    def open_now(self) -> list[Approval]:
+        """What is not final: what waits for the operator, and what was approved and is being carried out."""
+        return [row.wire() for row in self._open.values()]
+
     async def pending(self) -> list[Approval]:
         """What waits for the operator, oldest first."""
         await anyio.lowlevel.checkpoint()

@@ -1,0 +1,28 @@
+"""Who answers what the screens ask: rows for the hive's request table."""
+
+from typing import Final
+
+from hyperhive.broker import Broker
+from hyperhive.handlers.fitting import fitting
+from hyperhive.protocol import replies as p
+from hyperhive.protocol import requests as r
+from hyperhive.protocol.dispatch import Handler
+from hyperhive.protocol.policy import Caller
+from hyperhive.screens.snapshot import Snapshots, reminder_shown
+
+REMINDER_CHARS: Final = 2000
+
+
+def screens(broker: Broker, snapshots: Snapshots) -> dict[type[r.Request], Handler]:
+    """What is gathered from several parts."""
+
+    async def state(caller: Caller, request: r.State) -> p.Reply:
+        del caller, request
+        return await snapshots.take()
+
+    async def reminders(caller: Caller, request: r.Reminders) -> p.Reply:
+        del caller, request
+        rows = [reminder_shown(one) for one in await broker.reminders.beginnings(REMINDER_CHARS)]
+        return p.ReminderRows(reminders=rows[: fitting(rows)])
+
+    return {r.State: state, r.Reminders: reminders}
