@@ -29,8 +29,8 @@ FRAMEWORKS = {
     "cyclopts": ("hyperhive.cli",),
     "sqlite_utils": ("hyperhive.store",),
     "structlog": ("hyperhive.cli", "hyperhive.logs"),
-    "litestar": (),
-    "uvicorn": (),
+    "litestar": ("hyperhive.web",),
+    "uvicorn": ("hyperhive.web",),
 }
 
 # What a light import must not load, however it comes in.

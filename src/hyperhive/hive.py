@@ -45,6 +45,7 @@ from hyperhive.fleet_facts import FleetFacts, adopted
 from hyperhive.gateway import Gateway, Upstream
 from hyperhive.handlers import request_table
 from hyperhive.handlers.access import web_access
+from hyperhive.handlers.agent_page import agent_page
 from hyperhive.handlers.approvals import approvals
 from hyperhive.handlers.budget import with_budgets
 from hyperhive.handlers.files import state_files
@@ -188,7 +189,9 @@ class BareHive:
         await AccountStates(self._store, self.accounts, self._clock).restore()
         await self.broker.start()
         await self.budgets.spending.start()
-        self.access = WebAccess(self._store, self._clock, sha256(str(self.paths.state_dir).encode()).hexdigest()[:8])
+        self.access = WebAccess(
+            self._store, self._clock, sha256(str(self.paths.state_dir).encode()).hexdigest()[:8]
+        )
         await self.access.start()
         self._build_crew()
         self._build_config_code(runtime, herald)
@@ -353,7 +356,12 @@ class BareHive:
             in_turn=self._crew.in_turn,
         )
         streams = Streams(secrets.token_hex(4), self._find_stream)
-        more = (notices(self.notices), models(self.gateway), state_files(self.broker, self._files), web_access(self.access))
+        more = (
+            notices(self.notices),
+            models(self.gateway),
+            state_files(self.broker, self._files),
+            web_access(self.access),
+        )
         table = request_table(
             self.broker,
             self.lifecycle,
@@ -362,6 +370,9 @@ class BareHive:
             *more,
             approvals(self.approvals, self.config_code.deployer, self.broker),
             self._screens(desk, runtime.name),
+            agent_page(
+                self.broker, self.lifecycle, self._crew, self._crew.position, lambda: self.access.address
+            ),
         )
         known = self.gateway.standings
         table = with_budgets(table, self.budgets, self.lifecycle, self.gateway.serves, known, self._clock)

@@ -1,7 +1,7 @@
-"""`Hive`: the whole host as it ships: the parts of `hive`, behind unix sockets, with the tools over MCP."""
+"""`Hive`: the whole host as it ships: the parts of `hive`, behind unix sockets and HTTP, with the tools over MCP."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,20 +18,23 @@ from hyperhive.protocol.dispatch import Dispatcher
 from hyperhive.protocol.line import LineListener
 from hyperhive.protocol.policy import TOOLS, Actor
 from hyperhive.sockets import SocketServer
+from hyperhive.web.server import WebServer
+from hyperhive.web_access import WebAccess
 
 
 @dataclass(frozen=True, slots=True)
-class SocketsAndTools:
+class ShippedEdges:
     """Implements `hive.Edges`."""
 
     sockets: SocketServer
     mcp: McpServer
+    web: WebServer
 
     @classmethod
-    def of(cls, dispatcher: Dispatcher, lines: LineListener) -> "SocketsAndTools":
+    def of(cls, dispatcher: Dispatcher, lines: LineListener) -> "ShippedEdges":
         """The edges of one hive."""
         mcp = McpServer(dispatcher)
-        return cls(SocketServer(dispatcher, tools=mcp, lines=lines), mcp)
+        return cls(SocketServer(dispatcher, tools=mcp, lines=lines), mcp, WebServer(dispatcher))
 
     async def listen(self, path: Path, actor: Actor) -> None:
         """See `SocketServer.listen`. Beside a tools socket lies the bridge to it, for MCP clients in the box."""
@@ -47,12 +50,17 @@ class SocketsAndTools:
         """The tools of an embedded harness."""
         return self.mcp.tool_server(actor)
 
+    async def serve_pages(self, config: Callable[[], HiveConfig], access: WebAccess) -> None:
+        """See `WebServer.open`."""
+        await self.web.open(config, access)
+
     async def preload(self) -> None:
         """The MCP package takes a while to load."""
         await self.mcp.preload()
 
     async def aclose(self) -> None:
         """Ends all connections, sessions and calls."""
+        await self.web.aclose()
         await self.sockets.aclose()
         await self.mcp.aclose()
 
@@ -80,6 +88,7 @@ class Hive(BareHive):
         run_dir: str | os.PathLike[str] | None = None,
         config: HiveConfig | None = None,
         runtime: str | None = None,
+        port: int | None = None,
         environ: Mapping[str, str] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> Opening["Hive"]:
@@ -90,6 +99,8 @@ class Hive(BareHive):
             run_dir: where its sockets are; default: `state_dir`/run where that is given, else the configuration's.
             config: everything else; default: read from hive.toml and `environ` as `hyperhive up` does.
             runtime: what agents live in, where no `config` says so.
+            port: serve the operator's pages there (0: a free port); default: no pages, or as `config` says.
+                `hive.access.link()` gives a link that logs in.
             environ: the operator's environment; default: this process's. Agents' programs inherit nothing of it.
             clock: what the time is.
 
@@ -103,7 +114,7 @@ class Hive(BareHive):
         run = None if run_dir is None else Path(run_dir)
         if state is not None and run is None:
             run = state / "run"
-        return Opening(partial(cls._open, config, state, run, runtime, chosen, clock))
+        return Opening(partial(cls._open, config, state, run, runtime, port, chosen, clock))
 
     @classmethod
     async def _open(
@@ -112,6 +123,7 @@ class Hive(BareHive):
         state_dir: Path | None,
         run_dir: Path | None,
         runtime: str | None,
+        port: int | None,
         environ: Mapping[str, str],
         clock: Clock,
     ) -> "Hive":
@@ -121,6 +133,8 @@ class Hive(BareHive):
             config = msgspec.structs.replace(
                 config, state_dir=state_dir or config.state_dir, run_dir=run_dir or config.run_dir
             )
-        hive = cls(config=config, environ=environ, clock=clock, open_edges=SocketsAndTools.of)
+        if port is not None:
+            config = msgspec.structs.replace(config, pages=True, port=port, exact=True)
+        hive = cls(config=config, environ=environ, clock=clock, open_edges=ShippedEdges.of)
         await hive.start()
         return hive

@@ -1,8 +1,8 @@
 """Who may use the operator's pages: login links that work once, and the sessions that they begin.
 
-A link's token is known to nobody but who was given the link, for ten minutes; a session is two secrets, one in a cookie,
-one that the page keeps: cookies ignore ports, so a cookie alone proves nothing. Of all three only SHA-256 digests are
-kept. Whoever holds a session is the operator; what reads the cookie and sets it is the web server's affair.
+A link's token is known to nobody but who was given the link, for ten minutes; a session is two secrets, one in a
+cookie, one that the page keeps: cookies ignore ports, so a cookie alone proves nothing. Of all three only SHA-256
+digests are kept. Whoever holds a session is the operator; what reads the cookie and sets it is the web server's affair.
 """
 
 import hashlib
@@ -62,7 +62,9 @@ class Admitted(msgspec.Struct, frozen=True):
 class WebAccess:
     """The links and sessions of one hive. `start` once, before anybody is let in."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, mark: str) -> None:
+        self.mark = mark
+        """Tells this hive's cookie from another's on the same machine."""
         self.address: str | None = None
         """Where the pages are, as `http://HOST:PORT`; None while they are not served."""
         self.ended: list[Callable[[int], None]] = []
@@ -197,7 +199,8 @@ def _add(conn: sqlite3.Connection, batch: Sequence[Session]) -> list[int]:
         conn.execute("DELETE FROM web_sessions WHERE expires_at <= ?", (one.created_at,))
         row = (one.cookie, one.secret, one.created_at, one.expires_at, one.browser)
         cursor = conn.execute(
-            "INSERT INTO web_sessions (cookie, secret, created_at, expires_at, browser) VALUES (?,?,?,?,?)", row
+            "INSERT INTO web_sessions (cookie, secret, created_at, expires_at, browser) VALUES (?,?,?,?,?)",
+            row,
         )
         ids.append(int(cursor.lastrowid or 0))
     return ids

@@ -12,15 +12,16 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from litestar.types import ASGIApp, HTTPSendMessage, Message, Receive, Scope, Send
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from hyperhive.errors import HiveError, RequestError
 from hyperhive.web.headers import complete
 from hyperhive.web.problems import MEDIA_TYPE, Problem, problem_of
 
 SAFE: Final = frozenset({"GET", "HEAD"})
-REQUEST_ID: Final = "hyperhive.request_id"
-"""Where a request's id stands in its scope."""
+REQUEST_ID: Final = "request_id"
+"""Where a request's id stands in the state of its scope."""
 
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
 
@@ -45,10 +46,10 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        if scope["type"] != "http":
+        if scope["type"] != ScopeType.HTTP:
             return
         request_id = secrets.token_hex(8)
-        scope[REQUEST_ID] = request_id  # type: ignore[literal-required]
+        scope.setdefault("state", {})[REQUEST_ID] = request_id
 
         async def send_complete(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -63,7 +64,7 @@ class Guard:
         await self._app(scope, receive, send_complete)
 
 
-def check(scope: Scope, hosts: frozenset[str]) -> None:
+def check(scope: HTTPScope, hosts: frozenset[str]) -> None:
     """Whether a request may go on.
 
     Raises:
@@ -101,12 +102,11 @@ async def answer(send: Send, told: Problem) -> None:
     headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
     if told.status in {408, 413}:
         headers.append((b"connection", b"close"))
-    start: HTTPSendMessage = {"type": "http.response.start", "status": told.status, "headers": headers}
-    await send(start)
+    await send({"type": "http.response.start", "status": told.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def _only(scope: Scope, name: bytes) -> str | None:
+def _only(scope: HTTPScope, name: bytes) -> str | None:
     """The one header of this name; None where there is none, or more than one."""
     found = [value for key, value in scope["headers"] if key == name]
     return found[0].decode("latin-1") if len(found) == 1 else None

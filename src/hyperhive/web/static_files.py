@@ -1,7 +1,7 @@
 """The built pages: read into memory whole, so that no request's path ever opens a file.
 
-Files below `assets/` have their content's hash in their name and are cached for good; everything else is asked for anew.
-Where nothing was built, the one page there is says how to build it.
+Files below `assets/` have their content's hash in their name and are cached for good; all else is asked for anew. Where
+nothing was built, the one page there is says how to build it.
 """
 
 import gzip
@@ -14,15 +14,15 @@ import anyio.to_thread
 STATIC: Final = Path(__file__).parent / "static"
 _INDEX: Final = "index.html"
 _TYPES: Final = {
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".css": "text/css",
     ".svg": "image/svg+xml",
     ".png": "image/png",
     ".ico": "image/x-icon",
     ".json": "application/json",
     ".webmanifest": "application/manifest+json",
-    ".txt": "text/plain; charset=utf-8",
+    ".txt": "text/plain",
     ".woff2": "font/woff2",
 }
 _PACKED: Final = frozenset({".html", ".js", ".css", ".svg", ".json", ".webmanifest"})

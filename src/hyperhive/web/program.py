@@ -1,0 +1,86 @@
+"""The web server's heavy half: uvicorn and the application, made in a thread, run in the hive's loop.
+
+uvicorn does HTTP; signals, logs, sockets and deadlines are ours.
+"""
+
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Final, cast
+
+import anyio
+import uvicorn
+
+from hyperhive.protocol.dispatch import Dispatcher
+from hyperhive.web.app import build
+from hyperhive.web.connections import Connection, Waiting
+from hyperhive.web.front import Front
+from hyperhive.web.guards import allowed_hosts
+from hyperhive.web.listening import Listening
+from hyperhive.web.static_files import StaticFiles
+from hyperhive.web_access import WebAccess
+
+GRACE_SECONDS: Final = 3
+
+
+class Program:
+    """The application of one hive, and the server that runs it.
+
+    Args:
+        dispatcher: answers the requests.
+        access: who may come in.
+        at: where it is served.
+        more_hosts: further names that it is known by, as they are set now.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        access: WebAccess,
+        at: Listening,
+        more_hosts: Callable[[], tuple[str, ...]],
+    ) -> None:
+        self._files = StaticFiles()
+        front = Front(dispatcher, access)
+        app = build(front, lambda: allowed_hosts(at.host, at.port, more_hosts()), self._files)
+        self._server = _Server(
+            uvicorn.Config(
+                cast("Any", app),  # uvicorn and Litestar each have their own types for ASGI
+                http=cast("Any", partial(Connection, Waiting())),
+                loop="none",
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            )
+        )
+        self._ended = anyio.Event()
+
+    async def serve(self, sockets: list[socket.socket]) -> None:
+        """Answers what comes in there, until `aclose`."""
+        for name in ("uvicorn", "uvicorn.error", "uvicorn.asgi"):
+            logging.getLogger(name).setLevel("ERROR")  # a warning is what any peer can cause
+        try:
+            await self._files.refresh()
+            await self._server.serve(sockets)
+        finally:
+            self._ended.set()
+
+    async def aclose(self) -> None:
+        """Ends streams and requests under way, then the server."""
+        self._server.should_exit = True
+        await self._ended.wait()
+
+
+class _Server(uvicorn.Server):
+    """The hive owns the signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
