@@ -1,7 +1,9 @@
 """Background tasks outlive their opener's task and fail alone."""
 
 import asyncio
+import contextvars
 import logging
+import threading
 
 import anyio
 import pytest
@@ -83,3 +85,20 @@ async def test_nothing_is_spawned_after_the_close() -> None:
     await background.aclose()
     with pytest.raises(RuntimeError):
         background.spawn(anyio.sleep_forever, "late")
+
+
+async def test_it_takes_work_from_a_callback_that_another_thread_asked_for() -> None:
+    """What the database's writer has committed is told so: in no task, and in a context of nobody's."""
+    background = await Background("test").start()
+    loop, done = asyncio.get_running_loop(), anyio.Event()
+
+    async def work() -> None:
+        done.set()
+
+    def ask() -> None:
+        loop.call_soon_threadsafe(background.spawn, work, "work", context=contextvars.Context())
+
+    threading.Thread(target=ask).start()
+    with anyio.fail_after(5):
+        await done.wait()
+        await background.aclose()

@@ -6,13 +6,30 @@ asyncio itself for it. A task that fails is logged and takes no other with it.
 """
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Awaitable, Callable
 
 import anyio
 from anyio.abc import TaskGroup
 
+try:
+    import sniffio
+except ImportError:  # without it anyio asks asyncio itself
+    sniffio = None  # type: ignore[assignment]
+
 log = logging.getLogger(__name__)
+
+
+def callback_context() -> contextvars.Context:
+    """This context, as one for callbacks of the loop: anyio knows in it where it is.
+
+    sniffio, where some library brings it, tells it by the running task, and a callback has none.
+    """
+    context = contextvars.copy_context()
+    if sniffio is not None:
+        context.run(sniffio.current_async_library_cvar.set, "asyncio")
+    return context
 
 
 class Background:
@@ -34,15 +51,18 @@ class Background:
         return self
 
     def spawn(self, work: Callable[[], Awaitable[None]], name: str) -> anyio.CancelScope:
-        """Run `work` until it ends; the scope cancels it.
+        """Run `work` until it ends; the scope cancels it. Also from a callback of the loop.
 
         Raises:
             RuntimeError: not started, or closed already.
         """
         if self._group is None:
             raise RuntimeError(f"{self._name} is not open")
+        return callback_context().run(self._begin, self._group, work, name)
+
+    def _begin(self, group: TaskGroup, work: Callable[[], Awaitable[None]], name: str) -> anyio.CancelScope:
         scope = anyio.CancelScope()
-        self._group.start_soon(self._supervise, work, name, scope, name=name)
+        group.start_soon(self._supervise, work, name, scope, name=name)
         return scope
 
     async def aclose(self) -> None:

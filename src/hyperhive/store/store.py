@@ -17,6 +17,7 @@ import anyio
 import anyio.to_thread
 from sqlite_utils import Migrations
 
+from hyperhive.background import callback_context
 from hyperhive.clock import SYSTEM_CLOCK, Clock, unix_seconds
 from hyperhive.errors import BugError, Closed
 from hyperhive.opening import Opening
@@ -54,6 +55,7 @@ class Store:
         """Called on the loop's thread after each batch's `applied` calls, before its callers wake up."""
         self._lock = lock
         self._loop = asyncio.get_running_loop()
+        self._context = callback_context()
         self._queued: list[AnyJob] = []
         self._flush_is_due = False
         self._defer_timer: asyncio.TimerHandle | None = None
@@ -146,7 +148,7 @@ class Store:
     def _settle_soon(self, outcomes: list[Outcome]) -> None:
         """In the writer's thread: one hop to the loop for the whole batch."""
         try:
-            self._loop.call_soon_threadsafe(self._settle, outcomes)
+            self._loop.call_soon_threadsafe(self._settle, outcomes, context=self._context)
         except RuntimeError:  # the loop was closed without closing the store: nobody is left to tell
             log.warning("%s: the event loop ended before the store was closed", self.path)
 
