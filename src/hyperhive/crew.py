@@ -188,6 +188,10 @@ class Crew:
             return None
         return Source(self._bus(name), lambda frame: encode_live(frame.event, seq=frame.seq))
 
+    def position(self, name: AgentName) -> int:
+        """The number of the newest event on an agent's stream."""
+        return self._bus(name).current_seq
+
     def forget(self, name: str) -> None:
         """The agent was removed: whoever reads its stream is at its end."""
         bus = self._buses.pop(name, None)

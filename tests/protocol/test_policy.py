@@ -71,6 +71,9 @@ agent_config              any       -        -      -                -
 meta_update               any       -        -      -                -
 logs                      any       -        -      -                -
 events                    any       -        -      -                -
+history                   any       -        -      -                -
+agent_state               any       -        -      -                -
+agent_loose_ends          any       -        -      -                -
 turns                     any       -        -      -                -
 stats                     any       -        -      -                -
 audit                     any       -        -      -                -

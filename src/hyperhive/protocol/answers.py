@@ -71,6 +71,9 @@ ANSWERS: Final[dict[type[r.Request], type[a.Reply]]] = {
     # one agent's turns
     r.Logs: a.LogLines,
     r.Events: a.EventPage,
+    r.History: a.HivePast,
+    r.AgentState: a.AgentPage,
+    r.AgentLooseEnds: a.LooseEnds,
     r.Turns: a.TurnRows,
     r.Stats: a.StatsPage,
     r.Audit: a.AuditRows,

@@ -91,6 +91,9 @@ POLICY: Final[dict[type[r.Request], Grants]] = {
     # one agent's turns
     r.Logs: _OPERATOR,
     r.Events: _OPERATOR,
+    r.History: _OPERATOR,
+    r.AgentState: _OPERATOR,
+    r.AgentLooseEnds: _OPERATOR,
     r.Turns: _OPERATOR,
     r.Stats: _OPERATOR,
     r.Audit: _OPERATOR,

@@ -40,6 +40,7 @@ from hyperhive.protocol.types import (
     TransientName,
     TurnRow,
     TurnStateName,
+    WaitingReason,
     Wire,
     always,
 )
@@ -327,6 +328,17 @@ class EventPage(Reply, frozen=True, kw_only=True, tag="events"):
     events: list[dict[str, Any]]
 
 
+class HivePast(Reply, frozen=True, kw_only=True, tag="history"):
+    """The hive's events as they were on its stream, oldest first, each with its `ts` (unix seconds).
+
+    `seq`: read before they were. `older`: to be said as `before` for the page before this one; not there at the end.
+    """
+
+    seq: int
+    events: list[dict[str, Any]]
+    older: str | None = None
+
+
 class TurnRows(Reply, frozen=True, kw_only=True, tag="turns"):
     """Turns, newest first."""
 
@@ -368,6 +380,30 @@ class AgentSnapshot(Reply, frozen=True, kw_only=True, tag="snapshot"):
     ctx_usage: TokenUsage | None
     cost_usage: TokenUsage | None
     warm: bool = False
+    cli_version: str | None = None
+    session_id: str | None = None
+
+
+class AgentPage(Reply, frozen=True, kw_only=True, tag="agent_state"):
+    """An agent's page; `seq`, of its stream, was read before the rest. `inbox`: the 30 newest.
+
+    While the agent does not run, or its harness is not on its line, it says what is known of it: `running` tells.
+    """
+
+    seq: int
+    label: str
+    dashboard_port: int
+    status: LoginStatus
+    session: LoginSession | None
+    inbox: list[InboxRow]
+    turn_state: TurnStateName
+    turn_state_since: int
+    model: str
+    ctx_usage: TokenUsage | None
+    cost_usage: TokenUsage | None
+    running: bool
+    waiting_reason: WaitingReason | None = None
+    waiting_until: int | None = None
     cli_version: str | None = None
     session_id: str | None = None
 
@@ -594,6 +630,8 @@ AnyReply = (
     | HiveStatus
     | LogLines
     | EventPage
+    | HivePast
+    | AgentPage
     | TurnRows
     | StatsPage
     | Login

@@ -519,6 +519,25 @@ class Events(Request, frozen=True, kw_only=True, tag="events"):
     q: ShortText | None = None
 
 
+class History(Request, frozen=True, kw_only=True, tag="history"):
+    """What happened in the hive, at most 30 days ago. `before`: go on from where the last page says (`older`)."""
+
+    before: ShortText | None = None
+    limit: Limit = 200
+
+
+class AgentState(Request, frozen=True, kw_only=True, tag="agent_state"):
+    """All that an agent's page begins with. Its `seq`, of the agent's stream, was read before the rest was gathered."""
+
+    name: Name
+
+
+class AgentLooseEnds(Request, frozen=True, kw_only=True, tag="agent_loose_ends"):
+    """What of an agent's own is still open, as it sees it itself."""
+
+    name: Name
+
+
 class Turns(Request, frozen=True, kw_only=True, tag="turns"):
     """An agent's last turns, newest first.
 
@@ -718,6 +737,9 @@ AnyRequest = (
     | MetaUpdate
     | Logs
     | Events
+    | History
+    | AgentState
+    | AgentLooseEnds
     | Turns
     | Stats
     | Audit
