@@ -20,7 +20,7 @@ from hyperhive.lifecycle import Lifecycle
 from hyperhive.lifecycle.approvals import ApprovalQueue
 from hyperhive.lifecycle.approvals.book import Tell
 from hyperhive.lifecycle.approvals.ports import Repos as AnyRepos
-from hyperhive.lifecycle.deploy import Configs, Deployer, Updates
+from hyperhive.lifecycle.deploy import Configs, Deployer, MetaInputs, Updates
 from hyperhive.lifecycle.deploy.handing import hand_over
 from hyperhive.lifecycle.deploy.lock import MetaLock
 from hyperhive.lifecycle.lodgings import Basis
@@ -30,7 +30,7 @@ from hyperhive.lifecycle.runtimes import NixosContainerRuntime, Runtime
 from hyperhive.lifecycle.runtimes.base import Containers
 from hyperhive.names import AgentName
 from hyperhive.paths import Paths
-from hyperhive.protocol.events import AnyDashboardEvent
+from hyperhive.protocol.events import AnyDashboardEvent, MetaInputsChanged, NeedsUpdate
 from hyperhive.protocol.harness_line import AnyHarnessCommand, ForgetModel, Probe, Reread
 from hyperhive.protocol.replies import Reply
 from hyperhive.protocol.types import ApprovalEnd
@@ -76,6 +76,7 @@ class ConfigCode:
             repos: others than those on this disk, for tests.
         """
         self._config = config
+        self._clock = clock
         self._paths = paths
         self._handed = isinstance(runtime, Containers)
         self._lifecycle: Lifecycle | None = None
@@ -101,7 +102,7 @@ class ConfigCode:
             repos=self.repos,
             configs=self.configs,
             stage=stage,
-            lock=MetaLock(paths.meta),
+            lock=MetaLock(paths.meta, changed=lambda: bus.publish(MetaInputsChanged())),
             operator=lambda name: self._config().operators(name),
             clock=clock,
             tell=tell,
@@ -116,7 +117,15 @@ class ConfigCode:
             operator=lambda name: self._config().operators(name),
             revision=revision,
             tell=tell,
+            outdated=lambda agent: self.inputs.outdated(agent),
         )
+        self.inputs = MetaInputs(
+            configs=self.configs,
+            revision=revision,
+            shared=runtime.inputs if isinstance(runtime, NixosContainerRuntime) else None,
+            changed=self._inputs_bumped,
+        )
+        self._bus, self._tell = bus, tell
 
     @property
     def _agents(self) -> Lifecycle:
@@ -127,7 +136,7 @@ class ConfigCode:
     def serve(self, lifecycle: Lifecycle) -> None:
         """Deploys to these agents."""
         self._lifecycle = lifecycle
-        lifecycle.deploy_by(self.deployer, self.updates)
+        lifecycle.deploy_by(self.deployer, self.updates, self.inputs)
 
     async def start(self) -> None:
         """Reads the rows; what is approved from now on is carried out. Before any agent starts.
@@ -135,9 +144,18 @@ class ConfigCode:
         An older layout of the repos becomes this one first.
         """
         await self._migrate()
+        await self.inputs.start()
         await self.configs.load()
         await self.queue.start()
         await self.deployer.start()
+
+    async def _inputs_bumped(self, agents: Sequence[AgentName]) -> None:
+        self._bus.publish(MetaInputsChanged())
+        for name in agents:
+            if self._agents.is_alive(name):
+                self._agents.touch(name)
+                at = int(self._clock.time() * 1000)
+                await self._tell(NeedsUpdate(agent=name), f"needs_update:{name}:inputs:{at}")
 
     async def _migrate(self) -> None:
         if await anyio.to_thread.run_sync(is_migrated, self._paths):

@@ -227,6 +227,36 @@ async def test_two_agents_are_two_inputs_of_one_flake(world: NixosWorld) -> None
     assert await world.status("alice") == await world.status("bob") == "up"
 
 
+async def test_a_bump_of_what_all_share_leaves_what_runs_alone_until_it_is_started_anew(
+    world: NixosWorld,
+) -> None:
+    lodging, inputs = await world.lodging(), world.runtime.inputs
+    await world.runtime.up(ALICE, lodging)
+    (world.host.root / "inputs").mkdir()
+    (world.host.root / "inputs/nixpkgs").write_text("2")
+    assert await inputs.prepare(["nixpkgs"]) == ["hyperhive/nixpkgs: 1 -> 2"]
+    await inputs.build()
+    assert await inputs.finalize() == [ALICE]
+    assert inputs.outdated(ALICE)
+    before = world.host.verbs()
+    await world.runtime.up(ALICE, lodging)
+    successor = NixosContainerRuntime(world.paths, world.host.environ)
+    await successor.check()
+    assert not successor.inputs.outdated(ALICE)
+    await successor.up(ALICE, lodging)
+    assert world.host.verbs() == before, "a core that comes back ends no turn for it"
+    assert successor.inputs.outdated(ALICE)
+    await successor.release(ALICE)
+    await successor.up(ALICE, lodging)
+    assert world.host.verbs()[len(before) :] == ["stop", "update", "start"]
+    assert not successor.inputs.outdated(ALICE)
+    seen = len(world.host.verbs())
+    await successor.release(ALICE)
+    await successor.up(ALICE, lodging)
+    assert world.host.verbs()[seen:] == ["stop", "start"]
+    await successor.aclose()
+
+
 LATER = pytest.mark.campaign
 
 

@@ -169,6 +169,7 @@ def update(
     /,
     *,
     every: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    inputs: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
     now: Flag = False,
     common: Common = DEFAULTS,
 ) -> int:
@@ -177,11 +178,16 @@ def update(
     Args:
         name: the agent.
         every: all that another revision built; each at the end of its turn.
+        inputs: with Nix: pin what is newest of what all agents share (hyperhive, nixpkgs); starts nobody anew.
         now: end the running turn at once.
         common: flags of every command.
     """
+    if inputs:
+        if name is not None or every or now:
+            raise BadRequest("--inputs goes alone: `hyperhive update --all` then builds the agents anew")
+        return _act(common, r.MetaUpdate(inputs=list(inputs)), "done")
     if (name is None) is not every or (every and now):
-        raise BadRequest("update takes the name of an agent (and --now), or --all")
+        raise BadRequest("update takes the name of an agent (and --now), --all, or --inputs")
     if name is not None:
         return _act(common, r.Update(name=name, now=now), f"{name} is built anew, and well")
     return _act(common, r.UpdateAll(), "done")

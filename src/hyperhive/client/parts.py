@@ -252,6 +252,15 @@ class RemoteLifecycle:
         """
         return (await _reply(self._ask, r.UpdateAll(), a.Ok)).note or ""
 
+    async def meta_update(self, names: Sequence[str]) -> str:
+        """With Nix: pins what is newest of these shared inputs, once every agent's system was built with it.
+
+        Raises:
+            NotAvailable: this hive's agents are not built by Nix. NotFound: there is no such input.
+            WorldError: it cannot be locked or built; nothing has changed then.
+        """
+        return (await _reply(self._ask, r.MetaUpdate(inputs=list(names)), a.Ok)).note or ""
+
     async def restore(self, name: str) -> None:
         """Brings a destroyed agent back, with the state it had.
 

@@ -37,6 +37,8 @@ class Agents(Protocol):
 
     async def update_all(self) -> Mapping[AgentName, HiveError | None]: ...
 
+    async def meta_update(self, names: Sequence[str]) -> str: ...
+
 
 class Harnesses(Protocol):
     """The agents' harnesses, wherever they run."""

@@ -1,6 +1,6 @@
-"""Building agents anew by the hive's own revision."""
+"""Building agents anew by the hive's own revision, and bumping what they are built with."""
 
-from hyperhive.errors import NotAvailable, WorldError
+from hyperhive.errors import WorldError
 from hyperhive.handlers.ports import Agents
 from hyperhive.protocol import replies as p
 from hyperhive.protocol import requests as r
@@ -30,10 +30,7 @@ def updates(agents: Agents) -> dict[type[r.Request], Handler]:
         return p.Ok(note=f"built anew: {names}"[:SAID_MAX] if ended else "no agent needs an update")
 
     async def meta_update(caller: Caller, request: r.MetaUpdate) -> p.Reply:
-        del caller, request
-        raise NotAvailable(
-            "there are no inputs to bump: this hive's agents are not built by Nix",
-            hint="`hyperhive update --all` builds them anew by the hive's own revision",
-        )
+        del caller
+        return p.Ok(note=(await agents.meta_update(request.inputs))[:SAID_MAX])
 
     return {r.Update: update, r.UpdateAll: update_all, r.MetaUpdate: meta_update}

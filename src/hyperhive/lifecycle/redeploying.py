@@ -4,7 +4,7 @@ When and why an agent is started anew is the deployer's affair (`deploy`), which
 Writes no row.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import anyio
@@ -12,6 +12,7 @@ import anyio
 from hyperhive.errors import Forbidden, HiveError, NotAvailable
 from hyperhive.lifecycle.upkeep import Upkeep
 from hyperhive.names import OPERATOR, AgentName
+from hyperhive.protocol.types import MetaInput
 
 T = TypeVar("T")
 
@@ -32,15 +33,26 @@ class ConfigUpdater(Protocol):
     async def update_all(self) -> Mapping[AgentName, HiveError | None]: ...
 
 
+class ConfigInputs(Protocol):
+    """What it needs of `deploy.MetaInputs`."""
+
+    async def listed(self) -> list[MetaInput]: ...
+
+    async def bump(self, names: Sequence[str]) -> str: ...
+
+
 class Redeploying(Upkeep):
     """An upkeep whose agents can be started anew on another config."""
 
     _deployer: ConfigDeployer | None = None
     _updater: ConfigUpdater | None = None
+    _inputs: ConfigInputs | None = None
 
-    def deploy_by(self, deployer: ConfigDeployer, updater: ConfigUpdater) -> None:
+    def deploy_by(
+        self, deployer: ConfigDeployer, updater: ConfigUpdater, inputs: ConfigInputs | None = None
+    ) -> None:
         """Who carries out what concerns configs."""
-        self._deployer, self._updater = deployer, updater
+        self._deployer, self._updater, self._inputs = deployer, updater, inputs
 
     async def rebuild(self, name: str, *, now: bool = False) -> None:
         """Puts right whatever drifted on the host, and starts the agent anew; returns when it is well.
@@ -70,6 +82,25 @@ class Redeploying(Upkeep):
             NotAvailable: as `rebuild`.
         """
         return await self._with(self._updater).update_all()
+
+    async def meta_inputs(self) -> list[MetaInput]:
+        """What agents are built from: what all share first, then each agent's commit.
+
+        Raises:
+            NotAvailable: as `rebuild`.
+        """
+        return await self._with(self._inputs).listed()
+
+    async def meta_update(self, names: Sequence[str]) -> str:
+        """Pins what is newest of these inputs once everybody's system was built with it; says what is new.
+
+        Starts nobody anew: whoever was built with something else needs an update then.
+
+        Raises:
+            NotAvailable: agents are not built by Nix here; or as `rebuild`. BadRequest, NotFound: of the names.
+            Conflict: another bump is under way. WorldError: it cannot be locked or built; nothing has changed.
+        """
+        return await self._with(self._inputs).bump(names)
 
     async def rollback(self, name: str, to: int) -> int:
         """Deploys what was deployed under number `to` again; returns the new approval's id once that is durable.

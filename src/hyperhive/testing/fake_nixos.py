@@ -10,6 +10,7 @@ Standard library only, and quick to start: `install` writes the programs.
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -138,7 +139,7 @@ class Host:
                 1,
             )
         pin = re.search(rf"^\s*agent-{re.escape(attribute)} = (.*)$", text, re.MULTILINE)
-        content = f"{found[0].strip()}\n{pin[0].strip() if pin else ''}\n"
+        content = f"{found[0].strip()}\n{pin[0].strip() if pin else ''}\n{self.shared(place)}\n"
         out = (
             self.root
             / "nix/store"
@@ -147,6 +148,15 @@ class Host:
         out.mkdir(parents=True, exist_ok=True)
         (out / "init").write_text(content)
         return out
+
+    def shared(self, place: Path) -> str:
+        """What all systems of a flake are built with, as it is locked."""
+        nodes = (
+            json.loads((place / "flake.lock").read_text())["nodes"] if (place / "flake.lock").exists() else {}
+        )
+        return " ".join(
+            f"{name}={nodes[name]['locked']['rev']}" for name in ("hyperhive", "nixpkgs") if name in nodes
+        )
 
     def set_profile(self, name: str, system: Path) -> None:
         place = self.profiles / name
@@ -491,28 +501,54 @@ def systemctl(host: Host, argv: list[str]) -> int:
 
 
 def nix(host: Host, argv: list[str]) -> int:
-    """`nix flake lock REF` and `nix build --no-link REF#nixosConfigurations."NAME".config.system.build.toplevel`."""
-    plain = re.sub(r"--option\0[^\0]*\0[^\0]*\0?", "", "\0".join(argv))
+    """As Nix 2.8: `--version`, `flake lock [--update-input INPUT]... REF` and `build --no-link SYSTEM...`.
+
+    A system is REF#nixosConfigurations."NAME".config.system.build.toplevel.
+    """
+    if argv == ["--version"]:
+        sys.stdout.write("nix (Nix) 2.8.0\n")
+        return 0
+    bumped = {after for word, after in itertools.pairwise(argv) if word == "--update-input"}
+    plain = re.sub(r"--(option\0[^\0]*|update-input)\0[^\0]*\0?", "", "\0".join(argv))
     words = [word for word in plain.split("\0") if not word.startswith("-")]
     if words[:2] == ["flake", "lock"]:
         host.check_fault("lock")
-        place = Path(words[2].removeprefix("path:"))
-        agents = re.findall(
-            r"^\s*(agent-[a-z0-9-]+) = .*rev = \"([0-9a-f]{40})\"",
-            (place / "flake.nix").read_text(),
-            re.MULTILINE,
-        )
-        nodes: dict[str, object] = {name: {"locked": {"type": "git", "rev": rev}} for name, rev in agents}
-        nodes["root"] = {"inputs": {name: name for name, _ in agents}}
-        (place / "flake.lock").write_text(json.dumps({"nodes": nodes, "root": "root", "version": 7}))
+        lock(host, Path(words[2].removeprefix("path:")), bumped)
         return 0
-    found = re.fullmatch(
-        r"(.*)#nixosConfigurations\.\"([^\"]+)\"\.config\.system\.build\.toplevel", words[-1]
-    )
-    if words[0] == "build" and found is not None:
-        host.build(found[1], found[2])
+    systems = [
+        re.fullmatch(r"(.*)#nixosConfigurations\.\"([^\"]+)\"\.config\.system\.build\.toplevel", word)
+        for word in words[1:]
+    ]
+    if words[0] == "build" and systems and all(systems):
+        for found in systems:
+            if found is not None:
+                host.build(found[1], found[2])
         return 0
     raise Failure(f"error: '{shlex.join(argv)}' is not a recognised command", 1)
+
+
+def lock(host: Host, place: Path, bumped: set[str]) -> None:
+    """Locks the agents as they are pinned, and what all share as it was, or as `inputs/NAME` says it is now."""
+    agents = re.findall(
+        r"^\s*(agent-[a-z0-9-]+) = .*rev = \"([0-9a-f]{40})\"",
+        (place / "flake.nix").read_text(),
+        re.MULTILINE,
+    )
+    file = place / "flake.lock"
+    old = json.loads(file.read_text())["nodes"] if file.exists() else {}
+    nodes: dict[str, object] = {name: {"locked": {"type": "git", "rev": rev}} for name, rev in agents}
+    for name, path, inputs in (
+        ("nixpkgs", "hyperhive/nixpkgs", {}),
+        ("hyperhive", "hyperhive", {"nixpkgs": "nixpkgs"}),
+    ):
+        if name in old and not bumped & {path, "hyperhive"}:
+            nodes[name] = old[name]
+            continue
+        newest = host.root / "inputs" / name
+        rev = newest.read_text().strip() if newest.exists() else "1"
+        nodes[name] = {"locked": {"type": "git", "rev": rev, "lastModified": 1700000000}, "inputs": inputs}
+    nodes["root"] = {"inputs": {name: name for name in ("hyperhive", *(name for name, _ in agents))}}
+    file.write_text(json.dumps({"nodes": nodes, "root": "root", "version": 7}))
 
 
 def main() -> NoReturn:

@@ -2,7 +2,8 @@
 
 from hyperhive.lifecycle.deploy.configs import Configs
 from hyperhive.lifecycle.deploy.deployer import Deployer
+from hyperhive.lifecycle.deploy.inputs import MetaInputs
 from hyperhive.lifecycle.deploy.ports import Stage
 from hyperhive.lifecycle.deploy.updates import Updates
 
-__all__ = ["Configs", "Deployer", "Stage", "Updates"]
+__all__ = ["Configs", "Deployer", "MetaInputs", "Stage", "Updates"]

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
@@ -15,12 +16,20 @@ import anyio.to_thread
 from hyperhive.errors import WorldError
 from hyperhive.names import AgentName
 
+T = TypeVar("T")
+
 
 class MetaLock:
-    """One hive's lock file. Methods may run side by side for several agents."""
+    """One hive's lock file. Methods may run side by side for several agents.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: where it is.
+        changed: called on the loop's thread when an agent is at another commit than before, or gone.
+    """
+
+    def __init__(self, directory: Path, changed: Callable[[], object] = lambda: None) -> None:
         self.path = directory / "lock.json"
+        self._changed = changed
         self._turn = anyio.Lock()
 
     def aside(self, agent: AgentName) -> Path:
@@ -38,13 +47,15 @@ class MetaLock:
     async def finalize(self, agent: AgentName, sha: str) -> None:
         """The agent is at this commit. Idempotent. Raises: WorldError: it cannot be written."""
 
-        def change() -> None:
+        def change() -> bool:
             now = self._read()
-            if now.get(agent) != sha:
+            if other := now.get(agent) != sha:
                 _write(self.path, {**now, agent: sha})
             self.aside(agent).unlink(missing_ok=True)
+            return other
 
-        await self._change(change)
+        if await self._change(change):
+            self._changed()
 
     async def abort(self, agent: AgentName) -> None:
         """What was prepared is dropped. Idempotent."""
@@ -53,18 +64,20 @@ class MetaLock:
     async def remove(self, agent: AgentName) -> None:
         """The agent is gone for good. Idempotent."""
 
-        def change() -> None:
+        def change() -> bool:
             now = self._read()
-            if now.pop(agent, None) is not None:
+            if known := now.pop(agent, None) is not None:
                 _write(self.path, now)
             self.aside(agent).unlink(missing_ok=True)
+            return known
 
-        await self._change(change)
+        if await self._change(change):
+            self._changed()
 
-    async def _change(self, work: Callable[[], None]) -> None:
+    async def _change(self, work: Callable[[], T]) -> T:
         async with self._turn:
             try:
-                await anyio.to_thread.run_sync(work)
+                return await anyio.to_thread.run_sync(work)
             except OSError as error:
                 raise WorldError(f"{self.path} cannot be written: {error.strerror}") from error
 

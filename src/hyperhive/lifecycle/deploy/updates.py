@@ -35,6 +35,7 @@ class Updates:
         revision: the hive's own. Where it is empty nobody ever needs an update.
         operator: the operator's own settings of an agent.
         tell: hears of agents that need an update and do not get it by themselves.
+        outdated: whether an agent was built with other inputs than are pinned now.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Updates:
         operator: Callable[[str], AgentConfig],
         revision: str,
         tell: Tell,
+        outdated: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._deployer = deployer
         self._configs = configs
@@ -53,11 +55,13 @@ class Updates:
         self._operator = operator
         self._revision = revision
         self._tell = tell
+        self._outdated = outdated
 
     def needs(self, agent: str) -> bool:
-        """What this agent runs was built by another revision. Cheap."""
+        """What this agent runs was built by another revision, or with other inputs. Cheap."""
         deployed = self._configs.deployed(agent)
-        return bool(self._revision) and deployed is not None and deployed.revision != self._revision
+        other = bool(self._revision) and deployed is not None and deployed.revision != self._revision
+        return other or self._outdated(agent)
 
     def waiting(self) -> list[AgentName]:
         """Who needs an update."""
@@ -124,7 +128,7 @@ class Updates:
         config = agent_toml.effective(operator, file, agent).config
         self._stage.check_packages(config.packages)
         changed = agent_toml.changes(agent_toml.effective(operator, before, agent).config, config)
-        restart = anew or "restart" in changed.values()
+        restart = anew or self._outdated(agent) or "restart" in changed.values()
         try:
             await self._switch(agent, file, restart=restart, now=now)
             await self._deployer.check_health(agent)

@@ -25,7 +25,9 @@ from hyperhive.lifecycle.runtimes import nixos_conf as conf
 from hyperhive.lifecycle.runtimes.base import Lodging, Marks
 from hyperhive.lifecycle.runtimes.bwrap import BwrapLauncher, BwrapRuntime
 from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
-from hyperhive.lifecycle.runtimes.nixos_flake import MetaFlake, Pin, check_plain, lock_faults
+from hyperhive.lifecycle.runtimes.nixos_flake import MetaFlake, Pin, check_plain, lock_faults, read_lock
+from hyperhive.lifecycle.runtimes.nixos_inputs import SharedInputs
+from hyperhive.lifecycle.runtimes.nixos_lock import shared_digest
 from hyperhive.names import AgentName
 from hyperhive.paths import Paths
 
@@ -80,6 +82,8 @@ class NixosContainerRuntime:
         self._lock_file = root / "run/lock/nixos-container"
         self._flake = MetaFlake(paths.meta, paths.applied, self._hyperhive)
         self._flake_turn = anyio.Lock()
+        self.inputs = SharedInputs(self._flake, self._on_flake, self._nix, _system, NO_IMPORT)
+        """What all containers share; to be bumped by name."""
         self._turns: dict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
     # --- base.Runtime -----------------------------------------------------------------------------------------------
@@ -158,24 +162,27 @@ class NixosContainerRuntime:
         async with self._turns[agent]:
             await self.admit(agent)
             pin = await self._pin(agent, lodging)
-            built = conf.digest(pin, self._hyperhive)
+            own = conf.digest(pin, self._hyperhive)
+            built = conf.digest(own, await self.inputs.digest())
             flags = await self._flags(agent, lodging)
             limits = conf.drop_in(lodging.limits)
-            wanted = conf.digest(built, flags, limits, lodging.network)
+            wanted = conf.digest(own, flags, limits, lodging.network)  # a bump of what all share can wait
             await _in_thread(partial(self._hand_over, agent, lodging))
             keys = await self._keys(agent)
             status = await self._status(agent) if keys is not None else "gone"
             if status == "up":
                 if keys is not None and keys.get(conf.STARTED) == wanted:
+                    self.inputs.note(agent, outdated=keys.get(conf.BUILT) != built)
                     return
                 await self._container("stop", agent)
             if keys is None or keys.get(conf.BUILT) != built:
-                await self._build_system(agent, pin, fresh=keys is None)
+                built = conf.digest(own, await self._build_system(agent, pin, fresh=keys is None))
             marks = {conf.MARK: self._mark, conf.BUILT: built, conf.STARTED: wanted}
             await _in_thread(partial(self._write_conf, agent, lodging.network, flags, marks))
             await self._write_drop_in(agent, limits)
             await self._container("start", agent)
             await self._on_flake(partial(self._flake.finalize, agent))
+            self.inputs.note(agent, outdated=built != conf.digest(own, await self.inputs.digest()))
 
     async def remove(self, agent: AgentName) -> None:
         """See `Containers`."""
@@ -185,6 +192,7 @@ class NixosContainerRuntime:
                 await self._container("destroy", agent)
             await self._write_drop_in(agent, None)
             await self._on_flake(partial(self._flake.remove, agent))
+            self.inputs.note(agent, outdated=False)
             settings = self._settings(agent)
             await _in_thread(partial(settings.unlink, missing_ok=True))
 
@@ -251,8 +259,8 @@ class NixosContainerRuntime:
             raise
         return place
 
-    async def _build_system(self, agent: AgentName, pin: Pin, *, fresh: bool) -> None:
-        """Always by name: without `#NAME` another configuration would be built."""
+    async def _build_system(self, agent: AgentName, pin: Pin, *, fresh: bool) -> str:
+        """Always by name: without `#NAME` another configuration would be built. Returns what it shares with others."""
         place = await self._prepare(agent, pin)
         reference = f"path:{place}#{agent}"
         try:
@@ -264,6 +272,7 @@ class NixosContainerRuntime:
                 with suppress(WorldError):
                     await self._container("destroy", agent)
             raise
+        return shared_digest(await self._on_flake(partial(read_lock, place)))
 
     def _hand_over(self, agent: AgentName, lodging: Lodging) -> None:
         """What the harness in there reads of the operator's settings. Blocks."""
@@ -333,8 +342,8 @@ class NixosContainerRuntime:
     ) -> None:
         await self._run(["nixos-container", verb, agent, *more], seconds)
 
-    async def _nix(self, *words: str) -> None:
-        await self._run(["nix", *words], BUILD_SECONDS)
+    async def _nix(self, *words: str) -> str:
+        return await self._run(["nix", *words], BUILD_SECONDS)
 
     async def _run(self, words: Sequence[str], seconds: float) -> str:
         """What it printed. Any exit code but 0 is a failure: the command's are whatever its language's errors are."""

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from hyperhive.errors import BadConfig, WorldError
+from hyperhive.lifecycle.runtimes.nixos_lock import shared_digest
 from hyperhive.names import MANAGER, AgentName
 
 PINS: Final = "pins.json"
@@ -150,14 +151,16 @@ class MetaFlake:
         Raises:
             WorldError: it cannot be written. BadConfig: as `flake_text`.
         """
-        place = self.aside(agent)
+        return self._copy(self.aside(agent), {**self.pins(), agent: pin})
+
+    def _copy(self, place: Path, pins: Mapping[str, Pin]) -> Path:
         try:
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(mode=0o700)
             lock = self.directory / "flake.lock"
             if lock.exists():
                 shutil.copyfile(lock, place / "flake.lock")
-            self._write(place, {**self.pins(), agent: pin})
+            self._write(place, pins)
         except OSError as error:
             raise WorldError(f"{place} cannot be written: {error.strerror}") from error
         return place
@@ -174,10 +177,9 @@ class MetaFlake:
         try:
             self.directory.mkdir(mode=0o700, exist_ok=True)
             merged = {**now, agent: then[agent]}
-            if (
-                merged == then and (place / "flake.lock").exists()
-            ):  # else Nix fills in what is missing, as pinned
-                (place / "flake.lock").replace(self.directory / "flake.lock")
+            # Else Nix fills in what is missing, as pinned; and what all share was bumped meanwhile.
+            if merged == then and self._same_shared(place):
+                _take_lock(place, self.directory)
             self._write(self.directory, merged)
         except OSError as error:
             raise WorldError(f"{self.directory} cannot be written: {error.strerror}") from error
@@ -186,6 +188,57 @@ class MetaFlake:
     def abort(self, agent: AgentName) -> None:
         """What was prepared is dropped. Idempotent."""
         shutil.rmtree(self.aside(agent), ignore_errors=True)
+
+    # --- what all agents share --------------------------------------------------------------------------------------
+
+    @property
+    def shared_aside(self) -> Path:
+        """Where a bump of what all share is prepared. No agent's place is called so: theirs have a dot."""
+        return self.directory.with_name("flake-inputs")
+
+    def lock(self) -> object:
+        """What is locked now, decoded; nothing where that cannot be read."""
+        return read_lock(self.directory)
+
+    def lock_aside(self) -> object:
+        """What is locked in the bump of what all share."""
+        return read_lock(self.shared_aside)
+
+    def pins_aside(self) -> dict[str, Pin]:
+        """Where each agent is pinned in the bump of what all share."""
+        return _read_pins(self.shared_aside)
+
+    def prepare_shared(self) -> Path:
+        """Makes a copy aside, as it is, for Nix to bump what all share in it. Raises: as `prepare`."""
+        return self._copy(self.shared_aside, self.pins())
+
+    def finalize_shared(self) -> list[AgentName]:
+        """The lock that was prepared is the flake's; returns the agents there are, if it is another one now.
+
+        Agents that were pinned since it was prepared stay where they are pinned: Nix locks them anew, as pinned.
+        Raises: WorldError: it cannot be written.
+        """
+        place, agents = self.shared_aside, self.pins()
+        if not (place / "flake.lock").exists():
+            return []
+        same = shared_digest(self.lock()) == shared_digest(self.lock_aside())
+        try:
+            self.directory.mkdir(mode=0o700, exist_ok=True)
+            _take_lock(place, self.directory)
+            self._write(self.directory, agents)
+        except OSError as error:
+            raise WorldError(f"{self.directory} cannot be written: {error.strerror}") from error
+        self.abort_shared()
+        return [] if same else sorted(AgentName(agent) for agent in agents)
+
+    def abort_shared(self) -> None:
+        """What was prepared is dropped. Idempotent."""
+        shutil.rmtree(self.shared_aside, ignore_errors=True)
+
+    def _same_shared(self, place: Path) -> bool:
+        """The lock there is one, and has what all share as the flake has it, if that has any."""
+        there, here = shared_digest(read_lock(place)), shared_digest(self.lock())
+        return (place / "flake.lock").exists() and here in {"", there}
 
     def remove(self, agent: AgentName) -> None:
         """The agent is gone. Idempotent. Raises: WorldError: it cannot be written."""
@@ -225,6 +278,21 @@ def _read_pins(place: Path) -> dict[str, Pin]:
         return msgspec.json.decode((place / PINS).read_bytes(), type=dict[str, Pin])
     except (OSError, msgspec.DecodeError):
         return {}
+
+
+def read_lock(place: Path) -> object:
+    """The `flake.lock` of a directory, decoded; None where there is none that can be read. Blocks."""
+    try:
+        return json.loads((place / "flake.lock").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _take_lock(place: Path, to: Path) -> None:
+    """Moves a lock that Nix wrote; it is on disk before it counts."""
+    with (place / "flake.lock").open("rb") as file:
+        os.fsync(file.fileno())
+    (place / "flake.lock").replace(to / "flake.lock")
 
 
 def _put(path: Path, text: str) -> None:
