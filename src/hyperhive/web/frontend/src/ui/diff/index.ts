@@ -1,0 +1,4 @@
+export { DiffView, type DiffViewProps } from "./DiffView";
+export { escapeOf, hiddenIn, nameOf } from "./hidden";
+export { EMPTY, type Memory, denial, forget, recall, remember } from "./memory";
+export { parseDiff } from "./parse";
