@@ -428,7 +428,9 @@ def _semantic_faults(data: Mapping[str, object]) -> list[Fault]:
     hosts = data.get("allowed_hosts", [])
     for place, host in enumerate(hosts if isinstance(hosts, list) else ()):
         if isinstance(host, str) and not _HOST.fullmatch(host):
-            faults.append((("allowed_hosts", str(place)), "expected HOST or HOST:PORT, without https:// and path"))
+            faults.append(
+                (("allowed_hosts", str(place)), "expected HOST or HOST:PORT, without https:// and path")
+            )
     faults += _notify_faults(data.get("notify", {}))
     agents = data.get("agents", {})
     for name, agent in agents.items() if isinstance(agents, dict) else ():

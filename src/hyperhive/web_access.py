@@ -70,7 +70,7 @@ class WebAccess:
         self.ended: list[Callable[[int], None]] = []
         """Called with the id of each session that ends."""
         self._store = store
-        self._clock = clock
+        self.clock = clock
         self._links: dict[bytes, int] = {}
         self._sessions: dict[bytes, Session] = {}
         self._used: dict[int, int] = {}
@@ -81,7 +81,7 @@ class WebAccess:
     async def start(self) -> None:
         """The sessions are as they were when the hive ended last."""
         for session in await self._store.read(_every):
-            if session.expires_at > self._clock.time():
+            if session.expires_at > self.clock.time():
                 self._sessions[session.cookie] = session
 
     # --- links ------------------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ class WebAccess:
         token = secrets.token_urlsafe(32)
         while len(self._links) >= LINKS_MAX:
             del self._links[next(iter(self._links))]
-        expires = unix_seconds(self._clock) + LINK_SECONDS
+        expires = unix_seconds(self.clock) + LINK_SECONDS
         self._links[_digest(token)] = expires
         query = "" if to in {None, "/"} else f"?to={quote(to or '', safe='/')}"
         return LoginUrl(url=f"{self.address}/login{query}#{token}", expires_at=expires)
@@ -114,7 +114,7 @@ class WebAccess:
             LimitReached: likewise, and there were many such; the right token is taken all the same.
         """
         expires = self._links.pop(_digest(token), None)
-        now = self._clock.time()
+        now = self.clock.time()
         if expires is None or expires <= now:
             self._refuse()
         cookie, secret = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
@@ -131,7 +131,7 @@ class WebAccess:
         return Admitted(id=number, cookie=cookie, secret=secret, expires_at=row.expires_at)
 
     def _refuse(self) -> None:
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         self._wrong = [at for at in self._wrong if at > now - 60.0][-WRONG_TOKENS_PER_MINUTE:]
         self._wrong.append(now)
         if len(self._wrong) > WRONG_TOKENS_PER_MINUTE:
@@ -149,7 +149,7 @@ class WebAccess:
         session = self._sessions.get(_digest(cookie))
         if session is None or not hmac.compare_digest(session.secret, _digest(secret)):
             return None
-        now = self._clock.time()
+        now = self.clock.time()
         if session.expires_at <= now:
             self._forget(session)
             return None
@@ -167,7 +167,7 @@ class WebAccess:
                 last_used_at=self._used.get(each.id),
             )
             for each in sorted(self._sessions.values(), key=lambda one: -one.id)
-            if each.expires_at > self._clock.time()
+            if each.expires_at > self.clock.time()
         ]
 
     async def end(self, number: int) -> None:

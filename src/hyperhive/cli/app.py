@@ -83,7 +83,7 @@ COMMANDS: Final[dict[str, tuple[Command, ...]]] = {
         Command("stats", "turns:stats", "Show an agent's turn statistics."),
         Command("top", "top:top", "Watch the agents in a live table."),
         Command("attach", "top:attach", "Watch one agent and write to it."),
-        Command("open", "later:open_page", "Open the dashboard."),
+        Command("open", "dashboard:open_page", "Print a link that opens the dashboard."),
     ),
     "Inside containers": (Command("agent", "", "Run an agent's harness: `agent serve`."),),
 }  # fmt: skip

@@ -25,6 +25,7 @@ def demo(
     /,
     *,
     once: Annotated[bool, Parameter(negative="")] = False,
+    port: int | None = None,
     common: Common = DEFAULTS,
 ) -> int:
     """Watch a manager and two agents work on a task. Scripted: no account, no network; nothing is left behind.
@@ -32,6 +33,7 @@ def demo(
     Args:
         task: what the operator asks for.
         once: play it through and exit, rather than stay up for more.
+        port: of its dashboard; 0: a free one (else 7000, or a free one where that is taken).
         common: flags of every command.
     """
     import anyio
@@ -42,7 +44,7 @@ def demo(
     session = Session(common)
     place = Path(tempfile.mkdtemp(prefix="hyperhive-demo-", dir=None if _is_short() else "/tmp"))  # noqa: S108
     try:
-        config = configuration(place)
+        config = configuration(place, pages=not once, port=port)
         with logs.configured(
             directory=config.state_dir / "log", stream=sys.stderr,
             form=logs.stream_form(sys.stderr, session.environ), stream_level="ERROR",

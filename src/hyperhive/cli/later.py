@@ -1,12 +1,11 @@
 """Commands whose requests a later version of the hive serves: they send them all the same, and print the hive's word.
 
-So a newer hive answers them, and this one says `not_available`. `open` needs more than a request, and says it itself.
+So a newer hive answers them, and this one says `not_available`.
 """
 
 import msgspec
 
 from hyperhive.cli.common import DEFAULTS, Common, Session
-from hyperhive.errors import NotAvailable
 from hyperhive.protocol import requests as r
 from hyperhive.terminal import visible
 
@@ -14,17 +13,6 @@ from hyperhive.terminal import visible
 def reload(*, common: Common = DEFAULTS) -> int:
     """Read hive.toml again. An invalid one leaves the old in force."""
     return _forward(common, r.Reload())
-
-
-def open_page(ref: str | None = None, /, *, common: Common = DEFAULTS) -> int:
-    """Open the dashboard.
-
-    Args:
-        ref: what to show there.
-        common: flags of every command.
-    """
-    del ref, common
-    raise NotAvailable("open is not available in this version", hint="there is no dashboard yet")
 
 
 def _forward(common: Common, request: r.Request) -> int:

@@ -8,7 +8,9 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import anyio
 import msgspec
@@ -45,7 +47,7 @@ async def run_up(session: Session, config: HiveConfig, environ: Mapping[str, str
         status = await client.request(r.Status())
         assert isinstance(status, HiveStatus)  # noqa: S101 (decode_host_reply gives what the request asks for)
         with anyio.open_signal_receiver(*STOPPING, signal.SIGHUP) as signals:
-            await _tell_ready(session, status)
+            await _tell_ready(session, status, _dashboard(config, hive))
             watching.start_soon(_watch, session, client)
             await stop_when_told(hive, client, signals, session.screen.note)
         watching.cancel_scope.cancel()
@@ -61,8 +63,9 @@ async def run_serve(config: HiveConfig, environ: Mapping[str, str]) -> int:
     async with Hive.open(config=config, environ=environ) as hive, connect(hive.paths.run_dir) as client:
         with anyio.open_signal_receiver(*STOPPING, signal.SIGHUP) as signals:
             log.info(
-                "hive_started", state_dir=str(config.state_dir), run_dir=str(config.run_dir), pid=os.getpid()
-            )
+                "hive_started", state_dir=str(config.state_dir), run_dir=str(config.run_dir), pid=os.getpid(),
+                dashboard=hive.access.address, login="hyperhive open",
+            )  # fmt: skip
             await stop_when_told(hive, client, signals, lambda text: log.info("hive_told", text=text))
     return 0
 
@@ -115,18 +118,38 @@ async def _watch(session: Session, client: RemoteHive) -> None:
         await Live(session.screen, as_json=session.common.as_json).watch_hive(client)
 
 
-async def _tell_ready(session: Session, status: HiveStatus) -> None:
+@dataclass(frozen=True, slots=True)
+class Dashboard:
+    """Where the pages are. `instead_of`: the port that they would be at, were it not taken."""
+
+    link: str
+    instead_of: int | None
+
+
+def _dashboard(config: HiveConfig, hive: "Hive") -> Dashboard:
+    link = hive.access.link().url
+    port = urlsplit(link).port
+    return Dashboard(link, config.port if config.port not in {0, port} else None)
+
+
+async def _tell_ready(session: Session, status: HiveStatus, dashboard: Dashboard) -> None:
     screen, hive = session.screen, status.hive
     warnings = [*hive.warnings, *dict.fromkeys(w for each in status.agents for w in each.warnings)]
     names = [each.view.name for each in status.agents]
     if session.common.as_json:
         ready = {"kind": "ready", "pid": hive.pid, "state_dir": hive.state_dir, "run_dir": hive.run_dir}
-        screen.json(msgspec.json.encode({**ready, "agents": names, "warnings": warnings}))
+        screen.json(
+            msgspec.json.encode({**ready, "agents": names, "warnings": warnings, "login": dashboard.link})
+        )
         screen.flush()
         return
     screen.line(f"the hive is up: {plural(len(names), 'agent')}, runtime {hive.runtime}")
     screen.line(f"  state    {visible(hive.state_dir)}")
     screen.line(f"  sockets  {visible(hive.run_dir)}")
+    screen.line(f"  open     {screen.paint(dashboard.link, 'bold')}")
+    screen.line("           logs one browser in, within ten minutes; `hyperhive open` gives another link")
+    if dashboard.instead_of is not None:
+        screen.line(f"           (port {dashboard.instead_of} is taken)")
     screen.line(
         f"  agents   {visible(', '.join(names[:8]))}"
         + (f" and {len(names) - 8} more" if len(names) > 8 else "")

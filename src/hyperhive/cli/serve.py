@@ -14,35 +14,50 @@ if TYPE_CHECKING:
     from hyperhive.config import HiveConfig
 
 
-def up(*, runtime: str | None = None, claude: str | None = None, common: Common = DEFAULTS) -> int:
+def up(
+    *,
+    runtime: str | None = None,
+    claude: str | None = None,
+    port: int | None = None,
+    common: Common = DEFAULTS,
+) -> int:
     """Run a hive in this terminal until Ctrl-C: the manager, and every agent that you had not stopped.
 
     Args:
         runtime: what agents live in: auto, bwrap or process (else HYPERHIVE_RUNTIME, else hive.toml).
         claude: the agent CLI (else HYPERHIVE_CLAUDE, else what doctor --install-cli installed, else PATH).
+        port: of the dashboard; 0: a free one (else HIVE_DASHBOARD_PORT, else hive.toml, else 7000, or a free one where
+            that is taken).
         common: flags of every command.
     """
     from hyperhive.cli.running import run_up
 
     session = Session(common)
-    config = _configuration(session, runtime, serve=False)
+    config = _configuration(session, runtime, serve=False, port=port, pages=True)
     return _logged(
         session, config, lambda: run_up(session, config, _environ(session, claude)), stream_level="WARNING"
     )
 
 
-def serve(*, runtime: str | None = None, claude: str | None = None, common: Common = DEFAULTS) -> int:
+def serve(
+    *,
+    runtime: str | None = None,
+    claude: str | None = None,
+    port: int | None = None,
+    common: Common = DEFAULTS,
+) -> int:
     """Run the hive as a service: it logs to standard error (JSON under systemd) and into its state directory.
 
     Args:
         runtime: what agents live in: auto, bwrap or process (else HYPERHIVE_RUNTIME, else hive.toml).
         claude: the agent CLI (else HYPERHIVE_CLAUDE, else what doctor --install-cli installed, else PATH).
+        port: of the dashboard; 0: a free one (else HIVE_DASHBOARD_PORT, else hive.toml, else 7000).
         common: flags of every command.
     """
     from hyperhive.cli.running import run_serve
 
     session = Session(common)
-    config = _configuration(session, runtime, serve=True)
+    config = _configuration(session, runtime, serve=True, port=port, pages=True)
     return _logged(session, config, lambda: run_serve(config, _environ(session, claude)), stream_level="INFO")
 
 
@@ -68,14 +83,16 @@ def _logged(
         return anyio.run(run)
 
 
-def _configuration(session: Session, runtime: str | None, *, serve: bool) -> "HiveConfig":
+def _configuration(
+    session: Session, runtime: str | None, *, serve: bool, port: int | None = None, pages: bool = False
+) -> "HiveConfig":
     """hive.toml, environment and flags, the flags winning."""
     from hyperhive.config import load
 
     common = session.common
     return load(
         session.environ, serve=serve, state_dir=_absolute(common.state_dir), run_dir=_absolute(common.run_dir),
-        runtime=runtime,
+        runtime=runtime, port=port, pages=pages,
     )  # fmt: skip
 
 

@@ -43,6 +43,7 @@ HIVE_TOML: Final = f"""
 [agents.manager]
 prompt = "Team: {", ".join(TEAM)}"
 """
+DASHBOARD_PORT: Final = 7000
 PATIENCE_SECONDS: Final = 60.0
 """How long the story may take; it takes a few seconds."""
 
@@ -86,7 +87,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     report: str
 
 
-def configuration(place: Path) -> HiveConfig:
+def configuration(place: Path, *, pages: bool = False, port: int | None = None) -> HiveConfig:
     """The demo's hive below `place`: its own everything, nothing of the user's."""
     return HiveConfig(
         file=parse_hive_file(HIVE_TOML),
@@ -94,6 +95,9 @@ def configuration(place: Path) -> HiveConfig:
         run_dir=place / "run",
         runtime="process",
         claude=str(install_scripted_cli(place / "claude")),
+        pages=pages,
+        port=DASHBOARD_PORT if port is None else port,
+        exact=port is not None,
     )
 
 
@@ -114,13 +118,13 @@ async def play(session: Session, config: HiveConfig, task: str, once: bool) -> i
         session.screen, quiet=session.common.as_json, stamp=lambda: f"{time.monotonic() - began:5.1f}s"
     )
     facts: Facts | None = None
-    if not session.common.as_json:
-        _introduce(session, task)
     async with (
         Hive.open(config=config, environ=_environ(config)) as hive,
         connect(hive.paths.run_dir) as client,
         anyio.create_task_group() as tasks,
     ):
+        if not session.common.as_json:
+            _introduce(session, task, hive.access.link().url if config.pages else None)
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
 
             async def end_on_signal() -> None:
@@ -207,10 +211,12 @@ async def _facts(hive: "Hive", client: RemoteHive, seconds: float) -> Facts:
 # --- telling the reader ---------------------------------------------------------------------------------------------
 
 
-def _introduce(session: Session, task: str) -> None:
+def _introduce(session: Session, task: str, link: str | None) -> None:
     screen = session.screen
     screen.line("A hive of scripted agents: a manager, and a team of two. No account, no network.")
     screen.line("All else is real: durable mail, turns over stream-json, tools over MCP.")
+    if link is not None:
+        screen.line(f"Watch it in a browser: {screen.paint(link, 'bold')}")
     screen.line("Your task for the manager:")
     screen.body(task)
     screen.line()
@@ -258,4 +264,5 @@ def _invitation(config: HiveConfig) -> list[str]:
         f'  {program} send manager "Read the docs; write a summary"',
         f"  {program} list",
         f"  {program} turns manager",
+        f"  {program} open                          another link to the dashboard",
     ]

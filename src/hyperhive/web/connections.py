@@ -128,7 +128,7 @@ class Connection(HttpToolsProtocol):
             self._waiting.add(self)  # uvicorn ends it if nothing comes
 
     def send_400_response(self, msg: str) -> None:
-        """Answers what is no request that we take, and ends the connection. (`msg` is uvicorn's sentence for it.)"""
+        """Answers what is no request that we take, and ends the connection; `msg` is uvicorn's sentence for it."""
         del msg
         if self.transport.is_closing():
             return

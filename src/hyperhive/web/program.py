@@ -16,10 +16,13 @@ import uvicorn
 from hyperhive.protocol.dispatch import Dispatcher
 from hyperhive.web.app import build
 from hyperhive.web.connections import Connection, Waiting
-from hyperhive.web.front import Front
+from hyperhive.web.front import WEB, Front
 from hyperhive.web.guards import allowed_hosts
 from hyperhive.web.listening import Listening
+from hyperhive.web.routes.agent_pages import agent_routes
+from hyperhive.web.routes.streams import stream_routes
 from hyperhive.web.static_files import StaticFiles
+from hyperhive.web.streaming.hub import Hub
 from hyperhive.web_access import WebAccess
 
 GRACE_SECONDS: Final = 3
@@ -44,7 +47,14 @@ class Program:
     ) -> None:
         self._files = StaticFiles()
         front = Front(dispatcher, access)
-        app = build(front, lambda: allowed_hosts(at.host, at.port, more_hosts()), self._files)
+        self._hub = Hub(partial(dispatcher.stream, WEB), access.clock)
+        access.ended.append(lambda session: self._hub.drop_owner(str(session)))
+        app = build(
+            front,
+            lambda: allowed_hosts(at.host, at.port, more_hosts()),
+            self._files,
+            [*stream_routes(self._hub, access.clock), *agent_routes(front)],
+        )
         self._server = _Server(
             uvicorn.Config(
                 cast("Any", app),  # uvicorn and Litestar each have their own types for ASGI
@@ -68,12 +78,14 @@ class Program:
             logging.getLogger(name).setLevel("ERROR")  # a warning is what any peer can cause
         try:
             await self._files.refresh()
+            await self._hub.start()
             await self._server.serve(sockets)
         finally:
             self._ended.set()
 
     async def aclose(self) -> None:
-        """Ends streams and requests under way, then the server."""
+        """Ends streams first, which would keep their requests for ever, then requests under way, then the server."""
+        await self._hub.aclose()
         self._server.should_exit = True
         await self._ended.wait()
 
