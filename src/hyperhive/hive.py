@@ -388,7 +388,7 @@ class BareHive:
             seq=lambda: self.bus.current_seq,
             approvals=self.approvals.open_now,
             tombstones=self._tombs.now,
-            meta_inputs=tuple,
+            meta_inputs=self.lifecycle.meta_inputs,
             standing=lambda: Standing(
                 revision=hyperhive.__version__,
                 runtime=runtime,

@@ -94,3 +94,19 @@ async def test_update_all_prints_who_was_built_anew_and_fails_where_one_was_not(
     async with desk(at, {r.UpdateAll: raises(WorldError("1 of 2 agents go on as they were: bob: no"))}):
         failed = await run(console, "update", "--all")
     assert (failed.code, "bob: no" in failed.err) == (1, True)
+
+
+async def test_inputs_are_bumped_by_name_several_at_once_and_alone(console: Console, at: Path) -> None:
+    asked: list[list[str]] = []
+
+    async def bump(request: r.Request) -> p.Reply:
+        assert isinstance(request, r.MetaUpdate)
+        asked.append(list(request.inputs))
+        return p.Ok(note="hyperhive/nixpkgs: 1 -> 2; alice need an update: hyperhive update --all")
+
+    async with desk(at, {r.MetaUpdate: does(bump)}):
+        done = await run(console, "update", "--inputs", "hyperhive", "nixpkgs")
+        assert "hyperhive/nixpkgs: 1 -> 2" in done.out
+        assert (await run(console, "update", "alice", "--inputs", "nixpkgs")).code == 2
+        assert (await run(console, "update", "--all", "--inputs", "nixpkgs")).code == 2
+    assert asked == [["hyperhive", "nixpkgs"]]

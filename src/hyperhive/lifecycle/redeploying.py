@@ -12,7 +12,7 @@ import anyio
 from hyperhive.errors import Forbidden, HiveError, NotAvailable
 from hyperhive.lifecycle.upkeep import Upkeep
 from hyperhive.names import OPERATOR, AgentName
-from hyperhive.protocol.types import MetaInput
+from hyperhive.protocol.screens import MetaInput
 
 T = TypeVar("T")
 
@@ -151,13 +151,15 @@ class Redeploying(Upkeep):
         """Ends its loop, after the running turn unless `now`. Inside `redeploy` only."""
         await self._supervisor.halt(self._roster.live(name), now=now)
 
-    async def build_for_deploy(self, name: str, commit: str) -> None:
+    async def build_for_deploy(self, name: str, commit: str) -> bool:
         """What it would live in at this commit is built. Inside `redeploy` only.
+
+        Returns whether it must be started anew to live there.
 
         Raises:
             HiveError: it cannot be built.
         """
-        await self._lodgings.build(self._roster.live(name).name, commit)
+        return await self._lodgings.build(self._roster.live(name).name, commit)
 
     async def start_for_deploy(self, name: str) -> None:
         """Starts its loop. Inside `redeploy` only.

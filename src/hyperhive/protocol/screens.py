@@ -22,7 +22,10 @@ class Tombstone(Wire, frozen=True, kw_only=True):
 
 
 class MetaInput(Wire, frozen=True, kw_only=True):
-    """One input that the agents' systems are built from."""
+    """One input of what agents are built from: what all share, or as `agent-NAME` one's own config repo.
+
+    `rev`: what is pinned; `updated_at`: that revision's own time, of an agent's that of its deploy.
+    """
 
     name: str
     rev: str | None = None

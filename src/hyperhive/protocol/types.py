@@ -179,17 +179,6 @@ class Approval(Wire, frozen=True, kw_only=True):
     resolved_by: str | None = None
 
 
-class MetaInput(Wire, frozen=True, kw_only=True):
-    """One input of what agents are built from: an agent's config repo, or what they share.
-
-    `rev`: the revision that is pinned; `updated_at`: its own time, of an agent's that of its deploy.
-    """
-
-    name: str
-    rev: str | None = None
-    updated_at: int | None = None
-
-
 class ToolCall(Wire, frozen=True, kw_only=True):
     """A tool call that waits for the operator, with its full input."""
 

@@ -5,7 +5,7 @@ agents write makes the page slow. Changes nothing, reads no agent's files.
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeVar
 
 import msgspec
@@ -60,7 +60,7 @@ class Snapshots:
     Args:
         seq: the number of the newest event of the hive.
         approvals: those that are not final.
-        meta_inputs: what the agents' systems are built from, where they are built.
+        meta_inputs: what agents are built from.
         standing: of the hive.
     """
 
@@ -72,7 +72,7 @@ class Snapshots:
         seq: Callable[[], int],
         approvals: Callable[[], Sequence[Approval]],
         tombstones: Callable[[], Sequence[Tombstone]],
-        meta_inputs: Callable[[], Sequence[MetaInput]],
+        meta_inputs: Callable[[], Awaitable[Sequence[MetaInput]]],
         standing: Callable[[], Standing],
     ) -> None:
         self._broker = broker
@@ -86,6 +86,7 @@ class Snapshots:
     async def take(self) -> p.HiveSnapshot:
         """The hive now. Later frames than `seq` may be in it already; they say nothing else then."""
         seq = self._seq()
+        meta_inputs = list(await self._meta_inputs())
         broker, standing = self._broker, self._standing()
         containers = [self._fleet.view(name) for name in self._fleet.names()]
         approvals = list(self._approvals())
@@ -101,7 +102,7 @@ class Snapshots:
             inbox=_fit(inbox),
             transients=transients,
             tombstones=_fit(tombstones),
-            meta_inputs=list(self._meta_inputs()),
+            meta_inputs=meta_inputs,
             reminders=_fit([reminder_shown(one) for one in reminders]),
             hive=HiveSummary(
                 revision=standing.revision,

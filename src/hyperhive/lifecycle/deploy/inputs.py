@@ -15,7 +15,7 @@ from hyperhive.errors import BadRequest, Conflict, HiveError, NotAvailable
 from hyperhive.lifecycle.approvals.book import Failpoint, no_failpoint
 from hyperhive.lifecycle.deploy.configs import Configs
 from hyperhive.names import AgentName
-from hyperhive.protocol.types import MetaInput
+from hyperhive.protocol.screens import MetaInput
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from hyperhive.errors import NotFound, WorldError
 from hyperhive.lifecycle.runtimes.nixos_flake import MetaFlake
 from hyperhive.lifecycle.runtimes.nixos_lock import listed, shared_digest
 from hyperhive.names import AgentName
-from hyperhive.protocol.types import MetaInput
+from hyperhive.protocol.screens import MetaInput
 
 T = TypeVar("T")
 

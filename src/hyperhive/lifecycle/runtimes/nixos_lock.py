@@ -8,7 +8,7 @@ import hashlib
 import json
 from typing import Final
 
-from hyperhive.protocol.types import MetaInput
+from hyperhive.protocol.screens import MetaInput
 
 HYPERHIVE: Final = "hyperhive"
 """The shared input; all others are its own."""
