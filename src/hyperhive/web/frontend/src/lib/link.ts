@@ -1,0 +1,266 @@
+// One browser's line to the hive: a single fetch-based `/stream` that is kept up, with its subscriptions.
+// Never gives up; notices a line that died in silence; resumes where it left off, or says that something is missing.
+// Runs in the SharedWorker (or in a tab). Time, fetch and chance are given, so that tests drive it.
+import type { Frame } from "./protocol";
+import { SseParser } from "./sse";
+
+export interface Connection {
+  /** `connecting`: for the first time; `reconnecting`: was live; `offline`: the browser says there is no network. */
+  state: "connecting" | "live" | "reconnecting" | "offline";
+  /** Tries since it was last live. */
+  attempt: number;
+  /** When the next try comes (unix ms), where it is not under way. */
+  nextAt?: number;
+  /** Since when it is in this state (unix ms). */
+  since: number;
+  why?: "closed" | "silent" | "refused";
+}
+
+/** What the link tells: frames in order and once each; `gap`: some are missing, refetch; `subscribed`: it stands. */
+export type LinkEvent =
+  | { t: "state"; connection: Connection }
+  | { t: "frames"; frames: Frame[] }
+  | { t: "subscribed"; stream: string }
+  | { t: "gap"; stream?: string }
+  | { t: "refused"; stream: string; detail: string }
+  | { t: "unauthorized" };
+
+export interface LinkPorts {
+  fetch(path: string, init: RequestInit): Promise<Response>;
+  now(): number;
+  later(run: () => void, ms: number): () => void;
+  random(): number;
+}
+
+export const BEAT_MS = 15_000;
+const CONNECT_MS = 10_000;
+const SILENT_MS = 3 * BEAT_MS;
+
+/** When to try again after so many failures: at once, then 1 s doubled to 30 s, and some chance. */
+export function backoff(attempt: number, random: number): number {
+  return attempt === 0 ? 0 : Math.min(30_000, 1000 * 2 ** (attempt - 1)) + random * 500;
+}
+
+export class StreamLink {
+  #wanted = new Set<string>();
+  #standing = new Set<string>();
+  #id: string | undefined; // the server's name for our stream
+  #last: string | undefined; // the last SSE id that was handled
+  #state: Connection;
+  #secret: string | null = null;
+  #visible = true;
+  #running: AbortController | undefined;
+  #cancelRetry: (() => void) | undefined;
+  #cancelWatch: (() => void) | undefined;
+  #heard = 0;
+
+  constructor(
+    private readonly ports: LinkPorts,
+    private readonly tell: (event: LinkEvent) => void,
+  ) {
+    this.#state = { state: "connecting", attempt: 0, since: ports.now() };
+  }
+
+  get connection(): Connection {
+    return this.#state;
+  }
+
+  /** Sign in or out. Without a secret nothing is tried. */
+  secret(secret: string | null): void {
+    if (secret === this.#secret) return;
+    this.#secret = secret;
+    this.#drop();
+    this.#id = this.#last = undefined;
+    this.#standing.clear();
+    this.#become({ state: "connecting", attempt: 0, since: this.ports.now() });
+    if (secret !== null) void this.#connect();
+  }
+
+  /** Want a stream's frames. Everybody is told when it stands; where it does already, only `asker`. */
+  subscribe(stream: string, asker: (event: LinkEvent) => void = this.tell): void {
+    const asked = this.#wanted.has(stream);
+    this.#wanted.add(stream);
+    if (this.#standing.has(stream)) asker({ t: "subscribed", stream });
+    else if (!asked && this.#state.state === "live") void this.#ask({ add: [stream] });
+  }
+
+  unsubscribe(stream: string): void {
+    this.#wanted.delete(stream);
+    if (this.#standing.delete(stream) && this.#id !== undefined) void this.#ask({ remove: [stream] });
+  }
+
+  /** Whether anybody looks. Hidden pages do not retry; a page that comes back wants to know at once. */
+  visible(visible: boolean): void {
+    const back = visible && !this.#visible;
+    this.#visible = visible;
+    if (!back || this.#secret === null) return;
+    if (this.#state.state !== "live") this.retry();
+    else if (this.ports.now() - this.#heard > BEAT_MS + 2000) this.#lost("silent");
+  }
+
+  /** Try now. */
+  retry(): void {
+    if (this.#secret === null || this.#state.state === "live" || this.#running) return;
+    this.#cancelRetry?.();
+    void this.#connect();
+  }
+
+  close(): void {
+    this.#secret = null;
+    this.#drop();
+  }
+
+  #become(connection: Connection): void {
+    this.#state = connection;
+    this.tell({ t: "state", connection });
+  }
+
+  #drop(): void {
+    this.#running?.abort();
+    this.#running = undefined;
+    this.#cancelRetry?.();
+    this.#cancelWatch?.();
+  }
+
+  async #connect(): Promise<void> {
+    const stop = new AbortController();
+    this.#running = stop;
+    this.#become({ ...this.#state, nextAt: undefined } as Connection);
+    const giveUp = this.ports.later(() => stop.abort(), CONNECT_MS);
+    try {
+      const response = await this.ports.fetch("/stream", { headers: this.#headers(this.#last), signal: stop.signal, cache: "no-store" });
+      giveUp();
+      if (this.#running !== stop) return;
+      if (response.status === 401) {
+        this.#drop();
+        this.#secret = null;
+        this.tell({ t: "unauthorized" });
+        return;
+      }
+      if (!response.ok || response.body === null) throw new Error(`refused with ${response.status}`);
+      this.#hear(stop);
+      await this.#read(response.body, stop);
+      if (this.#running === stop) this.#lost("closed");
+    } catch {
+      giveUp();
+      if (this.#running === stop) this.#lost(this.#state.state === "live" ? "closed" : "refused");
+    }
+  }
+
+  async #read(body: ReadableStream<Uint8Array>, stop: AbortController): Promise<void> {
+    const parser = new SseParser();
+    const reader = body.pipeThrough(new TextDecoderStream() as ReadableWritablePair<string, Uint8Array>).getReader();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done || this.#running !== stop) return;
+      this.#hear(stop);
+      const frames: Frame[] = [];
+      for (const event of parser.push(value)) {
+        let frame: Frame;
+        try {
+          frame = JSON.parse(event.data) as Frame;
+        } catch {
+          continue;
+        }
+        if (frame.kind === "resume") this.#resumed(frame, event.id);
+        else if (frame.kind === "lagged") this.tell({ t: "gap", ...(frame.stream === undefined ? {} : { stream: frame.stream }) });
+        else if (frame.kind !== "heartbeat") {
+          if (this.#isNext(event.id)) frames.push(frame);
+          continue;
+        }
+        if (event.id !== undefined) this.#last = event.id;
+      }
+      if (frames.length > 0) this.tell({ t: "frames", frames });
+    }
+  }
+
+  /** Whether a frame is a new one; notices doubled ones (dropped) and missing ones (told). */
+  #isNext(id: string | undefined): boolean {
+    if (id === undefined) return true;
+    const [epoch, n] = split(id);
+    const [before, m] = split(this.#last ?? "");
+    this.#last = id;
+    if (epoch !== before || m < 0) return true;
+    if (n <= m) {
+      this.#last = `${before}:${m}`;
+      return false;
+    }
+    if (n > m + 1) this.tell({ t: "gap" });
+    return true;
+  }
+
+  #resumed(frame: Frame, id: string | undefined): void {
+    this.#id = String(frame["id"]);
+    this.#become({ state: "live", attempt: 0, since: this.ports.now() });
+    if (frame["resume"] === "ok") {
+      // What was asked for while the line was down.
+      const missing = [...this.#wanted].filter((stream) => !this.#standing.has(stream));
+      const gone = [...this.#standing].filter((stream) => !this.#wanted.has(stream));
+      gone.forEach((stream) => this.#standing.delete(stream));
+      if (missing.length + gone.length > 0) void this.#ask({ add: missing, remove: gone });
+      return;
+    }
+    this.#standing.clear();
+    this.#last = id;
+    if (this.#wanted.size > 0) void this.#ask({ add: [...this.#wanted] });
+  }
+
+  async #ask(change: { add?: string[]; remove?: string[] }): Promise<void> {
+    const id = this.#id;
+    try {
+      const response = await this.ports.fetch(`/stream/${encodeURIComponent(id!)}/subscriptions`, {
+        method: "POST",
+        headers: { ...this.#headers(), "content-type": "application/json" },
+        body: JSON.stringify({ add: change.add ?? [], remove: change.remove ?? [] }),
+      });
+      if (id !== this.#id) return; // a newer stream asks for itself
+      if (!response.ok) {
+        const told = (await response.json().catch(() => ({}))) as { detail?: string };
+        // One name that is not there must not cost the others their frames.
+        if (change.add && change.add.length > 1) change.add.forEach((stream) => void this.#ask({ add: [stream] }));
+        else change.add?.forEach((stream) => this.tell({ t: "refused", stream, detail: told.detail ?? "There is no such stream." }));
+        return;
+      }
+      for (const stream of change.add ?? []) {
+        if (!this.#wanted.has(stream)) continue;
+        this.#standing.add(stream);
+        this.tell({ t: "subscribed", stream });
+      }
+    } catch {
+      // The line itself is in trouble: that is noticed where it is read, and what is missing is asked for again then.
+    }
+  }
+
+  #hear(stop: AbortController): void {
+    this.#heard = this.ports.now();
+    this.#cancelWatch?.();
+    this.#cancelWatch = this.ports.later(() => {
+      if (this.#running === stop) this.#lost("silent");
+    }, SILENT_MS);
+  }
+
+  #lost(why: NonNullable<Connection["why"]>): void {
+    this.#drop();
+    const was = this.#state;
+    const attempt = was.state === "live" ? 0 : was.attempt + 1;
+    const wait = backoff(attempt, this.ports.random());
+    const since = was.state === "live" ? this.ports.now() : was.since;
+    this.#become({ state: was.state === "connecting" ? "connecting" : "reconnecting", attempt, nextAt: this.ports.now() + wait, since, why });
+    this.#cancelRetry = this.ports.later(() => {
+      if (this.#visible || attempt === 0) void this.#connect();
+    }, wait);
+  }
+
+  #headers(last?: string): Record<string, string> {
+    const headers: Record<string, string> = { accept: "text/event-stream, application/json", "x-hive-secret": this.#secret ?? "" };
+    if (last !== undefined) headers["last-event-id"] = last;
+    return headers;
+  }
+}
+
+/** "EPOCH:SEQ" in its parts; a number that is none is -1. */
+function split(id: string): [string, number] {
+  const colon = id.lastIndexOf(":");
+  const n = Number(id.slice(colon + 1));
+  return colon < 0 || !Number.isInteger(n) ? [id, -1] : [id.slice(0, colon), n];
+}

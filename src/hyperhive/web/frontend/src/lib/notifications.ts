@@ -1,0 +1,121 @@
+// Tells the operator that somebody waits: the tab's title and icon at once, a desktop notification after fifteen seconds
+// unseen. Once per transition and thing; what is replayed or was there at the start never notifies; what is resolved
+// elsewhere is withdrawn; several at once are one.
+import { effect } from "@preact/signals";
+import alertIcon from "../assets/hive-alert.svg?url";
+import icon from "../assets/hive.svg?url";
+import type { NeedItem } from "./hive-state";
+import { navigate } from "./router";
+import { settings } from "./settings";
+import { needsYou } from "./store";
+import { oneLine } from "./visible";
+
+export const UNSEEN_MS = 15_000;
+
+/** The words of one notification: the agent and the question itself. */
+export function words(item: NeedItem): { title: string; body: string; url: string } {
+  switch (item.kind) {
+    case "question":
+      return { title: `${item.agent} asks`, body: oneLine(item.question.tool ? `May it use ${item.question.tool.name}?` : item.question.question).slice(0, 200), url: `/questions/${item.question.id}` };
+    case "approval":
+      return { title: `${item.agent}: approval ${item.approval.id}`, body: item.approval.kind === "spawn" ? "A new agent is asked for." : "A change is proposed.", url: `/approvals/${item.approval.id}` };
+    case "login":
+      return { title: `${item.agent} needs a login`, body: "Its account is not logged in any more.", url: `/agents/${item.agent}` };
+    case "failed":
+      return { title: `${item.agent} failed`, body: "It stopped working. Open it to see why.", url: `/agents/${item.agent}` };
+  }
+}
+
+/** Whether `at` lies in "22:00-07:00", in minutes since midnight. */
+export function quiet(hours: string, minutes: number): boolean {
+  const found = /^(\d{1,2}):(\d{2})-(\d{1,2}):(\d{2})$/.exec(hours.trim());
+  if (!found) return false;
+  const [from, to] = [Number(found[1]) * 60 + Number(found[2]), Number(found[3]) * 60 + Number(found[4])];
+  return from <= to ? minutes >= from && minutes < to : minutes >= from || minutes < to;
+}
+
+/** Decides what to notify of; time and display are its caller's. Pure but for its memory. */
+export class Notifier {
+  #known: Set<string> | undefined;
+  #waiting = new Map<string, { item: NeedItem; at: number }>();
+
+  /** What waits now. `seen`: the operator looks at the page. */
+  update(items: readonly NeedItem[], at: number, seen: boolean): { withdraw: string[] } {
+    const keys = new Set(items.map((item) => item.key));
+    const before = this.#known;
+    this.#known = keys;
+    for (const key of this.#waiting.keys()) if (!keys.has(key)) this.#waiting.delete(key);
+    if (before === undefined) return { withdraw: [] };
+    if (!seen) for (const item of items) if (!before.has(item.key)) this.#waiting.set(item.key, { item, at });
+    return { withdraw: [...before].filter((key) => !keys.has(key)) };
+  }
+
+  /** The operator looked: nothing waits to be told any more. */
+  seen(): void {
+    this.#waiting.clear();
+  }
+
+  /** What has been unseen for long enough; asked again, it is not given twice. */
+  due(at: number, unseenMs: number = UNSEEN_MS): NeedItem[] {
+    const oldest = Math.min(...[...this.#waiting.values()].map((each) => each.at));
+    if (!(at - oldest >= unseenMs)) return [];
+    const items = [...this.#waiting.values()].map((each) => each.item); // with the oldest goes whatever came since
+    this.#waiting.clear();
+    return items;
+  }
+}
+
+/** Follow what waits, for the time one is signed in. */
+export function startNotifications(): () => void {
+  const notifier = new Notifier();
+  const open = new Map<string, Notification>();
+  const looking = (): boolean => document.visibilityState === "visible" && document.hasFocus();
+  const stop = effect(() => {
+    const items = needsYou.value;
+    const count = items.length;
+    document.title = count > 0 ? `(${count}) hive` : "hive";
+    document.getElementById("favicon")?.setAttribute("href", count > 0 ? alertIcon : icon);
+    for (const key of notifier.update(items, Date.now(), looking()).withdraw) {
+      open.get(key)?.close();
+      open.delete(key);
+    }
+  });
+  const seen = (): void => {
+    if (looking()) notifier.seen();
+  };
+  const timer = setInterval(() => {
+    const due = notifier.due(Date.now());
+    if (due.length > 0) void tell(due, open);
+  }, 1000);
+  document.addEventListener("visibilitychange", seen);
+  addEventListener("focus", seen);
+  return () => {
+    stop();
+    clearInterval(timer);
+    document.removeEventListener("visibilitychange", seen);
+    removeEventListener("focus", seen);
+    open.forEach((each) => each.close());
+    document.title = "hive";
+  };
+}
+
+/** Of several tabs one tells: the browser folds notifications of one tag, and a lock keeps the sound to one. */
+async function tell(items: NeedItem[], open: Map<string, Notification>): Promise<void> {
+  const minutes = new Date().getHours() * 60 + new Date().getMinutes();
+  const heard = items.filter((item) => !settings.muted.value.includes(item.agent));
+  if (!settings.notifications.value || heard.length === 0 || quiet(settings.quietHours.value, minutes)) return;
+  if (typeof Notification === "undefined" || Notification.permission !== "granted") return;
+  const [first] = heard;
+  const told = heard.length === 1 ? words(first!) : { title: `${new Set(heard.map((item) => item.agent)).size} agents need you`, body: heard.slice(0, 4).map((item) => words(item).title).join(", "), url: "/needs-you" };
+  const key = heard.length === 1 ? first!.key : "many";
+  const tag = heard.map((item) => item.key).join(" ");
+  if (localStorage.getItem("hive.told") === tag) return;
+  localStorage.setItem("hive.told", tag);
+  const shown = new Notification(told.title, { body: told.body, tag, icon });
+  open.set(key, shown);
+  shown.onclick = () => {
+    focus();
+    navigate(told.url);
+    shown.close();
+  };
+}
