@@ -7,18 +7,20 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INSTALL := $(PY) -m pip install --quiet --no-input --disable-pip-version-check
 EDITABLE := $(INSTALL) --no-deps --no-build-isolation --editable .
+# Where there is no Node, PyPI's builds the operator's pages; where they are built, none is needed.
+NODE := $(PY) hatch_build.py has-node || $(INSTALL) --require-hashes -r requirements/node.txt
 ARGS ?=
 
-.PHONY: help demo test check bench campaign docs parts lock clean
+.PHONY: help demo test check bench campaign pages docs parts lock clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
 
-demo: $(VENV)/.demo ## run a hive of scripted agents: no account, no network
+demo: $(VENV)/.demo pages ## run a hive of scripted agents: no account, no network
 	@$(VENV)/bin/hyperhive demo $(ARGS)
 
-test: $(VENV)/.dev ## run the test suite (ARGS="tests/broker -x" for a part of it)
+test: $(VENV)/.dev pages ## run the test suite (ARGS="tests/broker -x" for a part of it)
 	$(PY) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
 
 check: $(VENV)/.dev ## format, lint, types, import contract, stale references
@@ -27,12 +29,17 @@ check: $(VENV)/.dev ## format, lint, types, import contract, stale references
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(PY) docs/generate.py --check
+	$(PY) hatch_build.py npm run --silent check
+	$(PY) hatch_build.py npm run --silent types:check
 
-bench: $(VENV)/.bench ## print the speed table, as ratios with the baselines of the same run
+bench: $(VENV)/.bench pages ## print the speed table, as ratios with the baselines of the same run
 	$(PY) -m tests.bench $(ARGS)
 
-campaign: $(VENV)/.dev ## run the long tests (hours)
+campaign: $(VENV)/.dev pages ## run the long tests (hours)
 	$(PY) -m pytest -m campaign --timeout=0 $(ARGS)
+
+pages: $(VENV)/.demo ## build the operator's pages, where their sources changed
+	@$(PY) hatch_build.py pages
 
 docs: $(VENV)/.dev ## write docs/reference/ anew from the code
 	$(PY) docs/generate.py
@@ -43,14 +50,14 @@ parts: ## install the real parts that tests run (agent CLI, bubblewrap); as root
 
 lock: $(VENV)/.dev ## resolve requirements/*.in anew into requirements/*.txt
 	$(INSTALL) --require-hashes -r requirements/lock.txt
-	for name in lock runtime build dev bench; do \
+	for name in lock runtime build node dev bench; do \
 		CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras \
 			--allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header \
 			--output-file requirements/$$name.txt requirements/$$name.in || exit 1; \
 	done
 
 clean: ## remove what was installed into the checkout
-	rm -rf $(VENV) .parts build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) src/hyperhive/web/static src/hyperhive/web/frontend/node_modules .parts build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # --- set-up: stamp files, so that a second run costs nothing ---------------------------------------------------------
 
@@ -60,11 +67,13 @@ $(VENV)/bin/python:
 
 $(VENV)/.demo: requirements/runtime.txt requirements/build.txt pyproject.toml | $(VENV)/bin/python
 	$(INSTALL) --require-hashes -r requirements/runtime.txt -r requirements/build.txt
+	@$(NODE)
 	$(EDITABLE)
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(VENV)/bin/python
 	$(INSTALL) --require-hashes -r requirements/dev.txt
+	@$(NODE)
 	$(EDITABLE)
 	@touch $@ $(VENV)/.demo
 
