@@ -1,11 +1,240 @@
-// To be written.
-import type { ScreenProps } from "../../app/routes";
-import { Loading, Page } from "../../ui";
+// One agent: its live terminal, its badges, its mail and loose ends, and the box to write to it. `/agents/NAME` shows the
+// newest, `/agents/NAME/t/TURN#eEID` an event with what is round it, `/agents/NAME/turns?failed=1` the list of turns.
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { request } from "../../lib/api";
+import { useActions } from "../../lib/keys";
+import { useLoad } from "../../lib/load";
+import type { TurnRow } from "../../lib/protocol";
+import { Link, navigate, place, setQuery } from "../../lib/router";
+import { settings } from "../../lib/settings";
+import { container, hive } from "../../lib/store";
+import { Banner, Button, Empty, IconButton, Page, Tabs } from "../../ui";
+import { KINDS, parseQuery, type Filter, type Kind } from "../../rows";
+import { Composer } from "./composer";
+import { Badges, Heading, Lifecycle } from "./header";
+import { Hits } from "./hits";
+import { LoginDialog } from "./login";
+import { InboxPanel, LooseEnds } from "./panel";
+import { sessionOf, type AgentSession } from "./session";
+import { Terminal } from "./terminal";
+import { Turns, Why } from "./turns";
+import "./agent.css";
 
-export default function Screen(_props: ScreenProps) {
+interface Props {
+  params: Readonly<Record<string, string>>;
+  query: Readonly<Record<string, string>>;
+}
+
+export default function Screen({ params, query }: Props) {
+  const name = params["name"] ?? "";
+  return <AgentPage key={name} name={name} params={params} query={query} />;
+}
+
+function AgentPage({ name, params, query }: Props & { name: string }) {
+  const session = useMemo(() => sessionOf(name), [name]);
+  useEffect(() => {
+    session.open();
+  }, [session]);
+  const view = container(name).value;
+  const facts = session.facts.value;
+  const [login, setLogin] = useState(query["login"] === "1");
+  const tab = params["tab"] === "turns" ? "turns" : params["tab"] === "mail" ? "mail" : "live";
+  const page = `/agents/${encodeURIComponent(name)}`;
+  const busy = facts.state === "thinking" || facts.state === "compacting";
+  // Asked anew whenever a turn begins or ends.
+  const turns = useLoad((stop) => request({ cmd: "turns", name, limit: 100 }, { signal: stop }), [name, facts.state === "idle", facts.since]);
+  const byTurn = useMemo(() => new Map((turns.value?.turns ?? []).flatMap((row): [number, TurnRow][] => (row.turn === undefined ? [] : [[row.turn, row]]))), [turns.value]);
+  const last = turns.value?.turns[0];
+  useActions(
+    [
+      { id: "agent.live", title: `${name}: live`, section: name, run: () => navigate(page) },
+      { id: "agent.turns", title: `${name}: turns`, section: name, run: () => navigate(`${page}/turns`) },
+      { id: "agent.failed", title: `${name}: turns that failed`, section: name, run: () => navigate(`${page}/turns?failed=1`) },
+      { id: "agent.stats", title: `${name}: statistics`, section: name, run: () => navigate(`${page}/stats`) },
+      { id: "agent.login", title: `Log ${name} in`, section: name, run: () => setLogin(true) },
+    ],
+    [name],
+  );
+  if (hive.value && !view && session.loaded.value && session.model.frames === 0 && !turns.loading && !last)
+    return (
+      <Page title={name} heading={<Heading name={name} view={view} />}>
+        <Empty title={`There is no agent ${name}`} command={`hyperhive spawn ${name}`}>It may have been purged, or the link be wrong.</Empty>
+      </Page>
+    );
   return (
-    <Page title="Agent">
-      <Loading />
-    </Page>
+    <div class="agent-page">
+      <Page
+        wide
+        title={name}
+        heading={<Heading name={name} view={view} />}
+        actions={<Lifecycle name={name} view={view} facts={facts} />}
+        tabs={
+          <>
+            <Badges name={name} view={view} facts={facts} last={last} onLogin={() => setLogin(true)} />
+            <Tabs
+              label={`Views of ${name}`}
+              current={tab}
+              tabs={[
+                { id: "live", label: "Live", href: page },
+                { id: "turns", label: "Turns", href: `${page}/turns` },
+                { id: "mail", label: "Mail", href: `${page}/mail` },
+                { id: "stats", label: "Stats", href: `${page}/stats` },
+                { id: "config", label: "Config", href: `/config/${encodeURIComponent(name)}` },
+              ]}
+            />
+          </>
+        }
+      >
+        {tab === "turns" ? (
+          <Turns name={name} query={query} />
+        ) : tab === "mail" ? (
+          <div class="agent-mail">
+            <LooseEnds name={name} />
+            <InboxPanel name={name} />
+          </div>
+        ) : (
+          <Live session={session} params={params} query={query} turns={byTurn} busy={busy} needsLogin={(view?.needs_login ?? false) || facts.login !== "online"} onLogin={() => setLogin(true)} />
+        )}
+      </Page>
+      {login && <LoginDialog session={session} onClose={() => { setLogin(false); setQuery({ login: undefined }); }} />}
+    </div>
+  );
+}
+
+interface LiveProps extends Props {
+  session: AgentSession;
+  turns: ReadonlyMap<number, TurnRow>;
+  busy: boolean;
+  needsLogin: boolean;
+  onLogin(): void;
+}
+
+function Live({ session, params, query, turns, busy, needsLogin, onLogin }: LiveProps) {
+  const { name } = session;
+  const filter = useMemo((): Filter => {
+    const kinds = (query["kind"] ?? "").split(",").filter((each): each is Kind => (KINDS as readonly string[]).includes(each));
+    return { q: query["q"] ?? "", kinds: new Set(kinds), errors: query["errors"] === "1" };
+  }, [query["q"], query["kind"], query["errors"]]);
+  const turn = Number(params["turn"]) || undefined;
+  const hash = place.value.hash;
+  const missing = useJump(session, turn, hash);
+  const facts = turn === undefined ? undefined : turns.get(turn);
+  const searching = query["all"] === "1" && filter.q !== "";
+  return (
+    <div class="agent-grid">
+      <div class="agent-main">
+        <FilterBar filter={filter} query={query} session={session} />
+        {needsLogin && (
+          <Banner tone="needs" icon="key" action={<Button small kind="primary" onClick={onLogin}>Log in</Button>}>
+            {name} is not logged in. Its mail waits.
+          </Banner>
+        )}
+        {turn !== undefined && (
+          <div class={`turn-card${facts && facts.result_kind !== "ok" ? " failed" : ""}`}>
+            <div class="turn-card-head">
+              <span>Turn {turn}</span>
+              <Link class="more" href={`/agents/${encodeURIComponent(name)}`} onClick={() => void session.toEnd()}>back to live</Link>
+            </div>
+            {missing && <p class="muted">Its events are not kept any more.</p>}
+            {facts && facts.result_kind !== "ok" && <TurnWhy name={name} turn={turn} />}
+          </div>
+        )}
+        {searching ? <Hits session={session} q={filter.q} /> : <Terminal session={session} filter={filter} turns={turns} busy={busy} />}
+        <Composer name={name} busy={busy} model={session.facts.value.model} />
+      </div>
+      <aside class="agent-side" aria-label="Mail and loose ends">
+        <LooseEnds name={name} />
+        <InboxPanel name={name} />
+      </aside>
+    </div>
+  );
+}
+
+/** Why the turn failed, with what only the server knows of it. */
+function TurnWhy({ name, turn }: { name: string; turn: number }) {
+  const found = useLoad((stop) => request({ cmd: "turns", name, turn }, { signal: stop }), [name, turn]);
+  const row = found.value?.turns[0];
+  return row ? <Why name={name} row={row} /> : null;
+}
+
+/** Shows the event or the turn of the address; whether it is not kept any more. */
+function useJump(session: AgentSession, turn: number | undefined, hash: string): boolean {
+  const [missing, setMissing] = useState(false);
+  const loaded = session.loaded.value;
+  useEffect(() => {
+    if (!loaded) return;
+    let gone = false;
+    const go = async (): Promise<void> => {
+      const named = /^e(\d+)$/.exec(hash);
+      const eid = named ? Number(named[1]) : turn === undefined ? undefined : await session.findTurn(turn);
+      if (gone || eid === undefined) return setMissing(turn !== undefined && !gone);
+      session.follow(false);
+      const key = await session.jump(eid);
+      if (gone) return;
+      setMissing(key === undefined);
+      if (key === undefined) return;
+      if (named) session.setOpen(key, true);
+      requestAnimationFrame(() => document.querySelector(`.log-box [data-key="${CSS.escape(key)}"]`)?.scrollIntoView({ block: named ? "center" : "start" }));
+    };
+    void go();
+    return () => {
+      gone = true;
+    };
+  }, [session, turn, hash, loaded]);
+  return missing;
+}
+
+const KIND_WORDS: Readonly<Record<Kind, string>> = { mail: "mail", says: "says", thinks: "thinks", tools: "tools", notes: "notes", system: "system" };
+
+function FilterBar({ filter, query, session }: { filter: Filter; query: Props["query"]; session: AgentSession }) {
+  const fault = parseQuery(filter.q).fault;
+  const toggle = (kind: Kind): void => {
+    const kinds = new Set(filter.kinds);
+    if (!kinds.delete(kind)) kinds.add(kind);
+    setQuery({ kind: [...kinds].join(",") || undefined });
+  };
+  useActions([{ id: "log.search", title: "Search this agent's log", section: "Log", keys: "/", run: () => document.querySelector<HTMLInputElement>("#log-search")?.focus() }]);
+  const paused = session.paused.value;
+  return (
+    <div class="filter-bar" role="search">
+      <input
+        id="log-search"
+        class="input"
+        type="search"
+        autocomplete="off"
+        placeholder="Search: words, !without, /regex/"
+        aria-label="Search the log"
+        aria-invalid={fault !== undefined || undefined}
+        title={fault}
+        value={filter.q}
+        onInput={(event) => setQuery({ q: event.currentTarget.value, all: undefined })}
+        onKeyDown={(event) => {
+          if (event.key === "Enter" && filter.q) setQuery({ all: "1" });
+          if (event.key === "Escape") {
+            setQuery({ q: undefined, all: undefined });
+            event.currentTarget.blur();
+          }
+        }}
+      />
+      {filter.q !== "" && (
+        <Button small icon="search" onClick={() => setQuery({ all: query["all"] === "1" ? undefined : "1" })} aria-pressed={query["all"] === "1"}>
+          {query["all"] === "1" ? "Only loaded" : "All that is kept"}
+        </Button>
+      )}
+      <div class="kind-chips" role="group" aria-label="Show only">
+        {KINDS.map((kind) => (
+          <button key={kind} type="button" class={`chip chip-btn${filter.kinds.has(kind) ? " on" : ""}`} aria-pressed={filter.kinds.has(kind)} title={`Show only rows of this kind: ${KIND_WORDS[kind]}`} onClick={() => toggle(kind)}>
+            {KIND_WORDS[kind]}
+          </button>
+        ))}
+        <button type="button" class={`chip chip-btn tone-failed${filter.errors ? " on" : ""}`} aria-pressed={filter.errors} title="Show only errors" onClick={() => setQuery({ errors: filter.errors ? undefined : "1" })}>
+          errors
+        </button>
+      </div>
+      <span class="filter-tools">
+        <IconButton icon={paused ? "play" : "pause"} label={paused ? "Resume (p)" : "Pause (p)"} onClick={() => session.pause(!paused)} />
+        <IconButton icon="undo" label={settings.wrap.value ? "Do not wrap long lines (w)" : "Wrap long lines (w)"} aria-pressed={settings.wrap.value} onClick={() => (settings.wrap.value = !settings.wrap.value)} />
+      </span>
+    </div>
   );
 }
