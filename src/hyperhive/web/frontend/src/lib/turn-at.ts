@@ -11,7 +11,7 @@ export async function turnAt(name: string, at: number, signal?: AbortSignal): Pr
 }
 
 /** Where that turn is shown; the agent's page where it is not known, or still runs. */
-export async function placeOf(name: string, at: number): Promise<string> {
+export async function turnPlace(name: string, at: number): Promise<string> {
   const page = `/agents/${encodeURIComponent(name)}`;
   const turn = await turnAt(name, at).catch(() => undefined);
   return turn?.turn === undefined ? page : `${page}/t/${turn.turn}`;

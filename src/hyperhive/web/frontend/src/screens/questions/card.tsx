@@ -13,7 +13,7 @@ import type { Question } from "../../lib/protocol";
 import { Link, navigate } from "../../lib/router";
 import { resolvedQuestions } from "../../lib/store";
 import { now } from "../../lib/time";
-import { placeOf } from "../../lib/turn-at";
+import { turnPlace } from "../../lib/turn-at";
 import { Age, AgentLink, Banner, Button, Chip, ErrorBox, Text, TextArea, Until, toast } from "../../ui";
 import { ToolCall } from "./ToolCall";
 import { ALLOW_ALWAYS, ALLOW_ONCE, NOTHING, answerOf, choose, kindOf, resolution, toolDenial } from "./model";
@@ -83,7 +83,7 @@ function Context({ question }: { question: Question }): JSX.Element {
       onClick={(event: MouseEvent) => {
         if (event.metaKey || event.ctrlKey || event.shiftKey) return;
         event.preventDefault();
-        void placeOf(question.asker, question.asked_at).then(navigate);
+        void turnPlace(question.asker, question.asked_at).then(navigate);
       }}
     >
       in context

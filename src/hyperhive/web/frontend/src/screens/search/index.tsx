@@ -1,11 +1,130 @@
-// To be written.
-import type { ScreenProps } from "../../app/routes";
-import { Loading, Page } from "../../ui";
+/* Search over messages, questions, decisions, and what agents said and called. The URL holds the search. */
 
-export default function Screen(_props: ScreenProps) {
+import type { JSX } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { ScreenProps } from "../../app/routes";
+import { type ApiError, asApiError, request } from "../../lib/api";
+import { useActions } from "../../lib/keys";
+import { useLoad } from "../../lib/load";
+import type { Schemas } from "../../lib/protocol";
+import { Link, navigate, setQuery } from "../../lib/router";
+import { Age, Banner, Button, Chip, Empty, ErrorBox, Icon, type IconName, Loading, Page, Segmented, Text, TextInput } from "../../ui";
+import { type Hit, placeOf } from "./place";
+import "./search.css";
+
+type Scope = "all" | "messages" | "events";
+const SCOPES: readonly Scope[] = ["all", "messages", "events"];
+
+export default function Screen({ query }: ScreenProps): JSX.Element {
+  const q = query["q"] ?? "";
+  const scope = SCOPES.find((one) => one === query["in"]) ?? "all";
+  const field = useRef<HTMLInputElement>(null);
+  const [words, setWords] = useState(q);
+  useEffect(() => field.current?.focus(), []);
+  useEffect(() => setWords(q), [q]);
+  useEffect(() => {
+    if (words === q) return undefined;
+    const timer = setTimeout(() => setQuery({ q: words || undefined }), 120);
+    return () => clearTimeout(timer);
+  }, [words]);
   return (
     <Page title="Search">
-      <Loading />
+      <form class="search-form" role="search" onSubmit={(event) => { event.preventDefault(); document.querySelector<HTMLElement>(".search-hit")?.click(); }}>
+        <TextInput
+          inputRef={field}
+          type="search"
+          aria-label="Search for"
+          placeholder={'Words, or "a phrase"'}
+          value={words}
+          onValue={setWords}
+          onKeyDown={(event) => {
+            if (event.key !== "ArrowDown") return;
+            event.preventDefault();
+            document.querySelector<HTMLElement>(".search-hit")?.focus();
+          }}
+        />
+        <Segmented
+          label="Where"
+          options={[{ value: "all", label: "Everywhere" }, { value: "messages", label: "Messages" }, { value: "events", label: "Turns" }]}
+          value={scope}
+          onChange={(where: Scope) => setQuery({ in: where === "all" ? undefined : where })}
+        />
+      </form>
+      {q.trim() ? <Hits key={`${q} ${scope}`} q={q} scope={scope} /> : <Empty title="Find a message, a tool call, a question or a decision" icon="search">All the words must be there; quotes make a phrase. The newest come first.</Empty>}
     </Page>
   );
+}
+
+function Hits({ q, scope }: { q: string; scope: Scope }): JSX.Element {
+  const first = useLoad((signal) => request({ cmd: "search", query: q, in: scope, limit: 50 }, { signal }), [q, scope]);
+  const [later, setLater] = useState<readonly Hit[]>([]);
+  const [whole, setWhole] = useState(false);
+  const [busy, setBusy] = useState(false);
+  const [error, setError] = useState<ApiError>();
+  const hits = [...(first.value?.hits ?? []), ...later];
+  const [at, setAt] = useState(0);
+  useActions(
+    [
+      { id: "search.next", title: "Next result", section: "Search", keys: "j", hidden: true, run: () => setAt(Math.min(at + 1, hits.length - 1)) },
+      { id: "search.previous", title: "Previous result", section: "Search", keys: "k", hidden: true, run: () => setAt(Math.max(at - 1, 0)) },
+      { id: "search.open", title: "Open the result", section: "Search", keys: "enter", hidden: true, run: () => hits[at] && navigate(placeOf(hits[at])) },
+    ],
+    [at, hits.length],
+  );
+  if (first.error) return <ErrorBox error={first.error} retry={first.reload} />;
+  if (!first.value) return <Loading lines={8} />;
+  if (hits.length === 0) return <Empty title="Nothing found" icon="search">{first.value.behind ? "The index is still catching up: try again in a moment." : "Fewer words find more."}</Empty>;
+  const more = async (): Promise<void> => {
+    const last = hits.at(-1);
+    if (!last) return;
+    setBusy(true);
+    try {
+      const page = await request({ cmd: "search", query: q, in: scope, limit: 50, before: last.cursor });
+      setLater([...later, ...page.hits]);
+      setWhole(page.hits.length < 50);
+    } catch (failure) {
+      setError(asApiError(failure));
+    } finally {
+      setBusy(false);
+    }
+  };
+  return (
+    <>
+      {first.value.behind ? <Banner tone="muted" icon="clock">The index is catching up: the newest or oldest texts may be missing.</Banner> : null}
+      <p class="muted search-count" role="status">{`${hits.length}${first.value.hits.length < 50 || whole ? "" : "+"} found in ${first.value.took_ms} ms`}</p>
+      <div class="search-list">{hits.map((hit, index) => <HitRow key={`${hit.kind}${hit.cursor}`} hit={hit} current={index === at} />)}</div>
+      {error ? <ErrorBox error={error} /> : null}
+      {first.value.hits.length === 50 && !whole ? <p class="search-more"><Button busy={busy} onClick={() => void more()}>Older results</Button></p> : null}
+    </>
+  );
+}
+
+const KINDS: Readonly<Record<Hit["kind"], { icon: IconName; word: string }>> = {
+  message: { icon: "message", word: "message" },
+  event: { icon: "bolt", word: "turn" },
+  question: { icon: "question", word: "question" },
+  decision: { icon: "approvals", word: "decision" },
+};
+
+function HitRow({ hit, current }: { hit: Hit; current: boolean }): JSX.Element {
+  const { icon, word } = KINDS[hit.kind];
+  return (
+    <Link href={placeOf(hit)} class={`search-hit${current ? " current" : ""}`}>
+      <Icon name={icon} />
+      <span class="search-where">
+        <b><Text text={whoOf(hit)} line /></b> <Chip title="What it is">{hit.turn === undefined ? word : `${word} ${hit.turn}`}</Chip>
+      </span>
+      <span class="search-snippet"><Snippet pieces={hit.snippet} /></span>
+      <Age at={hit.at} />
+    </Link>
+  );
+}
+
+function whoOf(hit: Hit): string {
+  if (hit.from && hit.to) return `${hit.from} → ${hit.to}`;
+  return hit.agent ?? hit.from ?? "the hive";
+}
+
+function Snippet({ pieces }: { pieces: Schemas["SearchHit"]["snippet"] }): JSX.Element {
+  return <>{pieces.map((piece, index) => (piece.hit ? <mark key={index}><Text text={piece.text} line /></mark> : <span key={index}><Text text={piece.text} line /></span>))}</>;
 }
