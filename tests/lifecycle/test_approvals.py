@@ -8,9 +8,19 @@ import anyio
 import pytest
 
 from approval_world import ALICE, ApprovalWorld
-from hyperhive.errors import Conflict, Forbidden, HiveError, InvalidName, LimitReached, NotFound, StoreFailed
+from hyperhive.errors import (
+    Conflict,
+    Forbidden,
+    HiveError,
+    InvalidName,
+    LimitReached,
+    NotFound,
+    StoreFailed,
+    WorldError,
+)
 from hyperhive.lifecycle.approvals import ApprovalQueue
 from hyperhive.lifecycle.approvals.queue import Shown
+from hyperhive.lifecycle.approvals.rows import WAITING_MAX
 from hyperhive.protocol.events import ApprovalAdded, ApprovalChanged, ApprovalResolved, ApprovalResolvedMail
 from hyperhive.testing.repos import MemoryRepos
 
@@ -382,3 +392,52 @@ async def test_whoever_goes_away_while_asking_leaves_nothing_half_asked(world: A
         assert rows == (0,)
         with pytest.raises(NotFound):
             await queue.show(1)
+
+
+async def test_a_tag_that_could_not_be_made_is_made_by_the_next_life(
+    world: ApprovalWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object, **__: object) -> None:
+        raise WorldError("the disk is full")
+
+    async with world.queue() as queue:
+        number = await ask(queue, world)
+        with monkeypatch.context() as patches:
+            patches.setattr(world.repos, "tag", full)
+            await queue.deny(number, "no")
+        assert f"approval:{number}:resolved" in world.told, "whoever asked need not wait for it"
+        assert f"denied/{number}" not in world.repos.tags_of["alice"]
+    async with world.queue() as queue:
+        _, unsaid = await queue.unfinished()
+        assert [row.id for row in unsaid] == [number]
+        for row in unsaid:
+            await queue.settle(row)
+        assert world.repos.tags_of["alice"][f"denied/{number}"]
+        assert await queue.unfinished() == ([], [])
+
+
+async def test_what_waits_for_the_operator_is_bounded_for_each_agent_and_for_spawns(
+    world: ApprovalWorld,
+) -> None:
+    async with world.queue() as queue:
+        numbers = [await ask(queue, world, f'model = "m{number}"\n') for number in range(WAITING_MAX)]
+        with pytest.raises(LimitReached, match="wait for the operator already"):
+            await ask(queue, world)
+        for number in range(WAITING_MAX):
+            await queue.request_spawn(f"a{number}", by=BOSS)
+        with pytest.raises(LimitReached, match="new agents wait"):
+            await queue.request_spawn("more", by=BOSS)
+        await queue.deny(numbers[0])
+        await ask(queue, world)
+
+
+async def test_nothing_is_imported_onto_a_disk_that_is_low(world: ApprovalWorld) -> None:
+    async def low() -> None:
+        raise WorldError("the disk is low")
+
+    async with world.queue() as queue:
+        queue._room = low
+        with pytest.raises(WorldError, match="low"):
+            await ask(queue, world)
+        assert list(world.repos.tags_of["alice"]) == ["deployed/0"]
+        assert await queue.pending() == []

@@ -70,12 +70,15 @@ class Asking(Book):
 
         Raises:
             NotFound: no such agent or commit. Conflict `stale_base`: it does not build on what is deployed.
-            LimitReached: the change is too large to be judged. BadRequest: it holds what no repo may hold.
+            LimitReached: the change is too large to be judged, or too many of the agent's wait already.
+            BadRequest: it holds what no repo may hold. WorldError: the disk is low.
         """
         name = parse_resident(agent)
         if not self._alive(name):
             raise NotFound(f"there is no agent named {name}", hint="`hyperhive list` shows who there is")
         async with self._locks[name]:
+            if self._room is not None:
+                await self._room()
             if self._ready is not None:
                 await self._ready(name)
             floor = highest(await self._repos.tags(name))
@@ -116,6 +119,7 @@ class Asking(Book):
 
         Raises:
             InvalidName: nobody can be named so. Conflict: there is such an agent already.
+            LimitReached: too many new agents wait already.
         """
         agent = parse_agent_name(name)
         async with self._locks[agent]:
@@ -129,9 +133,16 @@ class Asking(Book):
     # --- inside ----------------------------------------------------------------------------------------------------
 
     async def _reserve(
-        self, agent: str, kind: ApprovalKind, by: By, floor: int, once: Once | None
+        self,
+        agent: str,
+        kind: ApprovalKind,
+        by: By,
+        floor: int,
+        once: Once | None,
+        *,
+        bounded: bool = True,
     ) -> tuple[int, bool]:
-        job = rows.Reserve(agent=agent, kind=kind, by=by, floor=floor, once=once)
+        job = rows.Reserve(agent=agent, kind=kind, by=by, floor=floor, once=once, bounded=bounded)
         return await self._store.submit(self._reserve_op, job)
 
     async def _submit(self, job: rows.Submit) -> Row:

@@ -12,7 +12,7 @@ import anyio
 
 from hyperhive.bus import Bus
 from hyperhive.clock import SYSTEM_CLOCK, Clock, unix_seconds
-from hyperhive.errors import Conflict, HiveError
+from hyperhive.errors import Conflict, HiveError, NotFound
 from hyperhive.lifecycle.approvals import rows
 from hyperhive.lifecycle.approvals.audit import By
 from hyperhive.lifecycle.approvals.ports import Deployer, Repos
@@ -199,7 +199,7 @@ class Book:
         Git or the mail may fail now: the next start does what is missing. Each thing is told once.
         """
         with anyio.CancelScope(shield=True):
-            await self.publish_tag(row)
+            published = await self.publish_tag(row)
             self.bus.publish(ApprovalResolved(approval=row.wire()))
             mail = ApprovalResolvedMail(
                 id=row.id, agent=row.agent, commit_ref=row.sha, status=row.status, note=row.note
@@ -209,25 +209,30 @@ class Book:
                 await self._tell(mail, f"approval:{row.id}:resolved")
                 for event, key in news:
                     await self._tell(event, key)
-                await self._store.submit(self._told_op, row.id)
+                if published:
+                    await self._store.submit(self._told_op, row.id)
                 await self._failpoint("after tell")
             except HiveError as error:
                 log.warning("approval_not_told id=%s error=%s", row.id, error)
 
-    async def publish_tag(self, row: Row) -> None:
-        """The tag that says that it failed or was denied, and why. Idempotent; a failure is logged.
+    async def publish_tag(self, row: Row) -> bool:
+        """The tag that says that it failed or was denied, and why. Idempotent; False: it is to be tried again.
 
         That it was deployed is for the deployer to publish, with main and the lock file.
         """
         if row.kind == "spawn" or row.stage not in {"failed", "denied"} or not row.sha:
-            return
+            return True
         message = row.note or row.stage
         try:
             await self._failpoint("before tag")
             await self._repos.tag(AgentName(row.agent), f"{row.stage}/{row.id}", row.sha, message)
             await self._failpoint("after tag")
+        except (Conflict, NotFound) as error:  # there is another, or no repo any more: no next try helps
+            log.warning("tag_given_up agent=%s tag=%s/%s error=%s", row.agent, row.stage, row.id, error)
         except HiveError as error:
             log.warning("tag_not_made agent=%s tag=%s/%s error=%s", row.agent, row.stage, row.id, error)
+            return False
+        return True
 
     def _by(self, who: str, channel: str, why: str | None = None) -> By:
         return By(who, channel, unix_seconds(self._clock), why)

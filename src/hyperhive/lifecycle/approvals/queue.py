@@ -266,7 +266,7 @@ class ApprovalQueue(Asking):
         async with self._locks[name]:
             entered = self._by(by, channel, f"rollback to deployed/{to}")
             floor = highest(await self._repos.tags(name))
-            number, _ = await self._reserve(name, "apply_commit", entered, floor, None)
+            number, _ = await self._reserve(name, "apply_commit", entered, floor, None, bounded=False)
             try:
                 base = await self._repos.main(name)
                 message = f"rollback to deployed/{to} (approval {number})"

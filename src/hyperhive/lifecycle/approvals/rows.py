@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeVar
 
 import msgspec
 
-from hyperhive.errors import Conflict, HiveError, NotFound
+from hyperhive.errors import Conflict, HiveError, LimitReached, NotFound
 from hyperhive.lifecycle.approvals.audit import By, Subject, enter
 from hyperhive.lifecycle.approvals.ports import Once
 from hyperhive.protocol.types import Approval, ApprovalKind, ApprovalStage, ApprovalStatus
@@ -31,6 +31,9 @@ STATUS: Final[dict[Stage, ApprovalStatus]] = {
 }
 FINAL: Final = frozenset({"deployed", "failed", "denied"})
 OPEN: Final = frozenset({"proposal", "approved", "building"})
+
+WAITING_MAX: Final = 20
+"""So many proposals of one agent, and so many new agents, may wait for the operator's word."""
 
 TRANSITIONS: Final[dict[Stage, frozenset[Stage]]] = {
     "draft": frozenset({"proposal", "approved"}),
@@ -92,13 +95,17 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Reserve(msgspec.Struct, frozen=True, kw_only=True):
-    """A new approval, whose commit is not there yet. Ids begin above `floor`: tags may know higher ones."""
+    """A new approval, whose commit is not there yet. Ids begin above `floor`: tags may know higher ones.
+
+    `bounded`: it is to wait, as no more than so many may.
+    """
 
     agent: str
     kind: ApprovalKind
     by: By
     floor: int = 0
     once: Once | None = None
+    bounded: bool = True
 
 
 class Submit(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,6 +146,10 @@ class Advance(msgspec.Struct, frozen=True, kw_only=True):
 
 _COLUMNS: Final = ", ".join(Row.__struct_fields__)
 _ONE: Final = f"SELECT {_COLUMNS} FROM approvals WHERE id = ?"  # noqa: S608 - our own words
+_WAITING: Final = (
+    "SELECT count(*) FROM approvals WHERE stage IN ('draft', 'proposal', 'approved', 'building')"
+    " AND kind = ? AND (? IS NULL OR agent = ?)"
+)
 _UNDER_WAY: Final = (
     "SELECT id FROM approvals WHERE agent = ? AND stage IN ('approved', 'building') AND id <> ?"
 )
@@ -204,9 +215,15 @@ def failed_since(conn: sqlite3.Connection, at: int) -> list[Row]:
 
 
 def reserve(conn: sqlite3.Connection, new: Reserve) -> tuple[int, bool]:
-    """A draft's id; or the id that this request led to before, and False."""
+    """A draft's id; or the id that this request led to before, and False.
+
+    Raises:
+        LimitReached: too many wait already.
+    """
     if new.once is not None and (earlier := new.once.earlier(conn)) is not None:
         return earlier, False
+    if new.bounded:
+        _check_room(conn, new)
     (last,) = conn.execute(
         "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'approvals'"
     ).fetchone()
@@ -317,6 +334,17 @@ def resolution(row: Row) -> str:
     word = {"approved": "approved", "building": "approved", "deployed": "approved"}.get(row.stage, row.stage)
     how = f" ({row.note})" if row.note else ""
     return f"approval {row.id} was {word} by {row.resolved_by} already{how}"
+
+
+def _check_room(conn: sqlite3.Connection, new: Reserve) -> None:
+    """A manager that asks in a circle must not bury what the operator has to read."""
+    of = (new.kind, new.agent if new.kind == "apply_commit" else None)
+    (waiting,) = conn.execute(_WAITING, (*of, of[1])).fetchone()
+    if waiting >= WAITING_MAX:
+        what = "new agents" if new.kind == "spawn" else f"changes of {new.agent}"
+        raise LimitReached(
+            f"{waiting} {what} wait for the operator already", hint="ask again when some of them are decided"
+        )
 
 
 def _check_free(conn: sqlite3.Connection, row: Row) -> None:
