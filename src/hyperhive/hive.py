@@ -51,7 +51,11 @@ from hyperhive.handlers.budget import with_budgets
 from hyperhive.handlers.files import state_files
 from hyperhive.handlers.models import models
 from hyperhive.handlers.notices import notices
+from hyperhive.handlers.past import past
 from hyperhive.harness.drivers.authority import caution
+from hyperhive.harness.harness import EVENTS_FILE
+from hyperhive.hive_history import MIGRATIONS as HISTORY_TABLES
+from hyperhive.hive_history import HiveHistory
 from hyperhive.lifecycle import MIGRATIONS as AGENT_TABLES
 from hyperhive.lifecycle import Lifecycle, pick_runtime
 from hyperhive.lifecycle.approvals import MIGRATIONS as APPROVAL_TABLES
@@ -77,6 +81,10 @@ from hyperhive.protocol.policy import Actor
 from hyperhive.protocol.requests import Request
 from hyperhive.reactions import AccountWatch, Herald, leave_behind, watch_mail
 from hyperhive.screens import screens
+from hyperhive.screens.events import AgentEvents
+from hyperhive.screens.flow import Flow
+from hyperhive.screens.indexer import Indexer
+from hyperhive.screens.search import Search
 from hyperhive.screens.snapshot import Snapshots, Standing, forge_behind
 from hyperhive.spending import MIGRATIONS as SPENDING_TABLES
 from hyperhive.spending import Spending
@@ -163,6 +171,7 @@ class BareHive:
                 ACCOUNT_TABLES,
                 SPENDING_TABLES,
                 NOTICE_TABLES,
+                HISTORY_TABLES,
                 WEB_TABLES,
             ],
             clock=self._clock,
@@ -212,6 +221,10 @@ class BareHive:
             bus=self.bus,
             files=self._files,
         )
+        self._history = HiveHistory(
+            self._store, self.broker, self._clock, lambda: self.bus.current_seq
+        )
+        self.bus.tap(self._history.note)
         self.accounts.order = self.broker.order_of
         self.broker.tools.caution_of = lambda name: caution(self.config.agent(name).tools, isolated=isolated)
         self.budgets = self._make_budgets()
@@ -308,6 +321,16 @@ class BareHive:
             log_tail=lambda name: self._facts.log(name, CRASH_LOG_LINES),
             drain_seconds=self.config.file.drain_seconds,
         )
+        self._agent_events = AgentEvents(
+            lambda: self.lifecycle.names(), lambda name: self.paths.agent_harness(AgentName(name)) / EVENTS_FILE
+        )
+        self._indexer = Indexer(
+            database=self.broker,
+            path=self.paths.index,
+            bus=self.bus,
+            clock=self._clock,
+            events=self._agent_events,
+        )
         self._tombs = Tombs(self.paths, lambda: self.lifecycle, self.bus, self._clock)
         self.config_code.serve(self.lifecycle)
         self.broker.questions.changed.append(self.lifecycle.touch)
@@ -360,6 +383,7 @@ class BareHive:
             notices(self.notices),
             models(self.gateway),
             state_files(self.broker, self._files),
+            past(self._history),
             web_access(self.access),
         )
         table = request_table(
@@ -398,7 +422,12 @@ class BareHive:
                 forge_behind=tuple(map(forge_behind, self._mirror.behind())),
             ),
         )
-        return screens(self.broker, snapshots)
+        return screens(
+            self.broker,
+            snapshots,
+            Flow(self.broker, self._indexer),
+            Search(self.broker, self._indexer, self._clock, self._agent_events),
+        )
 
     def _make_budgets(self) -> Budgets:
         spending = Spending(
@@ -456,6 +485,7 @@ class BareHive:
         self._background.spawn(self.config_code.catch_up, "updates")
         self._background.spawn(self._disk.run, "disk")
         self._background.spawn(self._tombs.run, "tombstones")
+        self._background.spawn(self._indexer.run, "index")
         self._background.spawn(self._sweep, "sweep")
         self._background.spawn(self._preload, "preload")
         log.info("hive_started agents=%s", len(self.lifecycle.names()))
@@ -528,7 +558,13 @@ class BareHive:
         """Retention, hourly."""
         while True:
             await self._clock.sleep(SWEEP_SECONDS)
-            for sweep in (self.broker.vacuum, self.budgets.sweep, self._crew.sweep, self.notices.sweep):
+            for sweep in (
+                self.broker.vacuum,
+                self.budgets.sweep,
+                self._crew.sweep,
+                self.notices.sweep,
+                self._history.sweep,
+            ):
                 try:
                     await sweep()
                 except HiveError as error:  # a full disk now: tried again in an hour

@@ -54,6 +54,11 @@ class Paths:
         return self.state_dir / "log"
 
     @property
+    def index(self) -> Path:
+        """The index of texts; may be deleted while no hive runs, and is made again."""
+        return self.state_dir / "search" / "words.sqlite"
+
+    @property
     def cli(self) -> Path:
         """Agent CLIs that the hive installed, as `VERSION/claude`. A box sees the one file it runs."""
         return self.state_dir / "cli"

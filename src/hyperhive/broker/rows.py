@@ -155,7 +155,7 @@ def unlease(conn: sqlite3.Connection, batch: Sequence[list[int]]) -> list[None]:
 # --- ack ------------------------------------------------------------------------------------------------------------
 
 _ACK: Final = (
-    "UPDATE messages SET acked_at = ?1, delivered_at = coalesce(delivered_at, ?1)"
+    "UPDATE messages SET acked_at = ?1, delivered_at = coalesce(delivered_at, ?1), turn = ?4"
     " WHERE id = ?2 AND recipient = ?3 AND acked_at IS NULL AND parked IS NULL"
 )
 _ACK_MAYBE: Final = f"{_ACK} AND (delivered_at IS NOT NULL OR attempt > 0) RETURNING urgency"
@@ -163,14 +163,16 @@ _ACK_MAYBE: Final = f"{_ACK} AND (delivered_at IS NOT NULL OR attempt > 0) RETUR
 
 def ack(conn: sqlite3.Connection, batch: Sequence[Ack]) -> list[dict[int, int]]:
     """Marks messages as done; gives the `maybe` ones that were, with their urgency."""
-    conn.executemany(_ACK, [(job.at, number, job.recipient) for job in batch for number in job.sure])
+    conn.executemany(
+        _ACK, [(job.at, number, job.recipient, job.turn) for job in batch for number in job.sure]
+    )
     return [_ack_maybe(conn, job) if job.maybe else {} for job in batch]
 
 
 def _ack_maybe(conn: sqlite3.Connection, job: Ack) -> dict[int, int]:
     done = {}
     for number in job.maybe:
-        row = conn.execute(_ACK_MAYBE, (job.at, number, job.recipient)).fetchone()
+        row = conn.execute(_ACK_MAYBE, (job.at, number, job.recipient, job.turn)).fetchone()
         if row is not None:
             done[number] = int(row[0])
     return done

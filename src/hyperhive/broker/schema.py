@@ -153,3 +153,10 @@ def m0006_tool_rules(db: Database) -> None:
         " allowed_by TEXT NOT NULL, question INTEGER NOT NULL, UNIQUE (agent, tool, digest))"
     )
     db.execute("CREATE INDEX IF NOT EXISTS tool_calls ON questions(asker, about) WHERE kind = 'tool'")
+
+
+@MIGRATIONS()
+def m0007_turn(db: Database) -> None:
+    """The turn that read a message, where whoever acked it said so."""
+    if "turn" not in db.table("messages").columns_dict:
+        db.execute("ALTER TABLE messages ADD COLUMN turn INTEGER")

@@ -26,8 +26,8 @@ from hyperhive.errors import BadRequest, Conflict, StoreFailed
 
 MANIFEST: Final = "hyperhive-backup.json"
 FORMAT: Final = 1
-LEFT_OUT: Final = frozenset({"log", "cli", "run", "staging"})
-"""Logs, the agent CLIs (installed again by `doctor --install-cli`), sockets, and repos half made."""
+LEFT_OUT: Final = frozenset({"log", "cli", "run", "staging", "search"})
+"""Logs, the index of texts, the agent CLIs (installed again by `doctor --install-cli`), sockets, repos half made."""
 
 _DATABASE_SUFFIX: Final = ".sqlite"
 _BESIDE_DATABASES: Final = ("-wal", "-shm", "-journal", ".lock")

@@ -8,12 +8,16 @@ from hyperhive.protocol import replies as p
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.dispatch import Handler
 from hyperhive.protocol.policy import Caller
+from hyperhive.screens.flow import Flow
+from hyperhive.screens.search import Search
 from hyperhive.screens.snapshot import Snapshots, reminder_shown
 
 REMINDER_CHARS: Final = 2000
 
 
-def screens(broker: Broker, snapshots: Snapshots) -> dict[type[r.Request], Handler]:
+def screens(
+    broker: Broker, snapshots: Snapshots, flow: Flow, search: Search
+) -> dict[type[r.Request], Handler]:
     """What is gathered from several parts."""
 
     async def state(caller: Caller, request: r.State) -> p.Reply:
@@ -25,4 +29,20 @@ def screens(broker: Broker, snapshots: Snapshots) -> dict[type[r.Request], Handl
         rows = [reminder_shown(one) for one in await broker.reminders.beginnings(REMINDER_CHARS)]
         return p.ReminderRows(reminders=rows[: fitting(rows)])
 
-    return {r.State: state, r.Reminders: reminders}
+    async def page(caller: Caller, request: r.Flow) -> p.Reply:
+        del caller
+        found = await flow.page(request)
+        fit = fitting(found.rows)
+        return p.FlowPage(rows=found.rows[:fit], more=found.more or fit < len(found.rows))
+
+    async def message(caller: Caller, request: r.Message) -> p.Reply:
+        del caller
+        return await flow.message(request.id)
+
+    async def find(caller: Caller, request: r.Search) -> p.Reply:
+        del caller
+        return await search.find(
+            request.query, limit=request.limit, before=request.before, scope=request.scope
+        )
+
+    return {r.State: state, r.Reminders: reminders, r.Flow: page, r.Message: message, r.Search: find}
