@@ -29,6 +29,14 @@ OLDEST: Final = "2.1.200"
 PACKAGE: Final = "@anthropic-ai/claude-code"
 HOW_TO_GET: Final = "`hyperhive doctor --install-cli` installs the tested version by npm"
 VARIABLE: Final = "HYPERHIVE_CLAUDE"
+PASSED_THROUGH: Final = (
+    "ANTHROPIC_BASE_URL", "ANTHROPIC_MODEL", "CLAUDE_CODE_MAX_RETRIES", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC",
+    "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LC_MESSAGES", "NO_PROXY", "no_proxy",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
+)  # fmt: skip
+"""Variables of the operator's that a CLI gets, and a harness in a container for it."""
+PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+"""As those, but where they hold no user and password."""
 
 _VERSION = re.compile(r"\d{1,6}\.\d{1,6}\.\d{1,6}")
 _PROBE_SECONDS = 30

@@ -302,8 +302,7 @@ class HiveStage:
             )
 
     async def build(self, agent: AgentName, commit: str) -> bool:
-        await self._of().build_for_deploy(agent, commit)
-        return self._of().lodges
+        return await self._of().build_for_deploy(agent, commit)
 
     async def spawn(self, agent: AgentName) -> None:
         await self._of().spawn(agent)

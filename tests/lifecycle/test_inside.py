@@ -1,5 +1,6 @@
 """Inside of a container: the harness's programs run as the second user, and behave as in any box."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 import hyperhive
 from hyperhive.errors import MissingPart, WorldError
 from hyperhive.lifecycle.runtimes import pick_runtime
-from hyperhive.lifecycle.runtimes.idmap import binds_in, exchange
+from hyperhive.lifecycle.runtimes.idmap import binds_in
 from hyperhive.lifecycle.runtimes.inside import AGENT_UID, InsidePaths
+from hyperhive.lifecycle.runtimes.mapped_mounts import exchange
 from nixos_world import ALICE, NixosWorld
 from parts import NSPAWN_BASE
 
@@ -37,13 +39,12 @@ async def test_what_the_harness_starts_in_a_container_behaves_as_in_a_box(tmp_pa
 
 
 @pytest.mark.may_block("as a harness at its start, in a thread")
-async def test_outside_of_a_container_it_is_refused(tmp_path: Path) -> None:
+async def test_outside_of_a_container_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WorldError, match="no container of the hive's"):
         InsidePaths.of(tmp_path).make_agent(ALICE)
-    with pytest.raises(MissingPart, match="setpriv"):
-        await pick_runtime(
-            "process", InsidePaths.of(tmp_path), {"HYPERHIVE_INSIDE": "x", "PATH": str(tmp_path)}
-        )
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(MissingPart, match="root"):
+        await pick_runtime("process", InsidePaths.of(tmp_path), {"HYPERHIVE_INSIDE": "x"})
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,12 @@ def test_an_exchange_maps_every_id_once_and_only_the_two_elsewhere(one: int, oth
     for number in {0, 6, 9, 500, 58370, 58372, 4294967293} - {one, other}:
         assert mapped(number) == [number]
     assert sum(count for _, _, count in extents) == 4294967295
+
+
+def test_an_exchange_for_a_range_of_ids_maps_into_it_and_takes_in_one_owner_from_beyond() -> None:
+    assert exchange(0, 3, ids=5, first=100).splitlines() == ["0 103 1", "1 101 2", "3 100 1", "4 104 1"]
+    assert exchange(0, 0, ids=5, first=100) == "0 100 5\n"
+    assert exchange(70000, 3, ids=5, first=100).splitlines() == ["0 100 3", "70000 103 1", "4 104 1"]
 
 
 def test_only_binds_that_are_not_mapped_yet_are_found() -> None:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio.to_thread
 import pytest
 
 from hive_process import DEFAULT_TOML, HivePlace
@@ -39,8 +40,10 @@ async def places(api: FakeAnthropic) -> AsyncIterator[Places]:
     yield made
     try:
         for place in made.made:
+            await anyio.to_thread.run_sync(place.end_containers)
             await place.nothing_left()
             assert not place.logged_errors()
     finally:
         for place in made.made:
+            await anyio.to_thread.run_sync(place.end_containers)
             place.remove()

@@ -6,7 +6,8 @@ import anyio
 import pytest
 
 from hive_process import HivePlace, running
-from hyperhive.lifecycle.runtimes.uid_ranges import FIRST
+from hyperhive.lifecycle.runtimes.inside import AGENT_UID
+from hyperhive.lifecycle.runtimes.uid_ranges import RANGE
 from hyperhive.testing.fake_anthropic import FakeAnthropic, tool_turn
 from parts import NSPAWN_BASE
 from story import bash
@@ -36,12 +37,12 @@ async def test_the_real_cli_lives_in_a_container(places: NewPlace, api: FakeAnth
         view = (await client.lifecycle.status("alice")).agents[0].view
         assert (view.isolation, view.network) == ("nspawn", "none")
         pid = place.cli_of("alice")
-        assert (await anyio.Path(f"/proc/{pid}").stat()).st_uid >= FIRST
+        assert (await anyio.Path(f"/proc/{pid}").stat()).st_uid % RANGE == AGENT_UID
         await client.lifecycle.stop("alice")
         assert pid not in place.clis()
     results = [one["tool_result"] for one in api.requests if one["round"] == 1]
     assert len(results) == 1
     assert [line for line in str(results[0]).splitlines() if line] == [
-        "0", "/sys:", "/workspace:", "The config of a new agent", "bridge.py", "mcp.sock", "model.sock", "0",
+        "58371", "/sys:", "/workspace:", "The config of a new agent", "bridge.py", "mcp.sock", "model.sock", "0",
     ]  # fmt: skip
     assert (place.state / "agents/alice/state/note").read_text() == "kept\n"

@@ -27,6 +27,9 @@ from anyio.abc import Process
 import hyperhive
 from children import MARK
 from hyperhive.client import RemoteHive, connect
+from hyperhive.lifecycle.runtimes import wrapper
+from hyperhive.lifecycle.runtimes.base import Marks
+from hyperhive.lifecycle.runtimes.nspawn_lodging import CLI as IN_A_CONTAINER
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.replies import TurnRows
 from hyperhive.protocol.types import TurnRow
@@ -117,10 +120,19 @@ class HivePlace:
 
     def clis(self) -> dict[int, Found]:
         """The agent CLIs that run here, by pid."""
-        claude = os.path.realpath(self.environ["HYPERHIVE_CLAUDE"])
+        named = {os.path.realpath(self.environ["HYPERHIVE_CLAUDE"]), IN_A_CONTAINER}
         return {
-            one.pid: one for one in self.processes() if one.argv[0] == claude and "stream-json" in one.argv
+            one.pid: one for one in self.processes() if one.argv[0] in named and "stream-json" in one.argv
         }
+
+    def harnesses(self) -> list[int]:
+        """The pids of the harnesses that live in containers here."""
+        return [one.pid for one in self.processes() if "serve" in one.argv and "-P" in one.argv]
+
+    def end_containers(self) -> None:
+        """Those that outlive their hive, as nobody else does."""
+        marks = Marks(self.state.resolve() / "containers")
+        assert wrapper.kill_marked(marks.any, wrapper.ONE_HIVE) == []
 
     def cli_of(self, agent: str) -> int:
         """The pid of this agent's CLI: in its box it looks like any other, but its mounts come from the agent's own."""

@@ -4,7 +4,7 @@ What an agent's container is made of is put together here, as it is in force whe
 is the runtime's affair (`runtimes.base.Containers`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -44,15 +44,24 @@ class Lodgings:
         if self._containers is not None:
             await self._containers.admit(agent)
 
-    async def build(self, agent: AgentName, commit: str) -> None:
-        """Builds what the agent would live in at this commit. Raises: HiveError: it cannot be built."""
-        if self._containers is not None:
-            await self._containers.build(agent, replace(self._lodging(agent), commit=commit))
+    async def build(self, agent: AgentName, commit: str) -> bool:
+        """Builds what the agent would live in at this commit. Returns whether it must be started anew for that.
+
+        Raises:
+            HiveError: it cannot be built.
+        """
+        if self._containers is None:
+            return False
+        return await self._containers.build(agent, replace(self._lodging(agent), commit=commit))
 
     async def up(self, agent: AgentName) -> None:
         """Raises: HiveError: as `Containers.up`."""
         if self._containers is not None:
             await self._containers.up(agent, self._lodging(agent))
+
+    async def log_tail(self, agent: AgentName, lines: int) -> Sequence[str]:
+        """What the agent's harness wrote last. Raises: WorldError: it cannot be read."""
+        return () if self._containers is None else await self._containers.log_tail(agent, lines)
 
     async def remove(self, agent: AgentName) -> None:
         """Raises: WorldError: something of it is left."""

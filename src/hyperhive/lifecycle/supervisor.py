@@ -221,6 +221,10 @@ class Supervisor:
         try:
             with anyio.move_on_after(LOG_SECONDS):
                 lines = await self._log_tail(name)
+                if own := await self._lodgings.log_tail(
+                    name, LOG_LINES // 2
+                ):  # why a harness ended stands there alone
+                    lines = [*lines[-(LOG_LINES - len(own)) :], *own]
         except HiveError as error:
             log.warning("log_not_read agent=%s error=%s", name, error)
         quoted = [f"| {' '.join(line.split())[:LOG_WIDTH]}" for line in lines[-LOG_LINES:]]

@@ -1,22 +1,25 @@
-"""The runtime suite inside of a container: `python -m hyperhive.testing.inside_suite`, as root in there.
+"""The runtime suite inside of a container: `python -m hyperhive.testing.inside_suite [SCRIPT]`, as root in there.
 
 What a container's harness starts must behave as what the core starts in a box. Left out are the cases in which a second
 hive takes part (a container has one harness), those about limits (which are the container's) and mounts (as well).
+With a shell script it runs that as one of the agent's programs would be, and prints what the script does.
 """
 
 import os
 import sys
 import tempfile
 import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 import anyio
 
 from hyperhive.lifecycle.runtimes import pick_runtime
-from hyperhive.lifecycle.runtimes.inside import AGENT_UID, InsidePaths
+from hyperhive.lifecycle.runtimes.inside import AGENT_UID, HARNESS_STATE, InsidePaths
 from hyperhive.testing import runtime_suite as suite
-from hyperhive.testing.runtime_kit import RuntimeKit
+from hyperhive.testing.runtime_kit import RuntimeKit, finish
 
 
 async def programs_run_as_the_other_user(kit: RuntimeKit) -> None:
@@ -30,12 +33,22 @@ async def programs_run_as_the_other_user(kit: RuntimeKit) -> None:
 
 async def the_harness_is_out_of_their_reach(kit: RuntimeKit) -> None:
     """Its directories and its process: neither to be read nor ended."""
-    script = f"ls /var/lib/hive-harness; ls /run/hive-harness; kill -9 {os.getpid()}; cat /proc/{os.getpid()}/environ"
+    own = f"/proc/{os.getpid()}"
+    script = f"ls /var/lib/hive-harness; ls /run/hive-harness; kill -9 {os.getpid()}; cat {own}/environ; ls {own}/root"
     ended = await kit.shell(script)
     assert ended.code != 0
     assert ended.out == ""
-    assert ended.err.count("Permission denied") == 3, ended
+    assert ended.err.count("Permission denied") + ended.err.count("No such file") == 4, ended
     assert "not permitted" in ended.err
+
+
+async def files_of_the_harness_are_read_as_copies(kit: RuntimeKit) -> None:
+    """Where the agent's program is to read one: by the name that it is given, and nothing beside it."""
+    file = HARNESS_STATE / "servers.json"
+    file.write_text("{}")
+    file.chmod(0o600)
+    child = await kit.start("/bin/sh", "-c", 'cat "$0"; ls -A "${0%/*}"', str(file), readable=[file])
+    assert (await finish(child)).out.split() == ["{}servers.json"]
 
 
 CASES: Final = (
@@ -54,26 +67,42 @@ CASES: Final = (
     suite.a_file_is_limited,
     programs_run_as_the_other_user,
     the_harness_is_out_of_their_reach,
+    files_of_the_harness_are_read_as_copies,
 )
 
 
 def main() -> None:
     """Runs every case, and names what failed."""
+    if len(sys.argv) > 1:
+        sys.exit(anyio.run(_run, sys.argv[1]))
     failed = [case.__name__ for case in CASES if not _passes(case)]
     print(f"{len(CASES) - len(failed)} of {len(CASES)} passed; failed: {failed}")  # noqa: T201
     sys.exit(1 if failed else 0)
 
 
+@asynccontextmanager
+async def _kit() -> AsyncIterator[RuntimeKit]:
+    paths = InsidePaths.of(Path("/var/lib/hyperhive"))
+    runtime = await pick_runtime("process", paths, os.environ)
+    try:
+        with anyio.fail_after(60):
+            yield RuntimeKit(runtime=runtime, paths=paths, work=Path(tempfile.mkdtemp()))
+    finally:
+        await runtime.aclose()
+
+
+async def _run(script: str) -> int:
+    async with _kit() as kit:
+        ended = await kit.shell(script)
+    sys.stdout.write(ended.out)
+    sys.stderr.write(ended.err)
+    return ended.code
+
+
 def _passes(case: object) -> bool:
     async def run() -> None:
-        paths = InsidePaths.of(Path("/var/lib/hyperhive"))
-        runtime = await pick_runtime("process", paths, os.environ)
-        work = Path(tempfile.mkdtemp())
-        try:
-            with anyio.fail_after(60):
-                await case(RuntimeKit(runtime=runtime, paths=paths, work=work))  # type: ignore[operator]
-        finally:
-            await runtime.aclose()
+        async with _kit() as kit:
+            await case(kit)  # type: ignore[operator]
 
     try:
         anyio.run(run)

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import anyio.to_thread
 import msgspec
 
-from hyperhive.agent_cli import AgentCli
+from hyperhive.agent_cli import PASSED_THROUGH, PROXIES, AgentCli
 from hyperhive.config import AgentConfig
 from hyperhive.errors import BadRequest, HiveError
 from hyperhive.harness.drivers.authority import SERVER, asking, authority
@@ -32,14 +32,6 @@ NO_ISOLATION: Final = "none"
 
 SNAPSHOT_SINCE: Final = (2, 1, 328)
 """From this version on a result names its messages' uuids, and a system prompt is recorded unless told otherwise."""
-
-PASSED_THROUGH: Final = (
-    "ANTHROPIC_BASE_URL", "ANTHROPIC_MODEL", "CLAUDE_CODE_MAX_RETRIES", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC",
-    "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LC_MESSAGES", "NO_PROXY", "no_proxy",
-    "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
-)  # fmt: skip
-PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
-
 
 CA_FILES: Final = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
 """Of these, the box shows the file, too, where it is not among what every box shows of the machine."""

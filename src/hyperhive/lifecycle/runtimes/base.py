@@ -126,8 +126,10 @@ class Containers(Protocol):
         """
         ...
 
-    async def build(self, agent: AgentName, lodging: Lodging) -> None:
+    async def build(self, agent: AgentName, lodging: Lodging) -> bool:
         """What `up` would need for this is there then. Nothing of the running agent changes.
+
+        Returns whether `up` would start it anew.
 
         Raises:
             HiveError: it cannot be built, and why.
@@ -142,6 +144,10 @@ class Containers(Protocol):
         Raises:
             HiveError: it cannot be built or started, and why; nothing runs then.
         """
+        ...
+
+    async def log_tail(self, agent: AgentName, lines: int) -> Sequence[str]:
+        """The last lines that its harness wrote, oldest first; also while it is down. What cannot be read is empty."""
         ...
 
     async def remove(self, agent: AgentName) -> None:

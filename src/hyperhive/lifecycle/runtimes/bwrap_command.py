@@ -24,7 +24,7 @@ GROUP: Final = f"agent:x:{BOX_UID}:\nnogroup:x:65534:\n"
 NSSWITCH: Final = "passwd: files\ngroup: files\nhosts: files dns\n"
 
 _SYSTEM: Final = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
-_OPTIONAL: Final = (
+MACHINE_FILES: Final = (
     "/etc/alternatives", "/etc/ca-certificates", "/etc/crypto-policies", "/etc/ld.so.cache", "/etc/localtime",
     "/etc/pki/ca-trust", "/etc/pki/tls/cert.pem", "/etc/pki/tls/certs", "/etc/protocols", "/etc/services",
     "/etc/ssl/cert.pem", "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/static/ssl", "/nix/store",
@@ -75,7 +75,7 @@ def hosts_file(agent: str) -> str:
 
 def shown_to_all() -> list[Path]:
     """Directories of the machine that every box shows, where they really are."""
-    names = ("/usr", *(f"/{name}" for name in _SYSTEM), *_OPTIONAL, "/run/current-system")
+    names = ("/usr", *(f"/{name}" for name in _SYSTEM), *MACHINE_FILES, "/run/current-system")
     return sorted({Path(name).resolve() for name in names})
 
 
@@ -141,7 +141,7 @@ def _machine(root: Path) -> Iterator[str]:
             yield from ("--symlink", str(place.readlink()), f"/{name}")
         elif place.is_dir():
             yield from ("--ro-bind", str(place), f"/{name}")
-    for name in _OPTIONAL:
+    for name in MACHINE_FILES:
         if (root / name[1:]).exists():
             yield from ("--ro-bind", str(root / name[1:]), name)
     if (root / "run/current-system").exists():  # NixOS

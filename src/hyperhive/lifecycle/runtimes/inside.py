@@ -5,8 +5,8 @@ directories nor end its process, and to whom what the host shows belongs (`idmap
 stand in `InsidePaths`.
 """
 
+import hashlib
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from hyperhive.config import MountSetting, Network
 from hyperhive.errors import MissingPart, WorldError
 from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
 from hyperhive.lifecycle.runtimes.idmap import give_binds
-from hyperhive.lifecycle.runtimes.launch import BoxedProcess
+from hyperhive.lifecycle.runtimes.launch import BoxedProcess, Plan, launch
 from hyperhive.lifecycle.runtimes.process import ProcessLauncher, ProcessRuntime
 from hyperhive.names import AgentName
 from hyperhive.paths import (
@@ -34,10 +34,14 @@ from hyperhive.paths import (
 from hyperhive.ports import Box
 
 INSIDE: Final = "HYPERHIVE_INSIDE"
-"""Set in a container's unit: what the container is (`nixos-container`)."""
+"""Set for a harness in a container: what the container is (`nixos-container`, `nspawn`)."""
+INSIDE_ROOT: Final = "HYPERHIVE_INSIDE_ROOT"
+"""Where the harness lives in a root of its own: its descriptor of the one that the agent's programs have."""
 AGENT_UID: Final = 58371
 """Whom an agent's programs run as in a container, on every machine; nix/ names the user."""
 HARNESS_STATE: Final = Path("/var/lib/hive-harness")
+SHOWN_FILES: Final = "/run/hive-files/own"
+"""Where copies of the harness's files are, for the agent to read."""
 SHOWN: Final = (BOX_STATE, BOX_CLAUDE, BOX_RUN, BOX_AGENTS, BOX_APPLIED, BOX_WORKSPACE)
 """Whatever the host binds there is shown as the agent's user's."""
 
@@ -94,8 +98,10 @@ class InsideRuntime(ProcessRuntime):
     ) -> None:
         super().__init__(paths, environ, owner=owner)
         self.isolation = container
-        self._switch: list[str] = []
         self._shown = SHOWN
+        self._root = int(environ.get(INSIDE_ROOT, "-1"))
+        if self._root >= 0:
+            os.set_inheritable(self._root, False)  # noqa: FBT003 - it takes no name
 
     @property
     def unenforced(self) -> Sequence[str]:
@@ -108,16 +114,10 @@ class InsideRuntime(ProcessRuntime):
         return ()
 
     async def check(self) -> None:
-        """Raises: MissingPart: it is not run as root, or there is no setpriv (of util-linux)."""
+        """Raises: MissingPart: it is not run as root."""
         await super().check()
-        program = shutil.which("setpriv", path=self._environ.get("PATH"))
-        if program is None or os.geteuid() != 0:
-            raise MissingPart("in a container the harness needs root and the program setpriv")
-        user = f"{AGENT_UID}"
-        self._switch = [
-            program, f"--reuid={user}", f"--regid={user}", "--clear-groups", "--no-new-privs", "--inh-caps=-all",
-            "--bounding-set=-all", "--",
-        ]  # fmt: skip
+        if os.geteuid() != 0:
+            raise MissingPart("in a container the harness needs root")
         await anyio.to_thread.run_sync(give_binds, self._shown, AGENT_UID)
 
     def launcher(
@@ -133,9 +133,67 @@ class InsideRuntime(ProcessRuntime):
         return ProcessLauncher(self, self._paths.box(agent, isolated=False), limits)
 
     async def run(
-        self, box: Box, limits: ResourceLimits, argv: Sequence[str], env: Mapping[str, str], *, cwd: str
+        self,
+        box: Box,
+        limits: ResourceLimits,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        cwd: str,
+        readable: Sequence[Path] = (),
     ) -> BoxedProcess:
-        """As the other user; what the harness put into the agent's directories is that user's then."""
-        if shutil.which(argv[0], path=env.get("PATH", "/usr/bin:/bin")) is None:
-            raise MissingPart(f"there is no program {argv[0]}")
-        return await super().run(box, limits, [*self._switch, *argv], env, cwd=cwd)
+        """As the other user, in that user's root; a file of the harness's that it may read is shown there as a copy."""
+        names = await anyio.to_thread.run_sync(self._show, readable)
+        argv = [names.get(word, word) for word in argv]
+        program = await anyio.to_thread.run_sync(self._find, argv[0], env.get("PATH", "/usr/bin:/bin"))
+        fence = await anyio.to_thread.run_sync(self.limiter.fence, box.agent, limits)
+        root = os.dup(self._root) if self._root >= 0 else -1
+        return await launch(
+            Plan(
+                argv=[program, *argv[1:]],
+                env={**{name: names.get(value, value) for name, value in env.items()}, "PWD": cwd},
+                cwd=cwd,
+                mark=self._marks.next(box.agent),
+                rlimits=fence.rlimits,
+                program=program,
+                become=(AGENT_UID, root),
+                fds=[root] if root >= 0 else [],
+            )
+        )
+
+    # --- the root that the agent's programs have; blocks --------------------------------------------------------------
+
+    def _seen(self, path: str) -> Path:
+        """A path of theirs, as this process names it."""
+        return Path(f"/proc/self/fd/{self._root}{path}") if self._root >= 0 else Path(path)
+
+    def _find(self, name: str, path: str) -> str:
+        places = [name] if "/" in name else [f"{place}/{name}" for place in path.split(":") if place]
+        found = next((one for one in places if os.path.lexists(self._seen(one))), None)
+        if found is None:
+            raise MissingPart(f"there is no program {name}")
+        return found
+
+    def _show(self, files: Sequence[Path]) -> dict[str, str]:
+        """Where those of these files are for the agent that it cannot see, or may not, under their own names."""
+        names = {}
+        for file in dict.fromkeys(files):
+            if not file.is_file():
+                raise MissingPart(f"there is no file {file} to run in the box")
+            if file.is_relative_to(HARNESS_STATE) or not os.path.lexists(self._seen(str(file))):
+                names[str(file)] = self._copy(file)
+        return names
+
+    def _copy(self, file: Path) -> str:
+        content = file.read_bytes()
+        shown = f"{SHOWN_FILES}/{hashlib.blake2b(content, digest_size=12).hexdigest()}"
+        place = self._seen(shown)
+        place.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if not (place / file.name).exists():
+            new = place / f".{os.urandom(4).hex()}"
+            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "wb") as made:
+                made.write(content)
+                os.fchmod(made.fileno(), 0o500 if os.access(file, os.X_OK) else 0o400)
+                os.fchown(made.fileno(), AGENT_UID, AGENT_UID)
+            new.rename(place / file.name)
+        return f"{shown}/{file.name}"

@@ -15,12 +15,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream, Process
 
-from hyperhive.errors import BugError, MissingPart, TimedOut, WorldError
+from hyperhive.errors import BugError, HiveError, MissingPart, TimedOut, WorldError
 from hyperhive.lifecycle.runtimes import wrapper
 
 START_SECONDS: Final = 20.0
@@ -60,6 +60,10 @@ class Plan:
     """The command that makes an nspawn container round the program; see `nspawn_wrapper`."""
     gate_fd: int | None = None
     """One of `fds`: a container's program is not started before there is something to read here."""
+
+    become: tuple[int, int] | None = None
+    """The user that the program runs as, without any privilege, and which of `fds` is its root; -1: that of the hive's
+    own."""
 
 
 class BoxedProcess:
@@ -164,7 +168,7 @@ async def launch(plan: Plan) -> BoxedProcess:
     companions: list[BoxedProcess] = []
     top = -1
     try:
-        spec = await anyio.to_thread.run_sync(memory_file, "spec", _spec(plan, theirs.fileno()))
+        spec = await anyio.to_thread.run_sync(memory_file, "spec", spec_of(plan, theirs.fileno()))
         process = await anyio.open_process(
             [*plan.prefix, sys.executable, "-ISB", _program(plan), str(spec)],
             env={name: os.environ[name] for name in _WRAPPER_VARIABLES if name in os.environ},
@@ -215,7 +219,8 @@ def memory_file(name: str, content: bytes) -> int:
     return fd
 
 
-def _spec(plan: Plan, status: int) -> bytes:
+def spec_of(plan: Plan, status: int, **more: object) -> bytes:
+    """What the wrapper reads. `status`: its end of the line. `more`: what only its kind of wrapper knows."""
     argv = list(plan.argv)
     if plan.status_flag is not None:
         argv[1:1] = [plan.status_flag, str(status)]
@@ -233,6 +238,8 @@ def _spec(plan: Plan, status: int) -> bytes:
             "status_fd": status,
             "container": list(plan.container),
             "gate": plan.gate_fd,
+            "become": plan.become,
+            **more,
         }
     )
 
@@ -243,13 +250,13 @@ async def _await_payload(
     """The payload's pid, once there is one. What the gate gives is put into `companions`."""
     told = b""
     while b"\n" not in told:
-        if not (more := await _receive(line)):
+        if not (more := await receive(line)):
             raise await _failure(plan, process)
         told += more
     first, _, rest = told.partition(b"\n")
     word = json.loads(first)
     if "step" in word:
-        raise _refusal(plan, word["step"], word["errno"])
+        raise refusal(plan, word["step"], word["errno"])
     pid = int(word["child-pid"])
     if plan.gate is not None and (companion := await plan.gate(pid)) is not None:
         companions.append(companion)
@@ -270,12 +277,12 @@ async def _await_payload(
 async def _await_start(plan: Plan, process: Process, line: socket.socket, told: bytes) -> None:
     """A container's program tells twice: when it is there, and when it has become what it was to run."""
     while b"\n" not in told:
-        if not (more := await _receive(line)):
+        if not (more := await receive(line)):
             raise await _failure(plan, process)
         told += more
     word = json.loads(told.partition(b"\n")[0])
     if "step" in word:
-        raise _refusal(plan, word["step"], word["errno"])
+        raise refusal(plan, word["step"], word["errno"])
 
 
 def _await_child(pid: int) -> int | None:
@@ -297,14 +304,20 @@ def _await_child(pid: int) -> int | None:
     return None
 
 
+def answer_of(told: bytes) -> "list[dict[str, Any]]":
+    """The whole lines of what a wrapper has told."""
+    return [json.loads(line) for line in told.split(b"\n")[:-1]]
+
+
 async def _all(line: socket.socket) -> bytes:
     told = b""
-    while more := await _receive(line):
+    while more := await receive(line):
         told += more
     return told
 
 
-async def _receive(line: socket.socket) -> bytes:
+async def receive(line: socket.socket) -> bytes:
+    """What a wrapper has told; empty when it is gone."""
     await anyio.wait_readable(line)
     try:
         return line.recv(4096)
@@ -319,11 +332,16 @@ def _handle(pid: int) -> int:
         return -1
 
 
-def _refusal(plan: Plan, step: str, errno: int) -> Exception:
+def refusal(plan: Plan, step: str, errno: int) -> HiveError:
+    """What a step of a wrapper that failed means."""
     reason = os.strerror(errno)
     if step == "exec":
         return MissingPart(f"{plan.program or plan.argv[0]} cannot be run: {reason}")
-    if step == "mounts":
+    if step == "network":
+        return WorldError(
+            f"{plan.program or plan.argv[0]} gets no network: {reason}", hint="see `hyperhive doctor`"
+        )
+    if step in {"mounts", "binds"}:
         return WorldError(f"the container of {plan.program or plan.argv[0]} cannot be made: {reason}")
     return WorldError(f"the agent's resource limits cannot be set: {reason}", hint="see `hyperhive doctor`")
 

@@ -41,8 +41,19 @@ class Limiter:
     """What such a scope can limit here: systemd takes every property, and passes over what the kernel has not."""
 
     @classmethod
-    async def detect(cls, hive: str, environ: Mapping[str, str]) -> "Limiter":
-        """Tries the means out, in order. `hive`: a short name that tells hives of one machine apart."""
+    async def detect(cls, hive: str, environ: Mapping[str, str], *, outlives: bool = False) -> "Limiter":
+        """Tries the means out, in order.
+
+        Args:
+            hive: a short name that tells hives of one machine apart.
+            environ: PATH, and where a user's systemd is.
+            outlives: what is limited goes on when the hive stops. Then a scope comes first: systemd ends whatever sits
+                in the control groups of a service that it stops.
+        """
+        if outlives:
+            scope, holds = await _scope(environ)
+            if scope:
+                return cls(hive, Cgroups({}, unified=False), scope, holds)
         cgroups = await anyio.to_thread.run_sync(Cgroups.detect, hive)
         scope, holds = ((), ()) if cgroups.homes else await _scope(environ)
         return cls(hive, cgroups, scope, holds)

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from hyperhive.config import AgentConfig, HiveFile, Network
+from hyperhive.config import Network
 from hyperhive.errors import InvalidName, WorldError
 from hyperhive.lifecycle.mounts import ResolvedMount
 from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
@@ -161,40 +161,3 @@ def drop_in(limits: ResourceLimits) -> str:
 def digest(*parts: object) -> str:
     """Of whatever a container is started with."""
     return hashlib.blake2b(msgspec.json.encode(parts), digest_size=12).hexdigest()
-
-
-# --- what the harness in it reads -----------------------------------------------------------------------------------
-
-
-def settings_toml(agent: AgentName, config: AgentConfig, file: HiveFile) -> str:
-    """A hive.toml with what one agent's harness needs: how the hive behaves, and this agent's settings. No secrets."""
-    told = msgspec.to_builtins(file)
-    for key in ("agents", "notify", "forge", "prices", "listen", "allowed_hosts", "runtime"):
-        told.pop(key, None)
-    told["agents"] = {agent: msgspec.to_builtins(config)}
-    return "".join(f"{key} = {toml_value(value)}\n" for key, value in told.items() if value is not None)
-
-
-def toml_value(value: object) -> str:
-    """A plain value as TOML; tables inline, nulls left out."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, str):
-        return _toml_string(value)
-    if isinstance(value, Mapping):
-        inner = (f"{_toml_string(key)} = {toml_value(one)}" for key, one in value.items() if one is not None)
-        return f"{{{', '.join(inner)}}}"
-    if isinstance(value, Sequence):
-        return f"[{', '.join(toml_value(one) for one in value)}]"
-    raise TypeError(f"{type(value).__name__} has no place in TOML")
-
-
-def _toml_string(text: str) -> str:
-    escaped = "".join(
-        {'"': '\\"', "\\": "\\\\"}.get(char)
-        or (f"\\u{ord(char):04X}" if ord(char) < 32 or ord(char) == 127 else char)
-        for char in text
-    )
-    return f'"{escaped}"'

@@ -25,6 +25,7 @@ from hyperhive.lifecycle.runtimes import nixos_conf as conf
 from hyperhive.lifecycle.runtimes.base import Lodging, Marks
 from hyperhive.lifecycle.runtimes.bwrap import BwrapLauncher, BwrapRuntime
 from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
+from hyperhive.lifecycle.runtimes.handed_settings import hand_over, settings_file
 from hyperhive.lifecycle.runtimes.nixos_flake import MetaFlake, Pin, check_plain, lock_faults, read_lock
 from hyperhive.lifecycle.runtimes.nixos_inputs import SharedInputs
 from hyperhive.lifecycle.runtimes.nixos_lock import shared_digest
@@ -143,7 +144,7 @@ class NixosContainerRuntime:
         if keys is not None:
             self._check_ours(agent, keys)
 
-    async def build(self, agent: AgentName, lodging: Lodging) -> None:
+    async def build(self, agent: AgentName, lodging: Lodging) -> bool:
         """See `Containers`. What was built is kept aside for the next `up`."""
         async with self._turns[agent]:
             await self.admit(agent)
@@ -156,6 +157,7 @@ class NixosContainerRuntime:
             except WorldError:
                 await self._on_flake(partial(self._flake.abort, agent))
                 raise
+        return True  # every commit is a system of its own
 
     async def up(self, agent: AgentName, lodging: Lodging) -> None:
         """See `Containers`."""
@@ -167,7 +169,7 @@ class NixosContainerRuntime:
             flags = await self._flags(agent, lodging)
             limits = conf.drop_in(lodging.limits)
             wanted = conf.digest(own, flags, limits, lodging.network)  # a bump of what all share can wait
-            await _in_thread(partial(self._hand_over, agent, lodging))
+            await _in_thread(partial(hand_over, self._paths, agent, lodging))
             keys = await self._keys(agent)
             status = await self._status(agent) if keys is not None else "gone"
             if status == "up":
@@ -184,6 +186,14 @@ class NixosContainerRuntime:
             await self._on_flake(partial(self._flake.finalize, agent))
             self.inputs.note(agent, outdated=built != conf.digest(own, await self.inputs.digest()))
 
+    async def log_tail(self, agent: AgentName, lines: int) -> Sequence[str]:
+        """See `Containers`. The machine's journal has what the harness writes to the container's console."""
+        words = ["journalctl", f"--unit=container@{agent}", f"--lines={lines}", "--output=cat", "--no-pager"]
+        try:
+            return (await self._run(words, COMMAND_SECONDS)).splitlines()
+        except (MissingPart, TimedOut, WorldError) as error:
+            return [str(error)]
+
     async def remove(self, agent: AgentName) -> None:
         """See `Containers`."""
         async with self._turns[agent]:
@@ -193,7 +203,7 @@ class NixosContainerRuntime:
             await self._write_drop_in(agent, None)
             await self._on_flake(partial(self._flake.remove, agent))
             self.inputs.note(agent, outdated=False)
-            settings = self._settings(agent)
+            settings = settings_file(self._paths, agent)
             await _in_thread(partial(settings.unlink, missing_ok=True))
 
     # --- whose it is ------------------------------------------------------------------------------------------------
@@ -273,17 +283,6 @@ class NixosContainerRuntime:
                     await self._container("destroy", agent)
             raise
         return shared_digest(await self._on_flake(partial(read_lock, place)))
-
-    def _hand_over(self, agent: AgentName, lodging: Lodging) -> None:
-        """What the harness in there reads of the operator's settings. Blocks."""
-        text = conf.settings_toml(agent, lodging.config, lodging.file)
-        settings = self._settings(agent)
-        temporary = settings.with_name(".hive.toml.new")
-        temporary.write_text(text)
-        temporary.replace(settings)
-
-    def _settings(self, agent: AgentName) -> Path:
-        return self._paths.harness_dir(agent) / "hive.toml"
 
     def _write_conf(self, agent: AgentName, network: Network, flags: str, marks: Mapping[str, str]) -> None:
         """`create` leaves out what the hive needs; it is written before each start. Blocks."""

@@ -1,8 +1,9 @@
-"""Runtime `nspawn`: each program of an agent in a systemd-nspawn container of its own, made by root.
+"""Runtime `nspawn`: each agent and its harness in a systemd-nspawn container of their own, made by root.
 
 All agents share one read-only base; each has 65536 user ids of the machine to itself, so that whoever looks from
-outside (a socket's peer, `ps`) sees whose program it is. It needs no systemd on the machine. See `nspawn_command` for
-what is in a container, and `nspawn_wrapper` for how its program is started and ended.
+outside (a socket's peer, `ps`) sees whose program it is. It needs no systemd on the machine. See `nspawn_containers`
+for the agents' containers. What the hive itself runs as an agent (git, in a repo that the agent can write) runs in a
+box: a container of its own over the same base, see `nspawn_command` and `nspawn_wrapper`.
 """
 
 import os
@@ -19,7 +20,7 @@ import anyio.to_thread
 from hyperhive.config import MountSetting, Network, RuntimeName
 from hyperhive.errors import MissingPart, WorldError
 from hyperhive.lifecycle.runtimes import nspawn_entry
-from hyperhive.lifecycle.runtimes.base import Marks
+from hyperhive.lifecycle.runtimes.base import Lodging, Marks
 from hyperhive.lifecycle.runtimes.bwrap import can_close_abstract
 from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
 from hyperhive.lifecycle.runtimes.launch import BoxedProcess, Plan, launch
@@ -33,6 +34,7 @@ from hyperhive.lifecycle.runtimes.nspawn_command import (
     etc_files,
     make_root,
 )
+from hyperhive.lifecycle.runtimes.nspawn_containers import Making, NspawnContainers
 from hyperhive.lifecycle.runtimes.nspawn_launcher import NspawnLauncher
 from hyperhive.lifecycle.runtimes.pasta import HOW_TO_GET, Pasta, hidden_resolver
 from hyperhive.lifecycle.runtimes.process import release, sweep
@@ -75,6 +77,7 @@ class NspawnRuntime:
         self._marks = Marks(paths.state_dir / owner)
         self._base = base_place(paths.state_dir, base, environ)
         self._ranges = UidRanges(paths.nspawn)
+        self.containers = NspawnContainers(paths, environ, self._ranges, owner=owner)
         self._roots = paths.run_dir / "nspawn" / self._marks.hive
         self._found: Found | None = None
 
@@ -92,7 +95,7 @@ class NspawnRuntime:
     @property
     def unenforced(self) -> Sequence[str]:
         """Names of resource limits that are not held on this machine."""
-        return self.found.limiter.unenforced
+        return self.containers.limiter.unenforced
 
     @property
     def cautions(self) -> Sequence[str]:
@@ -128,6 +131,7 @@ class NspawnRuntime:
             close_abstract=await anyio.to_thread.run_sync(can_close_abstract, program),
             pasta=await anyio.to_thread.run_sync(Pasta.find, path),
         )
+        await self.containers.check()
         try:
             await self._try_out()
         except BaseException:
@@ -159,7 +163,7 @@ class NspawnRuntime:
             raise MissingPart(f"a program in a container of {self._base} ended with {ended}")
 
     async def sweep(self) -> None:
-        """Kills every process of an earlier life of this hive."""
+        """Kills what an earlier life of this hive left in boxes. Agents' containers outlive the core."""
         await sweep(self._marks, self.found.limiter)
         await anyio.to_thread.run_sync(_remove, self._roots)
 
@@ -172,7 +176,7 @@ class NspawnRuntime:
         network: Network,
         shared: Sequence[Path] = (),
     ) -> NspawnLauncher:
-        """The launcher of one agent."""
+        """Starts programs as the agent, outside its container. Its own are started in there, by its harness."""
         return NspawnLauncher(
             self.run,
             self.found.base,
@@ -185,14 +189,43 @@ class NspawnRuntime:
         )
 
     async def release(self, agent: AgentName) -> None:
-        """Removes what a stopped agent left."""
+        """Takes the agent's container down, and removes what was left in boxes."""
+        await self.containers.down(agent)
         await release(self._marks, self.found.limiter, agent)
         await anyio.to_thread.run_sync(_remove, self._roots / agent)
 
     async def aclose(self) -> None:
-        """Ends whatever still runs."""
+        """Ends what runs in boxes. Agents' containers outlive the core."""
         if self._found is not None:
             await self.sweep()
+
+    # --- base.Containers --------------------------------------------------------------------------------------------
+
+    async def admit(self, agent: AgentName) -> None:
+        """See `Containers`. Whatever can be an agent's name can be a container's, which is never looked up by it."""
+
+    async def build(self, agent: AgentName, lodging: Lodging) -> bool:
+        """See `Containers`. There is nothing to build: the base is what it is."""
+        return await self.containers.changes(agent, lodging, self._making)
+
+    async def up(self, agent: AgentName, lodging: Lodging) -> None:
+        """See `Containers`."""
+        await self.containers.up(agent, lodging, self._making)
+
+    async def remove(self, agent: AgentName) -> None:
+        """See `Containers`."""
+        await self.containers.remove(agent)
+
+    async def log_tail(self, agent: AgentName, lines: int) -> Sequence[str]:
+        """See `Containers`."""
+        return await self.containers.log_tail(agent, lines)
+
+    @property
+    def _making(self) -> Making:
+        found = self.found
+        return Making(found.program, found.base, found.entry, found.close_abstract, found.pasta)
+
+    # --- boxes ------------------------------------------------------------------------------------------------------
 
     async def run(
         self, contents: Contents, argv: Sequence[str], env: Mapping[str, str], *, mark: int | None = None

@@ -11,7 +11,7 @@ import os
 import resource
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,13 @@ from hyperhive.paths import BOX_AGENTS, BOX_APPLIED, BOX_CLAUDE, BOX_RUN, BOX_ST
 
 PASSWD: Final = f"root:x:0:0:agent:{BOX_STATE}:/bin/bash\nnobody:x:65534:65534:nobody:/:/bin/false\n"
 GROUP: Final = "root:x:0:\nnogroup:x:65534:\n"
+DEFAULT_CAPABILITIES: Final = (
+    "AUDIT_CONTROL", "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_OWNER",
+    "KILL", "LEASE", "LINUX_IMMUTABLE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_RAW", "SETFCAP",
+    "SETGID", "SETPCAP", "SETUID", "SYS_ADMIN", "SYS_BOOT", "SYS_CHROOT", "SYS_NICE", "SYS_PTRACE", "SYS_RESOURCE",
+    "SYS_TTY_CONFIG",
+)  # fmt: skip
+"""What nspawn leaves to root in a container where nobody says anything."""
 BOX_FILES: Final = "/run/hive-files"
 """Where files are shown that the base has no place for."""
 
@@ -80,6 +87,10 @@ class ContainerPlan:
     rlimits: Sequence[tuple[int, int]]
     tmp_bytes: int
     own_network: bool
+    capabilities: Sequence[str] = ()
+    """What is left of those to root in the container, who then is somebody else than the agent."""
+    memory_dirs: Mapping[str, str] = field(default_factory=dict)
+    """Further directories in memory, which are root's, and their modes."""
 
 
 def agent_binds(paths: Paths, agent: AgentName, proposed: Sequence[str]) -> Iterator[Bind]:
@@ -116,11 +127,19 @@ def file_binds(files: Sequence[Path], base: Path) -> Iterator[tuple[str, Bind]]:
         )
 
 
-def etc_files(agent: str, resolver: bytes | None) -> dict[str, bytes]:
-    """Files of /etc that are not the base's. `resolver`: what /etc/resolv.conf says, where anything."""
+def etc_files(agent: str, resolver: bytes | None, *, uid: int = 0) -> dict[str, bytes]:
+    """Files of /etc that are not the base's.
+
+    Args:
+        agent: the machine's name.
+        resolver: what /etc/resolv.conf says, where anything.
+        uid: whom the agent's programs run as.
+    """
+    user = f"agent:x:{uid}:{uid}:agent:{BOX_STATE}:/bin/bash\n" if uid else ""
+    group = f"agent:x:{uid}:\n" if uid else ""
     files = {
-        "passwd": PASSWD.encode(),
-        "group": GROUP.encode(),
+        "passwd": f"{PASSWD}{user}".encode(),
+        "group": f"{GROUP}{group}".encode(),
         "hosts": hosts_file(agent).encode(),
         "nsswitch.conf": NSSWITCH.encode(),
     }
@@ -194,13 +213,22 @@ def container_arguments(plan: ContainerPlan) -> list[str]:
         "--resolv-conf=off", "--timezone=off", "--console=pipe", "--as-pid2", "--read-only",
         f"--machine={plan.machine}", f"--hostname={plan.hostname}", f"--directory={plan.root}",
         f"--private-users={plan.first_uid}:{RANGE}", "--private-users-ownership=off",
-        "--no-new-privileges=yes", "--drop-capability=all",
+        "--no-new-privileges=yes", f"--drop-capability={_dropped(plan.capabilities)}",
         *(("--private-network",) if plan.own_network else ()),
         *(f"--rlimit={_RLIMIT_NAMES[number]}={value}" for number, value in plan.rlimits),
         f"--rlimit=RTTIME={plan.mark}us",
-        *(f"--tmpfs={place}:mode=1777,nosuid,nodev,size={plan.tmp_bytes}" for place in ("/tmp", "/var/tmp")),  # noqa: S108 - as above
+        *(
+            f"--tmpfs={place}:mode={mode},nosuid,nodev,size={plan.tmp_bytes}"
+            for place, mode in {"/tmp": "1777", "/var/tmp": "1777", **plan.memory_dirs}.items()  # noqa: S108 - as above
+        ),
         *(_bind(bind) for bind in plan.binds),
     ]  # fmt: skip
+
+
+def _dropped(kept: Sequence[str]) -> str:
+    if not kept:
+        return "all"
+    return ",".join(f"CAP_{name}" for name in DEFAULT_CAPABILITIES if name not in kept)
 
 
 def _bind(bind: Bind) -> str:

@@ -28,18 +28,34 @@ else:
 NSPAWN_RUN = "/run/systemd/nspawn"
 _USERS_LIMIT = "/proc/sys/user/max_user_namespaces"
 
-_CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
+CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MS_REC, _MS_SLAVE = 0x4000, 0x80000
 _OUT_OF_THE_WAY = 64
 """Descriptors are moved above this number before they are put where nspawn wants them."""
 
 
-def supervise(spec: dict[str, Any], status: int) -> None:
+class Round:
+    """What is done round one kind of container beside the rest. This kind needs no more, and ends with the hive."""
+
+    def before(self) -> None:
+        """In the mount namespace that the container will be made from."""
+
+    def within(self, payload: int) -> None:
+        """The container is there, and nothing of the agent runs in it yet."""
+
+    def stay(self, container: int, hive: int) -> None:
+        """Returns when the container has ended, or shall."""
+        wrapper.watch(container, hive)
+
+
+def supervise(spec: dict[str, Any], status: int, extra: Round | None = None) -> None:
     """Starts the container, has its program started in it, and stays until it has ended or the hive is dead."""
+    extra = extra or Round()
     if select.select([status], [], [], 0)[0]:  # the hive is dead already
         os._exit(0)
     wrapper.step(status, "mounts", _own_mounts)
+    wrapper.step(status, "binds", extra.before)
     line, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
     line.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)
     log = os.memfd_create("nspawn")
@@ -53,12 +69,13 @@ def supervise(spec: dict[str, Any], status: int) -> None:
     if payload is None:
         _give_up(spec, log)
     wrapper.step(status, "mounts", lambda: _close(payload))
+    wrapper.step(status, "network", lambda: extra.within(payload))
     wrapper.forward_term(os.pidfd_open(payload))
     wrapper.say(status, b'{"child-pid":%d}\n' % payload)
     if _gate_opens(spec["gate"], handle, status):
         failed = _hand_over(line, spec)
         wrapper.say(status, b'{"step":"exec","errno":%d}\n' % failed if failed else b'{"started":true}\n')
-        wrapper.watch(handle, status)
+        extra.stay(handle, status)
     wrapper.kill_marked(spec["mark"])
     wrapper.end_like(container)
 
@@ -67,9 +84,9 @@ def _own_mounts() -> None:
     """From here on nothing that is mounted is seen outside; what nspawn leaves under /run goes with us."""
     libc = wrapper.c_library()
     os.makedirs(NSPAWN_RUN, mode=0o755, exist_ok=True)  # noqa: PTH103 - as above
-    _check(libc.unshare(_CLONE_NEWNS))
-    _check(libc.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None))
-    _check(libc.mount(b"tmpfs", NSPAWN_RUN.encode(), b"tmpfs", 0, b"mode=755"))
+    check(libc.unshare(CLONE_NEWNS))
+    check(libc.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None))
+    check(libc.mount(b"tmpfs", NSPAWN_RUN.encode(), b"tmpfs", 0, b"mode=755"))
 
 
 def _close(payload: int) -> None:
@@ -81,26 +98,27 @@ def _close(payload: int) -> None:
     libc = wrapper.c_library()
 
     def cover() -> None:
-        _check(libc.setns(os.open(f"/proc/{payload}/ns/mnt", os.O_RDONLY), _CLONE_NEWNS))
+        check(libc.setns(os.open(f"/proc/{payload}/ns/mnt", os.O_RDONLY), CLONE_NEWNS))
         flags = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
         for place in (b"/sys", b"/run/host"):
-            _check(libc.mount(b"tmpfs", place, b"tmpfs", flags, b"mode=555"))
+            check(libc.mount(b"tmpfs", place, b"tmpfs", flags, b"mode=555"))
 
     def no_more_users() -> None:  # the file is another one for each user namespace that looks at it
         users = os.open(f"/proc/{payload}/ns/user", os.O_RDONLY)
         if not os.access(
             _USERS_LIMIT, os.W_OK
         ):  # the hive lives in a container itself, which shows it read-only
-            _check(libc.unshare(_CLONE_NEWNS))
-            _check(libc.mount(b"proc", b"/proc", b"proc", 0, None))
-        _check(libc.setns(users, _CLONE_NEWUSER))
+            check(libc.unshare(CLONE_NEWNS))
+            check(libc.mount(b"proc", b"/proc", b"proc", 0, None))
+        check(libc.setns(users, _CLONE_NEWUSER))
         os.write(os.open(_USERS_LIMIT, os.O_WRONLY), b"0")
 
     for work in (cover, no_more_users):
-        _in_a_child(work)
+        in_a_child(work)
 
 
-def _in_a_child(work: Callable[[], None]) -> None:
+def in_a_child(work: Callable[[], None]) -> None:
+    """For what changes namespaces. Raises: OSError: as `work` did."""
     child = os.fork()
     if child == 0:
         failed = 1
@@ -137,7 +155,8 @@ def _leave_a_watch(mark: int) -> None:
     os._exit(0)
 
 
-def _check(done: int) -> None:
+def check(done: int) -> None:
+    """Raises: OSError: a call of the C library was refused."""
     if done != 0:
         import ctypes
 

@@ -50,7 +50,7 @@ class Pasta:
         Raises:
             MissingPart: pasta does not work here, with what it said.
         """
-        command = await anyio.to_thread.run_sync(self._command)
+        command = await anyio.to_thread.run_sync(self.command)
         fds = await anyio.to_thread.run_sync(_descriptors, pid)
         log = os.dup(fds[2])
         try:
@@ -76,8 +76,8 @@ class Pasta:
             os.close(log)
         return companion
 
-    def _command(self) -> list[str]:
-        """Blocks."""
+    def command(self) -> list[str]:
+        """It joins what its descriptors 0 (the users who own the network) and 1 (the network) stand for. Blocks."""
         # Under root it would become nobody, who may not enter the box's namespaces.
         as_root = ("--runas", "0") if os.geteuid() == 0 else ()
         resolver = ("--dns-forward", _RESOLVER) if hidden_resolver() is not None else ()

@@ -87,7 +87,14 @@ class ProcessRuntime:
             await self.sweep()
 
     async def run(
-        self, box: Box, limits: ResourceLimits, argv: Sequence[str], env: Mapping[str, str], *, cwd: str
+        self,
+        box: Box,
+        limits: ResourceLimits,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        cwd: str,
+        readable: Sequence[Path] = (),  # noqa: ARG002 - everything is readable without a box
     ) -> BoxedProcess:
         """Starts one program; what `ProcessLauncher.launch` does."""
         program = await anyio.to_thread.run_sync(find_program, argv[0], env)
@@ -135,10 +142,12 @@ class ProcessLauncher:
         env: Mapping[str, str],
         *,
         cwd: str | None = None,
-        readable: Sequence[Path] = (),  # noqa: ARG002 - everything is readable without a box
+        readable: Sequence[Path] = (),
     ) -> BoxedProcess:
         """Starts a program; see `hyperhive.ports.Launcher`."""
-        return await self._runtime.run(self._box, self._limits, argv, env, cwd=cwd or self._box.state)
+        return await self._runtime.run(
+            self._box, self._limits, argv, env, cwd=cwd or self._box.state, readable=readable
+        )
 
 
 def find_program(name: str, env: Mapping[str, str]) -> str:
