@@ -1,19 +1,18 @@
 /* One message of the flow: a line, and where it is open all of it with what can be done about it. */
 
 import type { JSX } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
-import { type ApiError, asApiError, request } from "../../lib/api";
+import { useEffect, useRef } from "preact/hooks";
 import { plural } from "../../lib/format";
-import type { Request } from "../../lib/protocol";
 import { Link } from "../../lib/router";
 import { questions } from "../../lib/store";
 import { Body } from "../../mail/Body";
 import { Compose } from "../../mail/Compose";
+import { Dead } from "../../mail/Dead";
 import { Delivery } from "../../mail/Delivery";
 import { FileRefs } from "../../mail/FileRefs";
 import type { FlowRow } from "../../mail/flow";
 import { summary } from "../../mail/words";
-import { Age, AgentLink, Banner, Button, Chip, ConfirmDialog, ErrorBox, Text, toast } from "../../ui";
+import { Age, AgentLink, Banner, Chip, Text } from "../../ui";
 
 export function MessageRow({ row, open, current, onToggle }: { row: FlowRow; open: boolean; current: boolean; onToggle: () => void }): JSX.Element {
   const element = useRef<HTMLDivElement>(null);
@@ -70,40 +69,5 @@ function Held({ row }: { row: FlowRow }): JSX.Element {
     >
       Held as a possible reply storm{row.note ? <>: <Text text={row.note} /></> : "."} It waits, with the rest of its chain, for your word.
     </Banner>
-  );
-}
-
-/** What can be done about a dead letter. */
-export function Dead({ id, to, note, onDone }: { id: number; to: string; note?: string | undefined; onDone?: () => void }): JSX.Element {
-  const [busy, setBusy] = useState<string>();
-  const [error, setError] = useState<ApiError>();
-  const [dropping, setDropping] = useState(false);
-  const run = async (word: string, asked: Request, said: string): Promise<void> => {
-    setBusy(word);
-    setError(undefined);
-    try {
-      await request(asked);
-      toast(said);
-      onDone?.();
-    } catch (failure) {
-      setError(asApiError(failure));
-    } finally {
-      setBusy(undefined);
-    }
-  };
-  return (
-    <>
-      <Banner tone="failed" icon="dead">Given up{note ? <>: <Text text={note} /></> : "."}</Banner>
-      <span class="mail-do">
-        <Button icon="undo" busy={busy === "requeue"} onClick={() => void run("requeue", { cmd: "requeue", id }, `Back in the inbox of ${to}`)}>Requeue</Button>
-        <Button kind="danger" icon="trash" busy={busy === "drop"} onClick={() => setDropping(true)}>Drop</Button>
-      </span>
-      {error ? <ErrorBox error={error} /> : null}
-      {dropping ? (
-        <ConfirmDialog title={`Drop message ${id}?`} confirm="Drop it" danger onClose={() => setDropping(false)} onConfirm={() => run("drop", { cmd: "drop", id }, `Message ${id} is dropped`)}>
-          <p>It is put away for good: nobody gets it any more.</p>
-        </ConfirmDialog>
-      ) : null}
-    </>
   );
 }
