@@ -164,7 +164,7 @@ def test_one_state_has_one_hive(user: Console) -> None:
 
 
 def test_a_service_says_what_it_does_in_its_log_alone(user: Console) -> None:
-    with Running(user, "serve") as hive:
+    with Running(user, "serve", "--port", "0") as hive:
         hive.until(lambda: '"event":"hive_started"' in hive.err)
         assert ok(user, "list")["agents"] == ["manager"]
         hive.signal(signal.SIGTERM)

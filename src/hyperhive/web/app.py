@@ -11,7 +11,6 @@ from litestar import Litestar, Response
 from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.handlers import BaseRouteHandler
-from litestar.types import ASGIApp
 
 from hyperhive.errors import HiveError
 from hyperhive.protocol.types import REQUEST_LINE_MAX_BYTES
@@ -45,7 +44,7 @@ def build(
     hosts: Callable[[], frozenset[str]],
     files: StaticFiles,
     more: Sequence[BaseRouteHandler] = (),
-) -> ASGIApp:
+) -> Guard:
     """The application of one hive.
 
     Args:

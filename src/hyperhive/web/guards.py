@@ -41,7 +41,7 @@ class Guard:
     """An ASGI application that lets to `app` only what may go there, and completes every answer's headers."""
 
     def __init__(self, app: ASGIApp, hosts: Callable[[], frozenset[str]]) -> None:
-        self._app = app
+        self.app = app
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,7 +61,7 @@ class Guard:
         except HiveError as error:
             await answer(send_complete, problem_of(error, request_id))
             return
-        await self._app(scope, receive, send_complete)
+        await self.app(scope, receive, send_complete)
 
 
 def check(scope: HTTPScope, hosts: frozenset[str]) -> None:

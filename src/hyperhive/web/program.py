@@ -49,7 +49,7 @@ class Program:
         front = Front(dispatcher, access)
         self._hub = Hub(partial(dispatcher.stream, WEB), access.clock)
         access.ended.append(lambda session: self._hub.drop_owner(str(session)))
-        app = build(
+        self.application = build(
             front,
             lambda: allowed_hosts(at.host, at.port, more_hosts()),
             self._files,
@@ -57,7 +57,7 @@ class Program:
         )
         self._server = _Server(
             uvicorn.Config(
-                cast("Any", app),  # uvicorn and Litestar each have their own types for ASGI
+                cast("Any", self.application),  # uvicorn and Litestar each have their own types for ASGI
                 http=cast("Any", partial(Connection, Waiting())),
                 loop="none",
                 ws="none",

@@ -1,0 +1,106 @@
+"""Nothing changes but by a request of the hive's own pages, logged in: walked over the whole table of routes."""
+
+import sqlite3
+from pathlib import Path
+
+from web_client import Browser, Served, serving
+
+SAFE = {"GET", "HEAD"}
+
+
+async def test_every_route_but_the_pages_and_the_login_itself_wants_a_login(served: Served) -> None:
+    routes = await served.routes()
+    public = {(method, path) for method, path, open_to_all in routes if open_to_all}
+    assert {path for method, path in public if method not in SAFE} == {"/session"}
+    closed = [(method, path) for method, path, open_to_all in routes if not open_to_all]
+    assert len(closed) > 40
+    stranger = served.stranger()
+    for method, path in closed:
+        told = await stranger.ask(method, path, None if method in SAFE else {})
+        assert told.status == 401, (method, path, told)
+        assert told.header("content-type") == "application/problem+json"
+
+
+async def test_no_spelling_of_a_path_leads_past_the_login(served: Served) -> None:
+    stranger = served.stranger()
+    for path in (
+        "//api/state",
+        "/api/state/",
+        "/api//state",
+        "/api/%73tate",
+        "/API/state",
+        "/assets/../api/state",
+        "/assets/%2e%2e/api/state",
+        "/./api/state",
+        "/api/state;/assets/x.js",
+        "/api/state%00",
+        "/api/state?x=/assets/",
+    ):
+        told = await stranger.ask("GET", path)
+        assert told.status in {400, 401, 404}, (path, told)
+        assert b'"containers"' not in told.body
+
+
+async def test_a_page_from_elsewhere_changes_nothing(served: Served, browser: Browser) -> None:
+    own = served.host
+    foreign: list[tuple[dict[str, str | None], int]] = [
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": None}, 403),
+        ({"Origin": f"http://localhost:{served.port + 1}"}, 403),
+        ({"Origin": f"http://{own}.evil.example"}, 403),
+        ({"Origin": f"ftp://{own}"}, 403),
+        ({"Origin": own}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": None}, 403),
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        ({"Content-Type": "multipart/form-data; boundary=x"}, 415),
+        ({"Content-Type": None}, 415),
+        ({"Content-Type": "text/plain; application/json"}, 415),
+    ]
+    unsafe = [(method, path) for method, path, _ in await served.routes() if method not in SAFE]
+    assert len(unsafe) >= 30
+    for method, path in unsafe:
+        for change, status in foreign if path == "/op-send" else foreign[::4]:
+            told = await browser.ask(method, path, {"to": "manager", "body": "hi"}, change=change)
+            assert told.status == status, (method, path, change, told)
+    assert await served.hive.broker.pending("manager") == 0
+    for good in ({}, {"Sec-Fetch-Site": "none"}, {"Content-Type": "application/json; charset=utf-8"}):
+        told = await browser.ask("POST", "/op-send", {"to": "manager", "body": "hi"}, change=good)
+        assert told.status == 200, (good, told)
+
+
+async def test_methods_that_no_route_knows_are_refused_like_the_others(browser: Browser) -> None:
+    for method in ("OPTIONS", "PUT", "PATCH", "DELETE", "TRACE", "QUERY"):
+        told = await browser.ask(method, "/op-send", {}, change={"Origin": "http://evil.example"})
+        assert told.status in {400, 403}, (method, told)
+        assert told.header("access-control-allow-origin") is None
+        told = await browser.ask(method, "/op-send", {})
+        assert told.status in ({204} if method == "OPTIONS" else {400, 405}), (method, told)
+
+
+async def test_no_get_changes_anything(home: Path) -> None:
+    async with serving(home) as served:
+        browser = await served.browser()
+        await browser.request(cmd="send", to="manager", body="hello")
+        await browser.request(cmd="request_spawn", name="bob")
+        await served.hive.drain()
+        before = _content(served)
+        for method, path, _ in await served.routes():
+            if method in SAFE and not path.endswith("/stream"):
+                for _again in range(2):
+                    told = await browser.ask(method, path)
+                    assert told.status != 500, (method, path, told)
+        assert _content(served) == before
+
+
+def _content(served: Served) -> dict[str, list[object]]:
+    """Every row of every table."""
+    conn = sqlite3.connect(served.hive.paths.database)
+    try:
+        names = [name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {name: sorted(map(repr, conn.execute(f'SELECT * FROM "{name}"'))) for name in names}
+    finally:
+        conn.close()
