@@ -1,0 +1,133 @@
+// "Since your last visit": what happened while nobody looked, in one line that opens.
+import type { VNode } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { request } from "../../lib/api";
+import { clock, duration, money, plural, tokens } from "../../lib/format";
+import type { Schemas } from "../../lib/protocol";
+import { Link } from "../../lib/router";
+import { settings } from "../../lib/settings";
+import { Age, AgentLink, Icon, IconButton, Text, type IconName } from "../../ui";
+
+/** Away for so long, one wants to be told (seconds). */
+const AWAY = 30 * 60;
+const KIND: Record<string, IconName> = { answered: "question", crashed: "alert", dead: "dead", decided: "audit", deployed: "approvals", failed: "alert" };
+
+/** The visit before this one ended then; 0 where there was none. Asked for once, before this visit is noted. */
+let since = -1;
+
+function lastVisit(): number {
+  if (since < 0) {
+    since = settings.lastVisit.peek();
+    const note = (): void => {
+      if (document.visibilityState === "visible") settings.lastVisit.value = Math.floor(Date.now() / 1000);
+    };
+    note();
+    setInterval(note, 30_000);
+    document.addEventListener("visibilitychange", note);
+  }
+  return since;
+}
+
+export function Digest(): VNode | null {
+  const [page, setPage] = useState<Schemas["DigestPage"]>();
+  const [open, setOpen] = useState(false);
+  const [away, setAway] = useState(false);
+  useEffect(() => {
+    const from = lastVisit();
+    if (from === 0 || Date.now() / 1000 - from < AWAY) return;
+    const stop = new AbortController();
+    // Nice to have: where it fails, the fleet is there all the same.
+    request({ cmd: "digest", since: from }, { signal: stop.signal }).then(setPage, () => undefined);
+    return () => stop.abort();
+  }, []);
+  if (!page || away) return null;
+  const parts = [
+    page.finished > 0 && plural(page.finished, "turn"),
+    page.failed > 0 && `${page.failed} failed`,
+    page.answered > 0 && `${page.answered} answered`,
+    page.deployed > 0 && `${page.deployed} deployed`,
+    page.messages > 0 && plural(page.messages, "message"),
+    page.tokens > 0 && `${tokens(page.tokens)} tokens`,
+    page.cost !== undefined && page.cost > 0 && money(page.cost),
+  ].filter((each): each is string => typeof each === "string");
+  const dismiss = (): void => {
+    since = 0;
+    setAway(true);
+  };
+  return (
+    <section class="digest" aria-label="Since your last visit">
+      <div class="digest-line">
+        <Icon name="clock" />
+        <button type="button" class="digest-toggle" aria-expanded={open} onClick={() => setOpen(!open)}>
+          <strong>Since your last visit</strong> <span class="muted">{duration(Date.now() / 1000 - page.since)} ago:</span> {parts.length > 0 ? parts.join(" · ") : "nothing happened"}
+          <Icon name={open ? "up" : "down"} size={12} />
+        </button>
+        <IconButton icon="close" label="Dismiss" onClick={dismiss} />
+      </div>
+      {open && (
+        <div class="digest-body">
+          <ol class="digest-items">
+            {page.items.map((item, i) => (
+              <li key={i} class={item.kind === "failed" || item.kind === "crashed" || item.kind === "dead" ? "bad" : ""}>
+                <Icon name={KIND[item.kind] ?? "dot"} size={14} />
+                <span class="muted">{clock(item.at)}</span>
+                {item.agent && <AgentLink name={item.agent} />}
+                <ItemText item={item} />
+                <Age at={item.at} />
+              </li>
+            ))}
+          </ol>
+          {page.agents.length > 0 && (
+            <table class="table digest-agents" aria-label="By agent">
+              <thead>
+                <tr>
+                  <th scope="col">Agent</th>
+                  <th scope="col" class="num">
+                    Turns
+                  </th>
+                  <th scope="col" class="num">
+                    Failed
+                  </th>
+                  <th scope="col" class="num">
+                    Tokens
+                  </th>
+                </tr>
+              </thead>
+              <tbody>
+                {page.agents.map((agent) => (
+                  <tr key={agent.name}>
+                    <td>
+                      <AgentLink name={agent.name} />
+                    </td>
+                    <td class="num">{agent.turns}</td>
+                    <td class="num">{agent.failed > 0 ? agent.failed : "–"}</td>
+                    <td class="num">{tokens(agent.tokens)}</td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          )}
+        </div>
+      )}
+    </section>
+  );
+}
+
+function ItemText({ item }: { item: Schemas["DigestItem"] }): VNode {
+  const text = <Text text={item.text} line />;
+  const { ref, agent } = item;
+  const to =
+    ref === undefined ? undefined
+    : item.kind === "failed" && agent ? `/agents/${agent}/t/${ref}`
+    : item.kind === "answered" ? `/questions/${ref}`
+    : item.kind === "dead" ? "/dead"
+    : item.kind === "decided" || item.kind === "deployed" ? `/approvals/${ref}`
+    : undefined;
+  return to ? (
+    <Link class="truncate digest-text" href={to}>
+      {text}
+    </Link>
+  ) : (
+    <span class="truncate digest-text">{text}</span>
+  );
+}
