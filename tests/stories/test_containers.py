@@ -1,6 +1,9 @@
 """A hive as root with the runtime nspawn: the real agent CLI in containers, and what a turn's Bash finds there."""
 
+import os
+import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import anyio
 import pytest
@@ -10,11 +13,16 @@ from hyperhive.lifecycle.runtimes.inside import AGENT_UID
 from hyperhive.lifecycle.runtimes.uid_ranges import RANGE
 from hyperhive.testing.fake_anthropic import FakeAnthropic, tool_turn
 from parts import NSPAWN_BASE
-from story import bash
+from story import bash, send
 
 NewPlace = Callable[..., HivePlace]
 
-pytestmark = [pytest.mark.needs("claude"), pytest.mark.needs("nspawn"), pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.needs("claude"),
+    pytest.mark.needs("nspawn"),
+    pytest.mark.timeout(180),
+    pytest.mark.may_block("the test looks at processes between requests"),
+]
 
 LOOK = """
 id -u; echo kept > /state/note; ls -A /sys /workspace; ls -d {state} {run} 2>/dev/null
@@ -46,3 +54,44 @@ async def test_the_real_cli_lives_in_a_container(places: NewPlace, api: FakeAnth
         "58371", "/sys:", "/workspace:", "The config of a new agent", "bridge.py", "mcp.sock", "model.sock", "0",
     ]  # fmt: skip
     assert (place.state / "agents/alice/state/note").read_text() == "kept\n"
+
+
+PATIENT = {"CLAUDE_CODE_MAX_RETRIES": "10"}
+"""As the CLI is by itself. What it asks of the model through a core that is killed, it asks again."""
+
+
+async def test_a_container_outlives_a_killed_core_and_its_own_crash_is_told_and_mended(
+    places: NewPlace, api: FakeAnthropic
+) -> None:
+    """The turn goes on, and what it sends arrives once; a harness that is killed is missed within ten seconds."""
+    place = places(runtime="nspawn", environ={"HYPERHIVE_NSPAWN_BASE": str(NSPAWN_BASE), **PATIENT})
+    work = tool_turn(r"\nwork\n", send("operator", "half way"), send("operator", "all done"))
+    for step in work["steps"]:
+        step["delay"] = 0.7
+    api.scenario = {"rules": [work, tool_turn(r"\nsay it\n", send("operator", "again"), end="said")]}
+    async with running(place) as (hive, client):
+        await client.lifecycle.spawn("alice")
+        harness = harness_of(place, "alice")
+        await client.broker.send("operator", "alice", "work")
+        await hive.until(lambda: any("\nwork\n" in one["text"] for one in api.requests))
+        await hive.kill()
+    async with running(place) as (hive, client):
+        await hive.until(lambda: any(one.body == "all done" for one in place.mail()))
+        await hive.until(lambda: all(one.acked for one in place.mail() if one.recipient == "alice"))
+        assert [one.body for one in place.mail()] == ["work", "half way", "all done"]
+        assert harness_of(place, "alice") == harness
+        os.kill(harness, signal.SIGKILL)
+        with anyio.fail_after(10):
+            await hive.until(lambda: bool(place.told("container_crash")))
+        assert "harness_started" in place.told("container_crash")[0]
+        await client.broker.send("operator", "alice", "say it")
+        await hive.until(lambda: any(one.body == "again" for one in place.mail()))
+        assert harness_of(place, "alice") != harness
+
+
+def harness_of(place: HivePlace, agent: str) -> int:
+    """The pid of the one harness of this agent's container."""
+    (found,) = [
+        pid for pid in place.harnesses() if agent in Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    ]
+    return found

@@ -161,6 +161,12 @@ class HivePlace:
             for row in rows
         ]
 
+    def told(self, event: str) -> list[str]:
+        """The bodies of what the hive itself told of such an event."""
+        with closing(sqlite3.connect(f"file:{self.state}/hive.sqlite?mode=ro", uri=True)) as db:
+            rows = db.execute("SELECT body FROM messages WHERE sender = 'system' ORDER BY id").fetchall()
+        return [row[0] for row in rows if json.loads(row[0]).get("event") == event]
+
     def integrity(self) -> str:
         """What SQLite says of the file. `ok`, or what is wrong."""
         with closing(sqlite3.connect(self.state / "hive.sqlite")) as db:
