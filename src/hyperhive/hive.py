@@ -78,7 +78,7 @@ from hyperhive.protocol.dispatch import Dispatcher, Handler
 from hyperhive.protocol.events import AnyDashboardEvent, ContainerRemoved
 from hyperhive.protocol.line import LineListener
 from hyperhive.protocol.policy import Actor
-from hyperhive.protocol.requests import Request
+from hyperhive.protocol.requests import Logs, Request
 from hyperhive.reactions import AccountWatch, Herald, leave_behind, watch_mail
 from hyperhive.screens import screens
 from hyperhive.screens.events import AgentEvents
@@ -318,7 +318,7 @@ class BareHive:
             provision=self.config_code.provision,
             basis=self.config_code.basis,
             room=self._disk.check,
-            log_tail=lambda name: self._facts.log(name, CRASH_LOG_LINES),
+            log_tail=lambda name: self._facts.log(name, Logs(lines=CRASH_LOG_LINES)),
             drain_seconds=self.config.file.drain_seconds,
         )
         self._agent_events = AgentEvents(

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from hyperhive.broker import causes, file_refs, listings, rows, storms
+from hyperhive.broker import causes, file_refs, listings, past, rows, storms
 from hyperhive.broker.deadletters import SetAside
 from hyperhive.broker.desk import Desk
 from hyperhive.broker.file_refs import Files, MessageFiles
@@ -24,6 +24,7 @@ from hyperhive.broker.limits import Gate, Limits
 from hyperhive.broker.listings import InboxCounts
 from hyperhive.broker.looking import DAY, Looking
 from hyperhive.broker.loose_ends import LooseEnds
+from hyperhive.broker.past import PastMessage
 from hyperhive.broker.questions import Questions
 from hyperhive.broker.reminders import Reminders
 from hyperhive.broker.repeats import Cause, Effect, digest_of
@@ -403,6 +404,10 @@ class Broker:
     def held_in_all(self) -> int:
         """How many messages wait for the operator's word, whomever they are to."""
         return self._set_aside.held.total()
+
+    async def past(self, before: int | None = None, limit: int = 100) -> list[PastMessage]:
+        """The newest messages with a smaller id than `before`, newest first, each with what became of it as events."""
+        return await self._store.read(lambda conn: past.newest(conn, before, limit))
 
     # --- the operator's inbox, dead letters, held messages ---
 

@@ -53,6 +53,7 @@ class Desk:
         if inbox.arrived(entry):
             self._woken[recipient] = inbox
         self.say_sent(recipient, entry)
+        self.bus.publish(MessageState(id=entry.id, state="pending"))
 
     def mailed(self, mail: Iterable[Mail]) -> None:
         """The system's own messages are durable."""
@@ -113,7 +114,7 @@ class Desk:
     def say_state(
         self, message_id: int, state: MessageStateName, turn: int | None = None, note: str | None = None
     ) -> None:
-        """A message changed its state. A new one is announced by `sent` alone, which says pending."""
+        """A message has this state now."""
         self.bus.publish(MessageState(id=message_id, state=state, turn=turn, note=note))
 
     def close(self) -> None:

@@ -35,6 +35,7 @@ def _post(path: str, request: type[r.Request], operation_id: str, **fixed: objec
 
 SPELLINGS: Final[tuple[Spelling, ...]] = (
     _get("/api/state", r.State, "getState"),
+    _get("/dashboard/history", r.History, "getHistory"),
     _get("/api/approvals/{id:int}", r.Show, "getApproval"),
     _get("/api/state-file/check", r.StateFileCheck, "checkStateFile"),
     _get("/api/state-file/read", r.StateFileRead, "readStateFile"),
