@@ -44,15 +44,18 @@ class AtRest:
             case line.History():
                 display = self._display(agent, bus)
                 return await display.history(
-                    before=command.before, limit=command.limit, kind=command.kind, q=command.q
+                    before=command.before,
+                    limit=command.limit,
+                    kind=command.kind,
+                    q=command.q,
+                    since=command.since,
+                    until=command.until,
                 )
             case line.TurnHistory():
-                return p.TurnRows(
-                    turns=await TurnStats(directory / STATS_FILE, self._clock).newest(command.limit)
-                )
+                return p.TurnRows(turns=await TurnStats(directory / STATS_FILE, self._clock).select(command))
             case line.LineStats():
                 span = span_of(command.window, unix_seconds(self._clock))
-                rows = await TurnStats(directory / STATS_FILE, self._clock).since(span.start)
+                rows = await TurnStats(directory / STATS_FILE, self._clock).since(span.start, span.end)
                 return p.StatsPage(window=command.window, stats=aggregate(rows, span))
             case _:
                 return None

@@ -5,7 +5,6 @@ to answer, what is in its mail the broker's.
 """
 
 import os
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -14,12 +13,13 @@ import anyio.to_thread
 from hyperhive.accounts import DEFAULT, Accounts, check_secret
 from hyperhive.broker import Broker
 from hyperhive.errors import BadRequest
+from hyperhive.log_lines import own_log
 from hyperhive.names import OPERATOR, AgentName
 from hyperhive.protocol import replies as p
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.policy import Caller
 
-AgentLog = Callable[[AgentName, int], Awaitable[Sequence[str]]]
+AgentLog = Callable[[AgentName, r.Logs], Awaitable[Sequence[str]]]
 Details = Callable[[AgentName | None], Awaitable[Sequence[p.AgentDetail]]]
 
 
@@ -125,11 +125,16 @@ class HiveDesk:
         """Whether a turn of this agent runs, as far as its harness has said."""
         return self._in_turn(name)
 
-    async def logs(self, name: AgentName | None, lines: int) -> p.LogLines:
-        """The last lines of an agent's log, or of the hive's own; oldest first."""
+    async def logs(self, name: AgentName | None, request: r.Logs) -> p.LogLines:
+        """The last lines of an agent's log, or of the hive's own; oldest first.
+
+        Of an agent's within a time: what the hive's own log says of it then comes before its own.
+        """
+        bounded = request.since is not None or request.until is not None
         if name is None:
-            return p.LogLines(lines=await anyio.to_thread.run_sync(_tail, self._log_file, lines))
-        return p.LogLines(lines=list(await self._agent_log(name, lines)))
+            return p.LogLines(lines=await anyio.to_thread.run_sync(own_log, self._log_file, request, None))
+        about = await anyio.to_thread.run_sync(own_log, self._log_file, request, name) if bounded else []
+        return p.LogLines(lines=[*about, *await self._agent_log(name, request)])
 
     async def account(self, request: r.Account) -> p.Accounts:
         """Sets or removes an account, and lists them all.
@@ -176,12 +181,3 @@ class HiveDesk:
 
 PROTOCOL = 1
 """The protocol's number, which a harness says in its `hello`."""
-
-
-def _tail(path: Path, lines: int) -> list[str]:
-    """The last lines of a log of the hive's own; none where there is no log."""
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return [line.rstrip("\n") for line in deque(file, maxlen=lines)]
-    except FileNotFoundError:
-        return []

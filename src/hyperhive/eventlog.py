@@ -15,6 +15,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Final, TypeVar
@@ -56,10 +57,16 @@ _INSERT_MANY: Final = _INSERT + ", ".join([_ROW] * _ROWS_A_STATEMENT)
 
 _WAL_PAGES: Final = 4000
 
-_HISTORY: Final = (
-    "SELECT id, ts, kind, CAST(payload_json AS BLOB) FROM events"
-    " WHERE id < coalesce(:before, 9223372036854775807) AND (:kind IS NULL OR kind = :kind)"
+_FROM: Final = "SELECT id, ts, kind, CAST(payload_json AS BLOB) FROM events "
+_WHERE: Final = (
+    "id < coalesce(:before, 9223372036854775807) AND (:kind IS NULL OR kind = :kind)"
     " AND (:text IS NULL OR payload_json LIKE :text ESCAPE '\\') ORDER BY id DESC LIMIT :limit"
+)
+
+_HISTORY: Final = f"{_FROM}WHERE {_WHERE}"
+_BETWEEN: Final = (
+    f"{_FROM}INDEXED BY events_ts WHERE ts >= coalesce(:since, 0)"
+    f" AND ts <= coalesce(:until, 9223372036854775807) AND {_WHERE}"
 )
 
 Row = tuple[int, int, str, bytes]
@@ -135,7 +142,14 @@ class EventLog:
             await self._logs.call(self.path, _nothing)
 
     async def history(
-        self, *, before: int | None = None, limit: int = SERVED, kind: str | None = None, q: str | None = None
+        self,
+        *,
+        before: int | None = None,
+        limit: int = SERVED,
+        kind: str | None = None,
+        q: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
     ) -> list[LoggedEvent]:
         """The newest events, oldest first: at most 2000.
 
@@ -144,13 +158,17 @@ class EventLog:
             limit: at most this many.
             kind: only this kind.
             q: only payloads that contain this text; ASCII letters match in either case.
+            since: only what happened at this time (unix seconds) or later.
+            until: only what happened at this time or before.
         """
         if not self.writable:
             return []
         await self.flush()
         limit = max(0, min(limit, SERVED))
         try:
-            found, skipped = await anyio.to_thread.run_sync(_read, self.path, before, limit, kind, q)
+            found, skipped = await anyio.to_thread.run_sync(
+                partial(_read, self.path, before, limit, kind, q, since, until)
+            )
         except sqlite3.Error as error:
             log.warning("cannot read the event log %s: %s", self.path, error)
             return []
@@ -355,7 +373,13 @@ def _last_id(conn: sqlite3.Connection) -> int:
 
 
 def _read(
-    path: Path, before: int | None, limit: int, kind: str | None, q: str | None
+    path: Path,
+    before: int | None,
+    limit: int,
+    kind: str | None,
+    q: str | None,
+    since: int | None,
+    until: int | None,
 ) -> tuple[list[LoggedEvent], int]:
     """In a worker thread, on a connection of its own: a long search holds up no append."""
     text = None
@@ -364,11 +388,13 @@ def _read(
         for special in "\\%_":
             text = text.replace(special, f"\\{special}")
         text = f"%{text}%"
-    values = {"before": before, "kind": kind, "text": text, "limit": limit}
+    values = {"before": before, "kind": kind, "text": text, "limit": limit, "since": since, "until": until}
+    bounded = since is not None or until is not None
+    query = _BETWEEN if bounded else _HISTORY
     conn = sqlite3.connect(path, isolation_level=None, timeout=5)
     try:
         conn.execute("PRAGMA query_only=1").fetchall()
-        rows = conn.execute(_HISTORY, values).fetchall()
+        rows = conn.execute(query, values).fetchall()
     finally:
         conn.close()
     rows.reverse()

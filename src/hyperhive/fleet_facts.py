@@ -1,6 +1,7 @@
 """What the parts know of each agent, put together for its fleet row, for `status` and for its log. Changes nothing."""
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from hyperhive.accounts import BoundAccount
@@ -15,6 +16,7 @@ from hyperhive.members import Attached
 from hyperhive.names import OPERATOR, AgentName
 from hyperhive.protocol import replies as p
 from hyperhive.protocol.harness_line import History, Snapshot
+from hyperhive.protocol.requests import Logs
 from hyperhive.protocol.types import ContainerView
 
 SAID_MAX: Final = 300
@@ -184,13 +186,19 @@ class FleetFacts:
             return None
         return reply if isinstance(reply, p.AgentSnapshot) else None
 
-    async def log(self, name: AgentName, lines: int) -> list[str]:
-        """An agent's log: what its events say in words, oldest first."""
-        reply = await self._crew.ask(name, History(req=0, limit=2000))
+    async def log(self, name: AgentName, asked: Logs) -> list[str]:
+        """An agent's log: what its events say in words, oldest first; with their times where one was asked for."""
+        history = History(req=0, limit=2000, since=asked.since, until=asked.until, before=asked.before)
+        reply = await self._crew.ask(name, history)
         if not isinstance(reply, p.EventPage):
             return []
-        said = [line for event in reply.events if (line := _in_words(event)) is not None]
-        return said[-lines:]
+        bounded = asked.since is not None or asked.until is not None
+        said = [
+            f"{_clock(event)} {line}" if bounded else line
+            for event in reply.events
+            if (line := _in_words(event)) is not None
+        ]
+        return said[-asked.lines :]
 
 
 def adopted(lifecycle: Lifecycle) -> list[str]:
@@ -200,6 +208,11 @@ def adopted(lifecycle: Lifecycle) -> list[str]:
         return []
     how = "`hyperhive restore NAME` (or --all) brings them back, as they were deployed last"
     return [f"found without being known: {', '.join(left)}; {how}"]
+
+
+def _clock(event: dict[str, object]) -> str:
+    at = event.get("ts")
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S") if isinstance(at, int) else "--:--:--"
 
 
 def _in_words(event: dict[str, object]) -> str | None:

@@ -1,17 +1,21 @@
 """Claims about turn statistics: what a row keeps, older databases, what the windows say, what a failure costs."""
 
 import sqlite3
+import tempfile
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperhive.clock import SYSTEM_CLOCK
 from hyperhive.harness.stats import TurnStats, cost_of, ctx_of
 from hyperhive.harness.stats_windows import PROVIDERS, Span, aggregate, percentile, span_of
+from hyperhive.protocol.harness_line import TurnHistory
 from hyperhive.protocol.types import TokenUsage, TurnRow
 
 NOW = 1_900_000_000
@@ -195,3 +199,93 @@ def test_a_percentile_is_a_value_that_enough_values_do_not_exceed(values: list[i
 def test_no_time_falls_outside_the_buckets(window: str, seconds: int) -> None:
     span = span_of(window, NOW)
     assert 0 <= span.index(NOW + seconds) < span.buckets
+
+
+# --- what the screens show equals what is stored ---------------------------------------------------------------------
+
+TURNS = st.lists(
+    st.builds(
+        row,
+        ended_at=st.integers(NOW - 31 * 86400, NOW + 60),
+        duration_ms=st.integers(0, 10**6),
+        result_kind=st.sampled_from(["ok", "failed", "stuck", "cancelled"]),
+        wake_from=st.sampled_from(["operator", "bob", "background"]),
+        input_tokens=st.integers(0, 10**6),
+        output_tokens=st.integers(0, 10**5),
+        last_input_tokens=st.one_of(st.none(), st.integers(0, 10**5)),
+        tool_call_count=st.integers(0, 50),
+        cost=st.sampled_from([0.0, 0.125, 0.5, 1.75]),
+        turn=st.one_of(st.none(), st.integers(1, 500)),
+    ),
+    max_size=25,
+)
+
+
+@pytest.mark.parametrize("window", ["24h", "7d", "30d"])
+@pytest.mark.may_block("the test asks the database itself")
+@settings(max_examples=5, deadline=None)
+@given(rows=TURNS)
+async def test_every_figure_and_every_bucket_equals_what_plain_sql_says(
+    window: str, rows: list[TurnRow]
+) -> None:
+    """And the turns that a bar leads to are the ones that it counts."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "stats.sqlite"
+        stats = TurnStats(path, FixedClock())
+        for one in rows:
+            await stats.add(one)
+        span = span_of(window, NOW)
+        got = aggregate(await stats.since(span.start, span.end), span)
+        where = "FROM turn_stats WHERE ended_at >= ? AND ended_at < ?"
+
+        def sql(what: str, since: int = span.start, until: int = span.end, more: str = "") -> Any:
+            if not rows:
+                return None
+            with closing(sqlite3.connect(path)) as connection:
+                return connection.execute(f"SELECT {what} {where} {more}", (since, until)).fetchone()[0]
+
+        assert got["turns"]["total"] == (sql("count(*)") or 0)
+        assert got["context"]["max"] == sql(CONTEXT)
+        assert got["tools"]["total"] == (sql("sum(tool_call_count)") or 0)
+        for kind, number in got["results"].items():
+            assert number == sql("count(*)", more=f"AND result_kind = '{kind}'")
+        for who, number in got["wakes"].items():
+            assert number == sql("count(*)", more=f"AND wake_from = '{who}'")
+        if (total := got["cost"]["total"]) is not None:
+            assert total == pytest.approx(sql("sum(cost)") or 0.0)
+        else:
+            assert sql("sum(cost)") == 0  # tokens without a price: unknown, not nothing
+            assert sql("sum(input_tokens + output_tokens)") > 0
+        parts = got["buckets"]
+        assert len(parts) == span.buckets
+        for part in parts:
+            bounds = {"since": part["since"], "until": part["until"]}
+            behind = await stats.select(TurnHistory(req=0, limit=2000, **bounds))
+            assert len(behind) == part["turns"] == (sql("count(*)", **bounds) or 0)
+            assert part["input_tokens"] == (sql("sum(input_tokens)", **bounds) or 0)
+            assert sum(one.tool_call_count for one in behind) == part["tool_calls"]
+        for before, after in pairwise(parts):
+            assert before["until"] == after["since"]
+
+
+CONTEXT = (
+    "max(last_input_tokens + coalesce(last_cache_read_input_tokens, 0)"
+    " + coalesce(last_cache_creation_input_tokens, 0))"
+)
+
+
+async def test_turns_are_given_by_how_they_ended_when_and_which(tmp_path: Path) -> None:
+    stats = TurnStats(tmp_path / "stats.sqlite", FixedClock())
+    for number in range(1, 9):
+        await stats.add(row(ended_at=NOW + number, turn=number, result_kind="failed" if number % 2 else "ok"))
+
+    async def numbers(**asked: Any) -> list[int | None]:
+        return [one.turn for one in await stats.select(TurnHistory(req=0, **asked))]
+
+    assert await numbers() == [8, 7, 6, 5, 4, 3, 2, 1]
+    assert await numbers(failed=True) == [7, 5, 3, 1]
+    assert await numbers(failed=True, limit=2) == [7, 5]
+    assert await numbers(failed=True, before=5) == [3, 1]
+    assert await numbers(since=NOW + 3, until=NOW + 6) == [5, 4, 3]
+    assert await numbers(turn=4) == [4]
+    assert await numbers(turn=99) == []

@@ -17,7 +17,7 @@ def itself(desk: Desk) -> dict[type[r.Request], Handler]:
 
     async def logs(caller: Caller, request: r.Logs) -> p.Reply:
         del caller
-        return await desk.logs(None if request.name is None else parse_resident(request.name), request.lines)
+        return await desk.logs(None if request.name is None else parse_resident(request.name), request)
 
     async def account(caller: Caller, request: r.Account) -> p.Reply:
         del caller

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from hyperhive.errors import BadRequest
+from hyperhive.handlers.endings import with_endings
 from hyperhive.handlers.ports import Harnesses
 from hyperhive.names import parse_resident
 from hyperhive.protocol import harness_line as line
@@ -35,7 +36,15 @@ def turns(harnesses: Harnesses) -> dict[type[r.Request], Handler]:
         return line.LineLoginCode(req=0, code=request.code)
 
     def turn_rows(request: r.Turns) -> line.TurnHistory:
-        return line.TurnHistory(req=0, limit=request.limit)
+        return line.TurnHistory(
+            req=0,
+            limit=request.limit,
+            failed=request.failed,
+            before=request.before,
+            since=request.since,
+            until=request.until,
+            turn=request.turn,
+        )
 
     def stats(request: r.Stats) -> line.LineStats:
         return line.LineStats(req=0, window=request.window)
@@ -45,7 +54,7 @@ def turns(harnesses: Harnesses) -> dict[type[r.Request], Handler]:
 
     return {
         r.Events: forward(events),
-        r.Turns: forward(turn_rows),
+        r.Turns: with_endings(forward(turn_rows), harnesses),
         r.Stats: forward(stats),
         r.Cancel: forward(lambda _: line.LineCancel(req=0)),
         r.Compact: forward(lambda _: line.LineCompact(req=0)),

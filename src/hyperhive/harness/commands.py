@@ -110,14 +110,16 @@ class Commands:
         )
 
     async def _history(self, ask: line.History) -> Reply:
-        return await self._display.history(before=ask.before, limit=ask.limit, kind=ask.kind, q=ask.q)
+        return await self._display.history(
+            before=ask.before, limit=ask.limit, kind=ask.kind, q=ask.q, since=ask.since, until=ask.until
+        )
 
     async def _turns(self, ask: line.TurnHistory) -> Reply:
-        return TurnRows(turns=await self._stats.newest(ask.limit))
+        return TurnRows(turns=await self._stats.select(ask))
 
     async def _windows(self, ask: line.LineStats) -> Reply:
         span = span_of(ask.window, unix_seconds(self._clock))
-        rows = await self._stats.since(span.start)
+        rows = await self._stats.since(span.start, span.end)
         return StatsPage(window=ask.window, stats=aggregate(rows, span, self._providers))
 
     # --- steering ---------------------------------------------------------------------------------------------------

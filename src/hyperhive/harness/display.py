@@ -153,14 +153,27 @@ class Display:
 
     # --- looking ----------------------------------------------------------------------------------------------------
 
-    async def history(self, *, before: int | None, limit: int, kind: str | None, q: str | None) -> EventPage:
+    async def history(
+        self,
+        *,
+        before: int | None,
+        limit: int,
+        kind: str | None,
+        q: str | None,
+        since: int | None = None,
+        until: int | None = None,
+    ) -> EventPage:
         """Events as they are on the stream, oldest first, each with its `ts` (unix seconds).
 
         `seq` was read before they were. Where a line of the CLI has a `ts` of its own, it keeps that.
         """
         await self.open()
         seq = self.bus.current_seq
-        found = await self._log.history(before=before, limit=limit, kind=kind, q=q) if self._log else []
+        found = []
+        if self._log:
+            found = await self._log.history(
+                before=before, limit=limit, kind=kind, q=q, since=since, until=until
+            )
         events = []
         for row in found:
             try:

@@ -19,6 +19,7 @@ from anyio.lowlevel import RunVar
 
 from hyperhive.clock import Clock, unix_seconds
 from hyperhive.paths import make_private_file
+from hyperhive.protocol.harness_line import TurnHistory
 from hyperhive.protocol.types import TokenUsage, TurnRow
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,14 @@ _COLUMNS = {
 _NAMES = ", ".join(_COLUMNS)
 _INSERT = f"INSERT INTO turn_stats ({_NAMES}) VALUES ({', '.join(':' + name for name in _COLUMNS)})"  # noqa: S608
 _NEWEST = f"SELECT {_NAMES} FROM turn_stats ORDER BY id DESC LIMIT ?"  # noqa: S608
-_SINCE = f"SELECT {_NAMES} FROM turn_stats WHERE ended_at >= ? ORDER BY id"  # noqa: S608
+_SINCE = f"SELECT {_NAMES} FROM turn_stats WHERE ended_at >= ? AND ended_at < ? ORDER BY id"  # noqa: S608
+_SELECT = (
+    f"SELECT {_NAMES} FROM turn_stats WHERE (NOT :failed OR result_kind <> 'ok')"  # noqa: S608
+    " AND (:since IS NULL OR ended_at >= :since) AND (:until IS NULL OR ended_at < :until)"
+    " AND (:turn IS NULL OR turn = :turn)"
+    " AND (:before IS NULL OR id < (SELECT max(id) FROM turn_stats WHERE turn = :before))"
+    " ORDER BY id DESC LIMIT :limit"
+)
 
 T = TypeVar("T")
 _thread: RunVar[anyio.CapacityLimiter] = RunVar("hyperhive_stats_thread")
@@ -81,11 +89,15 @@ class TurnStats:
 
     async def newest(self, limit: int) -> list[TurnRow]:
         """The last turns, newest first."""
-        return await self._rows(_NEWEST, limit)
+        return await self._rows(_NEWEST, (limit,))
 
-    async def since(self, unix: int) -> list[TurnRow]:
-        """The turns that ended at or after this time, oldest first."""
-        return await self._rows(_SINCE, unix)
+    async def since(self, unix: int, until: int = 2**62) -> list[TurnRow]:
+        """The turns that ended at or after this time and before `until`, oldest first."""
+        return await self._rows(_SINCE, (unix, until))
+
+    async def select(self, asked: TurnHistory) -> list[TurnRow]:
+        """The turns that are asked for, newest first; see `requests.Turns`."""
+        return await self._rows(_SELECT, msgspec.structs.asdict(asked))
 
     async def sweep(self) -> int:
         """Remove turns of more than 90 days ago; how many."""
@@ -100,10 +112,10 @@ class TurnStats:
             log.warning("turn_stats_not_swept path=%s error=%s", self._path, error)
             return 0
 
-    async def _rows(self, query: str, argument: int) -> list[TurnRow]:
+    async def _rows(self, query: str, given: tuple[int, ...] | dict[str, object]) -> list[TurnRow]:
         def work(connection: sqlite3.Connection) -> list[TurnRow]:
             rows = []
-            for values in connection.execute(query, (argument,)):
+            for values in connection.execute(query, given):
                 try:
                     rows.append(msgspec.convert(dict(zip(_COLUMNS, values, strict=True)), TurnRow))
                 except msgspec.ValidationError as error:

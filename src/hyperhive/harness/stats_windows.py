@@ -4,6 +4,7 @@ Each provider gives one named part of the answer; more can be registered. Bucket
 and `30d`, the last one ending now.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -17,6 +18,12 @@ Provider = Callable[[Sequence[TurnRow], "Span"], JsonValue]
 """Gives one part of the statistics from the window's turns (oldest first)."""
 
 TOP_TOOLS = 15
+TOKENS: Final = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+)
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -29,6 +36,16 @@ class Span(msgspec.Struct, frozen=True):
     def index(self, unix: int) -> int:
         """The bucket of this time; times outside go to the nearest one."""
         return min(self.buckets - 1, max(0, (unix - self.start) // self.step))
+
+    def ends(self, bucket: int) -> tuple[int, int]:
+        """From when to before when this bucket goes (unix seconds). The last one has the very end in it, too."""
+        since = self.start + bucket * self.step
+        return since, since + self.step + (bucket == self.buckets - 1)
+
+    @property
+    def end(self) -> int:
+        """What ended at this time or later is in no bucket."""
+        return self.ends(self.buckets - 1)[1]
 
 
 WINDOWS: Final[Mapping[str, tuple[int, int]]] = {"24h": (3600, 24), "7d": (86400, 7), "30d": (86400, 30)}
@@ -92,16 +109,47 @@ def context(rows: Sequence[TurnRow], span: Span) -> JsonValue:
 
 def cost(rows: Sequence[TurnRow], span: Span) -> JsonValue:
     """What was spent: money by the CLI's own list price, and the four kinds of tokens."""
-    buckets = [0.0] * span.buckets
+    spent = [0.0] * span.buckets
     for row in rows:
-        buckets[span.index(row.ended_at)] += row.cost
+        spent[span.index(row.ended_at)] += row.cost
     return {
-        "total": round(sum(row.cost for row in rows), 6),
-        "buckets": [round(value, 6) for value in buckets],
+        "total": _money(rows),
+        "buckets": [round(value, 6) for value in spent],
         "input_tokens": sum(row.input_tokens for row in rows),
         "output_tokens": sum(row.output_tokens for row in rows),
         "cache_read_input_tokens": sum(row.cache_read_input_tokens for row in rows),
         "cache_creation_input_tokens": sum(row.cache_creation_input_tokens for row in rows),
+    }
+
+
+def _money(rows: Sequence[TurnRow]) -> float | None:
+    """US dollars; None where tokens were used and nobody knew their price: that is not nothing."""
+    total = math.fsum(row.cost for row in rows)
+    if total == 0 and any(row.input_tokens + row.output_tokens for row in rows):
+        return None
+    return round(total, 6)
+
+
+def buckets(rows: Sequence[TurnRow], span: Span) -> JsonValue:
+    """Each bucket by itself: `since` and `until` (before it) are what `turns` gives exactly these turns by."""
+    groups: list[list[TurnRow]] = [[] for _ in range(span.buckets)]
+    for row in rows:
+        groups[span.index(row.ended_at)].append(row)
+    return [_bucket(group, span, place) for place, group in enumerate(groups)]
+
+
+def _bucket(rows: list[TurnRow], span: Span, place: int) -> dict[str, Any]:
+    since, until = span.ends(place)
+    return {
+        "since": since,
+        "until": until,
+        "turns": len(rows),
+        "results": results(rows, span),
+        "duration": duration(rows, span),
+        "context": context(rows, span),
+        "cost": _money(rows),
+        **{name: sum(getattr(row, name) for row in rows) for name in TOKENS},
+        "tool_calls": sum(row.tool_call_count for row in rows),
     }
 
 
@@ -135,6 +183,7 @@ def results(rows: Sequence[TurnRow], span: Span) -> JsonValue:
 
 PROVIDERS: Final[Mapping[str, Provider]] = {
     "turns": turns,
+    "buckets": buckets,
     "duration": duration,
     "context": context,
     "cost": cost,

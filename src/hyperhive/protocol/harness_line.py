@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from hyperhive.protocol.requests import Id, Limit, ShortText, Window
+from hyperhive.protocol.requests import Id, Limit, ShortText, Time, Window
 
 
 class HarnessCommand(
@@ -25,18 +25,25 @@ class Snapshot(HarnessCommand, frozen=True, kw_only=True, tag="snapshot"):
 
 
 class History(HarnessCommand, frozen=True, kw_only=True, tag="history"):
-    """Events before `before`, oldest first."""
+    """Events before `before`, oldest first; from `since` to `until` (unix seconds), both included."""
 
     before: Id | None = None
     limit: Limit = 200
     kind: ShortText | None = None
     q: ShortText | None = None
+    since: Time | None = None
+    until: Time | None = None
 
 
 class TurnHistory(HarnessCommand, frozen=True, kw_only=True, tag="turns"):
-    """The last turns, newest first."""
+    """Turns, newest first; see `requests.Turns`."""
 
     limit: Limit = 20
+    failed: bool = False
+    before: Id | None = None
+    since: Time | None = None
+    until: Time | None = None
+    turn: Id | None = None
 
 
 class LineStats(HarnessCommand, frozen=True, kw_only=True, tag="stats"):
