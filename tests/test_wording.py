@@ -52,6 +52,7 @@ def test_what_is_wrong_is_said_with_its_field(value: object, said: str) -> None:
         ("4 GB", Size | None, "expected text such as 16M or 4G"),
         ("slack", Literal["ntfy", "webhook"], "'slack' is none of ntfy, webhook"),
         ("slack", tuple[Literal["a", "b"], ...] | None, "expected a list, not text"),
+        ({"size": "4 GB"}, Row, "size: expected text such as 16M or 4G"),
         ("x", Annotated[str, Meta(pattern="^y")], "expected text of the form ^y"),
     ],
     ids=str,

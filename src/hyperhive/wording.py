@@ -31,13 +31,20 @@ def in_words(complaint: str, kind: object = None) -> str:
 
     Args:
         complaint: what msgspec says.
-        kind: the type that was expected there, where it is known: its choices and examples are named.
+        kind: the type that was expected there, where it is known: its choices and examples are named. A struct stands
+            for its fields' types.
     """
     place = _PLACE.search(complaint)
     fault = _PLACE.sub("", complaint)
-    said = _said(fault, kind)
     where = place["place"] if place else ""
+    said = _said(fault, _of_field(kind, where))
     return f"{where}: {said}" if where else said
+
+
+def _of_field(kind: object, name: str) -> object:
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return next((one.type for one in msgspec.structs.fields(kind) if one.encode_name == name), None)
+    return kind
 
 
 def _said(fault: str, kind: object) -> str:

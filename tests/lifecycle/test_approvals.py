@@ -441,3 +441,41 @@ async def test_nothing_is_imported_onto_a_disk_that_is_low(world: ApprovalWorld)
             await ask(queue, world)
         assert list(world.repos.tags_of["alice"]) == ["deployed/0"]
         assert await queue.pending() == []
+
+
+async def test_a_second_wish_for_the_same_new_agent_is_refused_while_the_first_waits(
+    world: ApprovalWorld,
+) -> None:
+    async with world.queue() as queue:
+        number = await queue.request_spawn("bob", by=BOSS)
+        with pytest.raises(Conflict, match=f"approval {number} asks for bob already"):
+            await queue.request_spawn("bob", by="operator")
+        await queue.deny(number)
+        await queue.request_spawn("bob", by=BOSS)
+
+
+async def test_what_was_decided_is_shown_also_when_its_repo_is_gone(
+    world: ApprovalWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(*_: object, **__: object) -> None:
+        raise WorldError("not a git repository")
+
+    async with world.queue() as queue:
+        denied, waits = await ask(queue, world), await ask(queue, world, 'model = "opus"\n')
+        await queue.deny(denied, "no")
+        monkeypatch.setattr(world.repos, "diff", gone)
+        shown = await queue.show(denied)
+        assert (shown.approval.note, shown.diff) == ("no", "")
+        assert any("its diff is gone" in one for one in shown.warnings)
+        with pytest.raises(WorldError):  # what is to be decided on is seen whole, or not at all
+            await queue.show(waits)
+
+
+async def test_a_rollback_to_what_runs_already_is_refused(world: ApprovalWorld) -> None:
+    async with world.queue() as queue:
+        seed = world.repos.mains["alice"]
+        world.repos.mains["alice"] = world.repos.commit({"agent.toml": 'model = "x"\n'}, on=seed)
+        with pytest.raises(Conflict, match="is what alice runs"):
+            await queue.roll_back("alice", 0, world.repos.mains["alice"])
+        assert await queue.unfinished() == ([], [])
+        assert await queue.roll_back("alice", 0, seed)

@@ -124,6 +124,20 @@ async def test_the_diff_says_what_is_live_what_restarts_what_is_cut_and_what_wou
         assert said == ["it would fail: agent.toml:1: model: expected text, not a whole number"]
 
 
+async def test_beside_the_diff_stands_what_the_runtime_cannot_give_and_that_the_hosts_network_is_asked_for(
+    world: DeployWorld,
+) -> None:
+    async with world.life() as life:
+        text = 'packages = ["rg"]\nnetwork = "host"\n'
+        said = await life.deployer.remarks(ALICE, "", world.memory.commit({"agent.toml": text}))
+        assert "it would fail: this runtime has no packages" in said
+        assert any("share the host's network" in one for one in said)
+        plain = await life.deployer.remarks(
+            ALICE, "", world.memory.commit({"agent.toml": 'network = "none"\n'})
+        )
+        assert not any("host's network" in one or "would fail" in one for one in plain)
+
+
 async def test_a_stopped_agent_is_not_started_by_a_deploy(world: DeployWorld) -> None:
     world.held.add("alice")
     async with world.life() as life:

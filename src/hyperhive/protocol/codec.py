@@ -50,12 +50,12 @@ def decode(line: bytes | memoryview, decoder: "msgspec.json.Decoder[T]", what: s
         raise BadRequest(f"no valid {what}: {_reason(error)}") from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, kind: type[msgspec.Struct] | None = None) -> str:
     if isinstance(error, RecursionError):
         return "nested too deeply"
     if isinstance(error, UnicodeError):
         return "not UTF-8"
-    return (in_words(str(error)) or type(error).__name__)[:REASON_MAX]
+    return (in_words(str(error), kind) or type(error).__name__)[:REASON_MAX]
 
 
 def decode_request(line: bytes | memoryview) -> Request:
@@ -82,7 +82,7 @@ def _what_is_wrong(line: bytes | memoryview, error: Exception) -> BadRequest:
         return BadRequest("no valid request: the field `cmd` is missing")
     if cmd not in BY_TAG:
         return BadRequest(f"unknown cmd {cmd[:80]!r}")
-    return BadRequest(f"no valid `{cmd}` request: {_reason(error)}")
+    return BadRequest(f"no valid `{cmd}` request: {_reason(error, BY_TAG[cmd])}")
 
 
 def convert_request(fields: Mapping[str, object], request: type[R]) -> R:
@@ -96,7 +96,7 @@ def convert_request(fields: Mapping[str, object], request: type[R]) -> R:
     try:
         return msgspec.convert(dict(fields), request, strict=False)
     except _PARSE_ERRORS as error:
-        raise BadRequest(f"no valid `{tag_of(request)}` request: {_reason(error)}") from error
+        raise BadRequest(f"no valid `{tag_of(request)}` request: {_reason(error, request)}") from error
 
 
 def request_id(line: bytes | memoryview) -> str | int | None:

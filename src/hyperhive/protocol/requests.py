@@ -445,7 +445,7 @@ class RequestApplyCommit(Request, frozen=True, kw_only=True, tag="request_apply_
     """Propose a commit of an agent's proposed repo; the operator approves."""
 
     agent: Name
-    commit_ref: Annotated[str, Meta(pattern=r"^[0-9a-f]{7,40}\Z")]
+    commit_ref: Annotated[str, Meta(pattern=r"^[0-9a-f]{7,40}\Z", examples=["8f31c9d3cfce"])]
 
 
 class Pending(Request, frozen=True, kw_only=True, tag="pending"):
@@ -462,7 +462,16 @@ class Approve(Request, frozen=True, kw_only=True, tag="approve"):
     """Approve exactly what was shown. Answered when the decision is durable."""
 
     id: Id
-    sha: Annotated[str, Meta(pattern=r"^(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")] | None = None
+    sha: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^(?:[0-9a-f]{40}|[0-9a-f]{64})\Z",
+                examples=["8f31c9d3cfce884aef517964387b134dba319eb8"],
+            ),
+        ]
+        | None
+    ) = None
     diff_sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")] | None = None
 
 

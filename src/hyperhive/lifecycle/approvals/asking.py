@@ -118,7 +118,7 @@ class Asking(Book):
         """Asks for a new agent; returns the approval's id.
 
         Raises:
-            InvalidName: nobody can be named so. Conflict: there is such an agent already.
+            InvalidName: nobody can be named so. Conflict: there is such an agent already, or one is asked for.
             LimitReached: too many new agents wait already.
         """
         agent = parse_agent_name(name)
@@ -151,9 +151,13 @@ class Asking(Book):
         await self._failpoint("after submit")
         return row
 
-    def _check_not_alive(self, agent: AgentName) -> None:
+    def _check_not_alive(self, agent: AgentName, number: int | None = None) -> None:
         if self._alive(agent):
-            raise Conflict(f"there is an agent named {agent} already")
+            what = f"`hyperhive start {agent}` starts it"
+            raise Conflict(
+                f"there is an agent named {agent} already",
+                hint=what if number is None else f"{what}; `hyperhive deny {number}` ends this approval",
+            )
 
 
 def highest(tags: Mapping[str, str]) -> int:

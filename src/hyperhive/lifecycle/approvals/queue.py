@@ -12,7 +12,7 @@ import msgspec
 
 from hyperhive.clock import SYSTEM_CLOCK, Clock, unix_seconds
 from hyperhive.config import RuntimeName
-from hyperhive.errors import Conflict, Forbidden, HiveError, LimitReached
+from hyperhive.errors import BadRequest, Conflict, Forbidden, HiveError, LimitReached, NotFound, WorldError
 from hyperhive.lifecycle.approvals import rows
 from hyperhive.lifecycle.approvals.asking import Asking, highest
 from hyperhive.lifecycle.approvals.audit import By, Entry, entries
@@ -124,6 +124,8 @@ class ApprovalQueue(Asking):
         if row.kind == "spawn":
             return Shown(approval=row.wire(), diff="")
         agent = AgentName(row.agent)
+        if row.stage in rows.FINAL:
+            return await self._show_final(row)
         base = await self._repos.main(agent) if row.stage == "proposal" else row.base
         diff = await self._repos.diff(agent, base, row.sha)
         warnings = list(diff.hidden)
@@ -135,13 +137,24 @@ class ApprovalQueue(Asking):
         now = msgspec.structs.replace(row, base=base, diff_sha256=diff.sha256)
         return Shown(approval=now.wire(), diff=diff.text, warnings=tuple(warnings))
 
+    async def _show_final(self, row: Row) -> Shown:
+        """What was decided is told also where a purge, or a lost disk, took its repo away."""
+        try:
+            diff = await self._repos.diff(AgentName(row.agent), row.base, row.sha)
+        except (NotFound, WorldError, BadRequest):  # the last: it failed before it had a base
+            gone = f"its diff is gone: the config repo of {row.agent} does not hold it any more"
+            return Shown(approval=row.wire(), diff="", warnings=(gone,))
+        return Shown(approval=row.wire(), diff=diff.text, warnings=tuple(diff.hidden))
+
     async def diff(self, id: int) -> str:  # noqa: A002
         """The diff that `show` gives."""
         return (await self.show(id)).diff
 
-    async def audit(self, limit: int = 100, before: int | None = None) -> list[Entry]:
-        """Every decision, newest first, before entry `before`."""
-        return await self._store.read(lambda conn: entries(conn, limit, before))
+    async def audit(
+        self, limit: int = 100, before: int | None = None, agent: str | None = None
+    ) -> list[Entry]:
+        """Every decision, newest first, before entry `before`; `agent`: those about this one."""
+        return await self._store.read(lambda conn: entries(conn, limit, before, agent))
 
     def loose_ends(self, requester: str | None = None) -> list[ApprovalEnd]:
         """What nobody has decided yet: all of it, or what one has asked for."""
@@ -193,7 +206,7 @@ class ApprovalQueue(Asking):
             if self._room is not None:
                 await self._room()
             if row.kind == "spawn":
-                self._check_not_alive(AgentName(row.agent))
+                self._check_not_alive(AgentName(row.agent), id)
                 decision = rows.Decide(id=id, to="approved", by=self._by(by, channel))
             else:
                 decision = await self._checked(row, sha, diff_sha256, self._by(by, channel))
@@ -228,8 +241,8 @@ class ApprovalQueue(Asking):
         agent = AgentName(row.agent)
         if sha is None or diff_sha256 is None:
             raise Conflict(
-                f"approval {row.id} is approved by the commit and the diff that you saw",
-                hint=f"`hyperhive show {row.id}` shows both",
+                f"approval {row.id} is approved by naming the commit and the diff that you saw",
+                hint=f"`hyperhive show {row.id}` shows both; name them by --sha and --diff",
                 code="unseen",
             )
         tagged = (await self._repos.tags(agent)).get(f"proposal/{row.id}")
@@ -253,13 +266,17 @@ class ApprovalQueue(Asking):
             raise LimitReached(f"the change of approval {row.id} is too large for anybody to judge it")
         return rows.Decide(id=row.id, to="approved", by=by, sha=row.sha, base=base, diff_sha256=diff.sha256)
 
+    def _deploying(self, agent: AgentName) -> bool:
+        return any(row.agent == agent and row.stage != "proposal" for row in self._open.values())
+
     async def roll_back(
         self, agent: str, to: int, to_sha: str, *, by: str = OPERATOR, channel: str = "library"
     ) -> int:
         """A new approval, approved already: the tree of an earlier deployment on top of what is deployed now.
 
         Raises:
-            Forbidden: only the operator decides. Conflict: another one of this agent is being deployed.
+            Forbidden: only the operator decides. Conflict: another one of this agent is being deployed, or it would
+                change nothing.
         """
         _check_decides(by)
         name = parse_resident(agent)
@@ -272,6 +289,11 @@ class ApprovalQueue(Asking):
                 message = f"rollback to deployed/{to} (approval {number})"
                 sha = await self._repos.rollback_commit(name, to_sha, base, message)
                 diff = await self._repos.diff(name, base, sha)
+                if not diff.text and not self._deploying(name):
+                    raise Conflict(
+                        f"what was deployed under {to} is what {name} runs",
+                        hint=f"`hyperhive rebuild {name}` puts right what drifted",
+                    )
                 row = await self._submit(
                     rows.Submit(
                         id=number,

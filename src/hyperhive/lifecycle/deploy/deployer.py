@@ -351,4 +351,12 @@ class Deployer:
         joined = agent_toml.effective(operator, file, agent)
         before = self._configs.effective(agent, operator)
         said = [f"cut: {cut}" for cut in joined.cuts]
+        try:
+            self._stage.check_packages(joined.config.packages)
+        except HiveError as error:
+            said.append(f"it would fail: {error}")
+        if joined.config.network == "host" != before.network:
+            said.append(
+                "it would share the host's network: what listens on the host's loopback can be reached from its box"
+            )
         return said + agent_toml.in_words(agent_toml.changes(before, joined.config))
