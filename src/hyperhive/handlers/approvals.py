@@ -77,7 +77,7 @@ def approvals(queue: ApprovalQueue, deployer: Deployer, broker: Broker) -> dict[
                 diff_sha256=one.diff_sha256 or None,
                 why=one.why,
             )
-            for one in await queue.audit(request.limit, request.before)
+            for one in await queue.audit(request.limit, request.before, request.agent)
         ]
         return p.AuditRows(entries=entries[: fitting(entries)])
 

@@ -67,8 +67,13 @@ def enter(conn: sqlite3.Connection, about: Subject, action: str, by: By) -> None
     )
 
 
-def entries(conn: sqlite3.Connection, limit: int, before: int | None) -> list[Entry]:
-    """Decisions, newest first."""
+def entries(
+    conn: sqlite3.Connection, limit: int, before: int | None, agent: str | None = None
+) -> list[Entry]:
+    """Decisions, newest first; of one agent or of all."""
     columns = ", ".join(Entry.__struct_fields__)
-    query = f"SELECT {columns} FROM audit WHERE ? IS NULL OR id < ? ORDER BY id DESC LIMIT ?"  # noqa: S608 - ours
-    return [Entry(*row) for row in conn.execute(query, (before, before, limit))]
+    query = (
+        f"SELECT {columns} FROM audit WHERE (?1 IS NULL OR id < ?1) AND (?2 IS NULL OR agent = ?2)"  # noqa: S608 - ours
+        " ORDER BY id DESC LIMIT ?3"
+    )
+    return [Entry(*row) for row in conn.execute(query, (before, agent, limit))]
