@@ -96,7 +96,7 @@ async def test_no_get_changes_anything(home: Path) -> None:
         assert _content(served) == before
 
 
-def _content(served: Served) -> dict[str, list[object]]:
+def _content(served: Served) -> dict[str, list[str]]:
     """Every row of every table."""
     conn = sqlite3.connect(served.hive.paths.database)
     try:

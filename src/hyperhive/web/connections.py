@@ -21,25 +21,33 @@ HEAD_SECONDS: Final = 10.0
 BODY_SECONDS: Final = 30.0
 UNREAD_SECONDS: Final = 30.0
 HEAD_MAX_BYTES: Final = 64 * 1024
+READ_MAX_BYTES: Final = 256 * 1024
+"""What asyncio reads at once, at most."""
 WAITING_MAX: Final = 128
+WAITING_AT_ALL: Final = 512
+"""So many for a moment: in a rush, the operator's request may not have been read yet."""
+FRESH_SECONDS: Final = 1.0
 
 
 class Waiting:
-    """The connections that have no whole request under way, oldest first."""
+    """The connections that have no whole request under way, the one that has waited longest first."""
 
     def __init__(self) -> None:
-        self._order: dict[Connection, None] = {}
+        self._since: dict[Connection, float] = {}
 
-    def add(self, connection: "Connection") -> None:
-        """This one waits for its peer, from now on; the oldest may have to go for it."""
-        self._order.pop(connection, None)
-        self._order[connection] = None
-        if len(self._order) > WAITING_MAX:
-            next(iter(self._order)).cut()
+    def add(self, connection: "Connection", now: float) -> None:
+        """This one waits for its peer, from now on; those that have waited longest may have to go for it."""
+        self._since.pop(connection, None)
+        self._since[connection] = now
+        while len(self._since) > WAITING_MAX:
+            oldest = next(iter(self._since))
+            if now - self._since[oldest] < FRESH_SECONDS and len(self._since) <= WAITING_AT_ALL:
+                return  # it has not been heard yet
+            oldest.cut()
 
     def remove(self, connection: "Connection") -> None:
         """This one has a whole request, or is gone."""
-        self._order.pop(connection, None)
+        self._since.pop(connection, None)
 
 
 class Connection(HttpToolsProtocol):
@@ -58,6 +66,7 @@ class Connection(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._head_bytes = 0
+        self._fed = 0
         self._in_head = True
 
     def cut(self) -> None:
@@ -79,13 +88,13 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_MAX_BYTES and len(data) < self._head_bytes:
-                self.send_400_response("the request's head is too long")
-                return
-        if not self.transport.is_closing():
-            super().data_received(data)
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        # What the parser holds of a line that does not end is told to nobody: count what it was fed.
+        self._fed += len(data)
+        if self._in_head and self._fed > HEAD_MAX_BYTES + READ_MAX_BYTES:
+            self.send_400_response("the request's head is too long")
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -101,9 +110,15 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
-        self._head_bytes = 0
+        self._head_bytes = self._fed = 0
         if self._deadline is None:
             self._wait(HEAD_SECONDS)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > HEAD_MAX_BYTES:
+            raise httptools.HttpParserError("the head is too long")
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         names = [name for name, _ in self.headers]
@@ -119,13 +134,13 @@ class Connection(HttpToolsProtocol):
         self._cancel()
         self._waiting.remove(self)
         self._in_head = True
-        self._head_bytes = 0
+        self._fed = 0
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if not self.transport.is_closing() and not self.pipeline:
-            self._waiting.add(self)  # uvicorn ends it if nothing comes
+            self._waiting.add(self, self.loop.time())  # uvicorn ends it if nothing comes
 
     def send_400_response(self, msg: str) -> None:
         """Answers what is no request that we take, and ends the connection; `msg` is uvicorn's sentence for it."""
@@ -148,7 +163,7 @@ class Connection(HttpToolsProtocol):
     # --- deadlines --------------------------------------------------------------------------------------------------
 
     def _wait(self, seconds: float) -> None:
-        self._waiting.add(self)
+        self._waiting.add(self, self.loop.time())
         self._cancel()
         self._deadline = self.loop.call_later(seconds, self.cut)
 
