@@ -25,6 +25,8 @@ PAGES: Final = (
     "/search",
     "/agents/{name:str}",
     "/agents/{name:str}/stats",
+    "/agents/{name:str}/turns",
+    "/agents/{name:str}/mail",
     "/agents/{name:str}/t/{turn:str}",
     "/a/{rest:path}",
     "/stats",

@@ -6,6 +6,7 @@
  */
 
 import { firstLine, list, num, obj, plain, str, type Frame, type Json } from "./frames";
+import { plural, tokens } from "../lib/format";
 import type { Block, NoteRow } from "./types";
 
 export interface Said {
@@ -115,13 +116,13 @@ export function systemRow(name: string, value: Json): Said | "nothing" | undefin
 export function resultRow(frame: Frame, words: string): Said {
   const failed = frame["is_error"] === true;
   const usage = obj(frame["usage"]);
-  const tokens = (num(usage["input_tokens"]) ?? 0) + (num(usage["cache_read_input_tokens"]) ?? 0) + (num(usage["cache_creation_input_tokens"]) ?? 0);
+  const used = (num(usage["input_tokens"]) ?? 0) + (num(usage["cache_read_input_tokens"]) ?? 0) + (num(usage["cache_creation_input_tokens"]) ?? 0);
   const ms = num(frame["duration_ms"]);
   const parts = [
     str(frame["terminal_reason"]) || str(frame["subtype"], "?"),
-    frame["num_turns"] === undefined ? "" : `${plain(frame["num_turns"])} model turns`,
+    frame["num_turns"] === undefined ? "" : plural(num(frame["num_turns"]) ?? 0, "model turn"),
     ms === undefined ? "" : `${(ms / 1000).toFixed(1)} s`,
-    tokens ? `${tokens} tokens in, ${num(usage["output_tokens"]) ?? 0} out` : "",
+    used ? `${tokens(used)} tokens in, ${tokens(num(usage["output_tokens"]) ?? 0)} out` : "",
   ];
   const blocks: Block[] = [];
   const text = str(frame["result"]);

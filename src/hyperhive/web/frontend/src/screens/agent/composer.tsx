@@ -8,6 +8,7 @@ import { useActions } from "../../lib/keys";
 import { useLoad } from "../../lib/load";
 import { Link } from "../../lib/router";
 import { agentNames, mail } from "../../lib/store";
+import { now } from "../../lib/time";
 import { oneLine } from "../../lib/visible";
 import { Age, Button, ErrorBox, Icon, TextArea, toast, type IconName } from "../../ui";
 import { COMMANDS, parseInput } from "./commands";
@@ -30,6 +31,8 @@ interface Queued {
 }
 
 const KEY = "hive.sendkey.";
+/** So long a message that was read stays in sight. */
+const RECENT = 900;
 
 /** The key of what is being written: the same for every try of one text, another one after it was taken. */
 function sendKey(name: string, text: string): string {
@@ -97,7 +100,6 @@ export function Composer({ name, busy, model }: { name: string; busy: boolean; m
           aria-label={`Message to ${name}`}
           aria-invalid={fault !== "" || undefined}
           placeholder={busy ? `${name} is in a turn; this waits for the next one` : `Write to ${name}, or / for commands`}
-          disabled={sending && false}
         />
         <Button kind="primary" icon="send" type="submit" busy={sending} aria-label="Send">
           Send
@@ -136,7 +138,7 @@ function Queue({ name, round }: { name: string; round: number }) {
   for (const row of known.value?.rows ?? []) if (row.to === name) rows.set(row.id, row);
   for (const row of mail.value) if (row.to === name && row.from === "operator") rows.set(row.id, { ...rows.get(row.id), ...row });
   const open = [...rows.values()].filter((row) => row.state !== "acked").sort((a, b) => a.id - b.id);
-  const read = [...rows.values()].filter((row) => row.state === "acked").sort((a, b) => b.id - a.id)[0];
+  const read = [...rows.values()].filter((row) => row.state === "acked" && row.at > now.value - RECENT).sort((a, b) => b.id - a.id)[0];
   const shown = [...(read ? [read] : []), ...open].slice(-5);
   if (shown.length === 0) return null;
   return (

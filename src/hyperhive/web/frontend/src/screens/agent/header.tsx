@@ -40,6 +40,7 @@ export function Badges({ name, view, facts, last, onLogin }: Props) {
   const page = `/agents/${encodeURIComponent(name)}`;
   const used = contextOf(facts.ctx);
   const working = facts.state === "thinking" || facts.state === "compacting";
+  const unboxed = view?.isolation === "none" || view?.isolation === "process";
   const needsLogin = view?.needs_login || facts.login !== "online";
   return (
     <div class="badges">
@@ -83,8 +84,8 @@ export function Badges({ name, view, facts, last, onLogin }: Props) {
               budget {percent(view.budget_used)} <Progress value={view.budget_used} label={`Budget ${percent(view.budget_used)} used`} />
             </Chip>
           )}
-          <Chip icon="shield" tone={view.isolation === "process" ? "needs" : "muted"} title={view.isolation === "process" ? "It runs as a plain process: nothing keeps it from what you can read." : `It runs in a box: ${view.isolation}.`}>
-            {view.isolation}
+          <Chip icon="shield" tone={unboxed ? "needs" : "muted"} title={unboxed ? "It runs as a plain process: nothing keeps it from what you can read." : `It runs in a box of its own, kept by ${view.isolation}.`}>
+            {unboxed ? "no isolation" : view.isolation}
           </Chip>
           <Chip icon="network" tone={view.network === "host" ? "needs" : "muted"} title={NETWORKS[view.network] ?? `Network: ${view.network}.`}>
             network {view.network}

@@ -43,7 +43,7 @@ function AgentPage({ name, params, query }: Props & { name: string }) {
   const busy = facts.state === "thinking" || facts.state === "compacting";
   // Asked anew whenever a turn begins or ends.
   const turns = useLoad((stop) => request({ cmd: "turns", name, limit: 100 }, { signal: stop }), [name, facts.state === "idle", facts.since]);
-  const byTurn = useMemo(() => new Map((turns.value?.turns ?? []).flatMap((row): [number, TurnRow][] => (row.turn === undefined ? [] : [[row.turn, row]]))), [turns.value]);
+  const byTurn = useMemo(() => new Map((turns.value?.turns ?? []).toReversed().flatMap((row): [number, TurnRow][] => (row.turn === undefined ? [] : [[row.turn, row]]))), [turns.value]);
   const last = turns.value?.turns[0];
   useActions(
     [
@@ -153,7 +153,7 @@ function Live({ session, params, query, turns, busy, needsLogin, onLogin }: Live
 /** Why the turn failed, with what only the server knows of it. */
 function TurnWhy({ name, turn }: { name: string; turn: number }) {
   const found = useLoad((stop) => request({ cmd: "turns", name, turn }, { signal: stop }), [name, turn]);
-  const row = found.value?.turns[0];
+  const row = found.value?.turns.find((each) => each.turn === turn);
   return row ? <Why name={name} row={row} /> : null;
 }
 
@@ -202,7 +202,7 @@ function FilterBar({ filter, query, session }: { filter: Filter; query: Props["q
         class="input"
         type="search"
         autocomplete="off"
-        placeholder="Search: words, !without, /regex/"
+        placeholder="Search, !without, /regex/"
         aria-label="Search the log"
         aria-invalid={fault !== undefined || undefined}
         title={fault}
@@ -233,7 +233,9 @@ function FilterBar({ filter, query, session }: { filter: Filter; query: Props["q
       </div>
       <span class="filter-tools">
         <IconButton icon={paused ? "play" : "pause"} label={paused ? "Resume (p)" : "Pause (p)"} onClick={() => session.pause(!paused)} />
-        <IconButton icon="undo" label={settings.wrap.value ? "Do not wrap long lines (w)" : "Wrap long lines (w)"} aria-pressed={settings.wrap.value} onClick={() => (settings.wrap.value = !settings.wrap.value)} />
+        <button type="button" class={`chip chip-btn${settings.wrap.value ? " on" : ""}`} aria-pressed={settings.wrap.value} title="Wrap long lines (w)" onClick={() => (settings.wrap.value = !settings.wrap.value)}>
+          wrap
+        </button>
       </span>
     </div>
   );

@@ -76,12 +76,12 @@ function Figures({ stats }: { stats: Stats }) {
         {failed}
         {turns && turns.total > 0 && <small>{Math.round((failed / turns.total) * 100)} %</small>}
       </Figure>
-      <Figure name="Duration, median" title="Half of the turns took no longer">
+      <Figure name="Median time" title="Half of the turns took no longer">
         {seconds(duration?.p50_ms)}
         <small>avg {seconds(duration?.avg_ms)}</small>
       </Figure>
-      <Figure name="Duration, p95" title="19 of 20 turns took no longer">{seconds(duration?.p95_ms)}</Figure>
-      <Figure name="Context, largest" title="The most tokens that one turn's last request put before the model">
+      <Figure name="p95 time" title="19 of 20 turns took no longer">{seconds(duration?.p95_ms)}</Figure>
+      <Figure name="Context, max" title="The most tokens that one turn's last request put before the model">
         {tokens(context?.max)}
         <small>avg {tokens(context?.avg)}</small>
       </Figure>

@@ -40,7 +40,7 @@ export function Bars({ label, bars, format, hrefOf }: BarsProps) {
                   <span class="chart-bar" title={title} />
                 )}
                 <span class="chart-tick" aria-hidden="true">
-                  {at % every === 0 ? bar.label : ""}
+                  {at % every === 0 && at + every / 2 < bars.length ? bar.label : ""}
                 </span>
               </li>
             );
@@ -116,7 +116,7 @@ export function Stacks({ label, stacks, format }: { label: string; stacks: reado
                 })}
               </span>
               <span class="chart-tick" aria-hidden="true">
-                {at % every === 0 ? stack.label : ""}
+                {at % every === 0 && at + every / 2 < stacks.length ? stack.label : ""}
               </span>
             </li>
           ))}

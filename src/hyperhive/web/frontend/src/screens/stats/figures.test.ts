@@ -15,7 +15,7 @@ describe("figures", () => {
   });
 
   it("have a round top", () => {
-    expect([0, 1, 3, 7, 12, 180, 251].map(niceTop)).toEqual([1, 1, 5, 10, 20, 200, 500]);
+    expect([0, 1, 3, 7, 12, 180, 251].map(niceTop)).toEqual([1, 1, 4, 8, 20, 200, 400]);
   });
 
   it("order a mix by size", () => {

@@ -62,7 +62,7 @@ export function price(cost: number | undefined, tokens: number): number | undefi
 export function niceTop(largest: number): number {
   if (largest <= 0) return 1;
   const unit = 10 ** Math.floor(Math.log10(largest));
-  return [1, 2, 2.5, 5, 10].map((step) => step * unit).find((step) => step >= largest) ?? 10 * unit;
+  return [1, 2, 4, 6, 8, 10].map((step) => step * unit).find((step) => step >= largest) ?? 10 * unit;
 }
 
 export interface Part {
