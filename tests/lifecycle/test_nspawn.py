@@ -20,6 +20,7 @@ from hyperhive.lifecycle.runtimes.uid_ranges import FIRST, RANGE, UidRanges
 from hyperhive.names import MANAGER, AgentName
 from hyperhive.paths import Paths
 from hyperhive.testing.runtime_kit import ENV, RuntimeKit, finish, new_nap, read_until, until_gone
+from nspawn_world import PROBE
 from parts import NSPAWN_BASE
 
 pytestmark = [
@@ -40,20 +41,6 @@ async def kit(tmp_path: Path) -> AsyncIterator[RuntimeKit]:
     async with RuntimeKit.open("nspawn", tmp_path) as kit:
         yield kit
 
-
-PROBE = """
-grep -E '^(Cap...|NoNewPrivs|Seccomp):' /proc/self/status | tr -s '\\t' ' '
-echo "uid $(id -u) gid $(id -g) groups $(id -G) $(id -un) $(hostname) umask $(umask)"
-echo "sys $(ls -A /sys /run/host | tr '\\n' ' ')"
-echo "cgroup $(cut -d: -f3 /proc/self/cgroup | sort -u | tr '\\n' ' ')"
-echo "dev $(ls -A /dev | tr '\\n' ' ')"
-printf 'processes '; for p in /proc/[0-9]*; do read c < $p/comm; printf '%s ' "$c"; done; echo
-echo "writable $(for d in / /usr /etc /opt /var /sys /proc/sys/kernel /agents /agents/alice/config /workspace \
-  /run/hive /state /claude /tmp /var/tmp /dev/shm; do [ -w $d ] && printf '%s ' $d; done)"
-echo "mounts $(cut -d' ' -f5 /proc/self/mountinfo | grep -vE '^/(proc|sys|dev|run/host)(/|$)' | sort -u | tr '\\n' ' ')"
-echo "nodes $(find / /run /run/hive /run/host /state /tmp -xdev \\
-  \\( -type b -o -type c -o -type s -o -type p \\) 2>/dev/null | tr '\\n' ' ')"
-"""
 
 GOLDEN = """\
 CapInh: 0000000000000000

@@ -1,11 +1,25 @@
 """Agents' own nspawn containers, with their harness in them: real ones, as root."""
 
+import contextlib
+import os
+import re
+import signal
+import socket
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import anyio
 import pytest
 
-from nspawn_world import ALICE, NspawnWorld
+from hyperhive.config import Network
+from hyperhive.errors import MissingPart
+from hyperhive.lifecycle.runtimes import NspawnRuntime, ResourceLimits, pick_runtime
+from hyperhive.lifecycle.runtimes import nspawn_lodging as lodgings
+from hyperhive.names import AgentName
+from nspawn_world import ALICE, PROBE, NspawnWorld
+
+BOB = AgentName("bob")
 
 pytestmark = [
     pytest.mark.needs("nspawn"),
@@ -24,3 +38,137 @@ async def test_what_the_harness_starts_in_its_container_behaves_as_in_a_box(worl
     assert "failed: []" in said, said
     # On the machine nothing changed hands, whoever wrote it in there.
     assert (world.paths.agent_state(ALICE) / "x").stat().st_uid == 0
+
+
+GOLDEN = """\
+CapInh: 0000000000000000
+CapPrm: 0000000000000000
+CapEff: 0000000000000000
+CapBnd: 0000000000000000
+CapAmb: 0000000000000000
+NoNewPrivs: 1
+Seccomp: 2
+uid 58371 gid 58371 groups 58371 agent alice umask 0022
+sys /run/host:  /sys:
+cgroup /
+dev char fd full mqueue net null ptmx pts random shm stderr stdin stdout tty urandom zero
+processes (sd-stubinit) python python sh
+writable /state /claude /tmp /var/tmp /dev/shm
+mounts / /agents/alice/config /claude /etc /etc/group /etc/hosts /etc/nsswitch.conf /etc/passwd /etc/resolv.conf \
+/opt /run /run/hive /run/hive-files /run/hive-files/claude /run/hive-harness /state /tmp /usr /var /var/tmp
+nodes
+"""
+
+
+async def test_a_probe_finds_nothing_to_escape_by(world: NspawnWorld) -> None:
+    """No more than in a box but its harness's process; the list is written down whole.
+
+    What is mounted in the harness's own root is left out: nothing of that can be reached.
+    """
+    said = re.sub(r"/run/hive-harness/\S+ ?", "", await world.inside(PROBE))
+    assert [line.rstrip() for line in said.splitlines()] == GOLDEN.splitlines()
+
+
+async def test_calls_for_namespaces_mounts_and_keys_are_refused(world: NspawnWorld) -> None:
+    said = await world.inside("""
+for cmd in 'unshare -U true' 'unshare -m true' 'mount -t tmpfs x /tmp' 'mount -o remount,rw /usr' 'umount /sys' \
+  'mknod /tmp/sda b 8 0' 'chroot /state true' 'hostname other' 'setpriv --reuid 0 true' 'chown 0 /state' \
+  'cat /proc/1/environ' 'cat /proc/2/environ' 'cat /proc/2/maps' 'ls /proc/2/fd' 'ls /proc/2/root' \
+  'ls /run/hive-harness' 'kill -0 1' 'kill -0 2' 'touch /run/hive/x' 'touch /run/hive-files/x' \
+  'touch /agents/alice/config/x'; do
+  $cmd >/dev/null 2>&1 && echo "$cmd"; done; echo done""")
+    assert said == "done\n"
+
+
+async def test_a_container_is_found_again_by_any_core_and_goes_on_until_something_of_it_changed(
+    world: NspawnWorld,
+) -> None:
+    """Also by one that nobody told of it; another hive's sweep spares it, as its own core's does."""
+    world.instead("-c", "import time; time.sleep(1000)")
+    world.paths.make_agent(ALICE)
+    await world.runtime.up(ALICE, world.lodging())
+    first = world.harness(ALICE)
+    await world.runtime.sweep()
+    await world.runtime.aclose()
+    next_core = await pick_runtime("nspawn", world.paths, world.environ)
+    assert isinstance(next_core, NspawnRuntime)
+    assert not await next_core.build(ALICE, world.lodging())
+    await next_core.up(ALICE, world.lodging())
+    assert world.harness(ALICE) == first
+    more = world.lodging(limits=ResourceLimits(pids=300))
+    assert await next_core.build(ALICE, more)
+    assert world.harness(ALICE) == first
+    await next_core.up(ALICE, more)
+    assert world.harness(ALICE) != first
+    await next_core.release(ALICE)
+    assert world.processes(ALICE) == []
+    await next_core.release(ALICE)
+    await next_core.aclose()
+
+
+@pytest.mark.parametrize("which", ["keeper", "nspawn", "harness"])
+async def test_whatever_of_a_container_is_killed_all_of_it_ends(world: NspawnWorld, which: str) -> None:
+    world.instead("-c", "import time; time.sleep(1000)")
+    world.paths.make_agent(ALICE)
+    await world.runtime.up(ALICE, world.lodging())
+    keeper = world.keeper(ALICE)
+    os.kill(
+        {"keeper": keeper, "nspawn": world.nspawn(ALICE), "harness": world.harness(ALICE)}[which],
+        signal.SIGKILL,
+    )
+    with anyio.fail_after(20):
+        while world.processes(ALICE):  # noqa: ASYNC110 - nobody tells of the end of another's child
+            await anyio.sleep(0.02)
+    assert await world.started_as(ALICE) is None
+
+
+async def test_a_harness_that_cannot_be_started_leaves_nothing_and_says_why(world: NspawnWorld) -> None:
+    world.patch.setattr(lodgings, "harness_command", lambda _: ["/nowhere/python"])
+    world.paths.make_agent(ALICE)
+    with pytest.raises(MissingPart, match="alice cannot be run"):
+        await world.runtime.up(ALICE, world.lodging())
+    assert world.processes(ALICE) == []
+
+
+async def test_memory_and_tasks_are_limited_for_all_of_a_container(world: NspawnWorld) -> None:
+    """Where the runtime says so. Its harness counts as well."""
+    bomb = "i=0; while [ $i -lt 80 ]; do sleep 9 & i=$((i+1)); done; echo all"
+    big = "dd if=/dev/zero of=/dev/null bs=900M count=1 status=none && echo all"
+    for name, script in (("pids", bomb), ("memory", big)):
+        if name not in world.runtime.unenforced:
+            said = await world.inside(script, limits=ResourceLimits(pids=60, memory=300 << 20))
+            assert "all" not in said
+            assert await world.inside("echo calm", agent=BOB) == "calm\n"
+
+
+REACH = """
+import socket, sys
+for port in sys.argv[1:]:
+    try:
+        print(socket.create_connection(("127.0.0.1", int(port)), 3).recv(5).decode())
+    except OSError:
+        print("refused")
+print(any(line.split()[1] == "0" * 8 for line in open("/proc/net/route")))
+"""
+
+
+def greet(server: socket.socket) -> None:
+    """Says `hello` to one."""
+    with server.accept()[0] as client, contextlib.suppress(OSError):
+        client.sendall(b"hello")
+
+
+@pytest.mark.needs("pasta")
+@pytest.mark.parametrize(("network", "seen"), [("none", "refused"), ("out", "refused"), ("host", "hello")])
+async def test_the_hosts_loopback_is_reached_only_where_that_was_asked_for(
+    world: NspawnWorld, network: Network, seen: str
+) -> None:
+    world.paths.make_agent(ALICE)
+    (world.paths.agent_state(ALICE) / "reach.py").write_text(REACH)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=greet, args=[server], daemon=True)
+        thread.start()
+        said = await world.inside(f"python3 reach.py {server.getsockname()[1]}", network=network)
+        with socket.create_connection(server.getsockname()):  # it waits no more
+            thread.join()
+    assert said.split() == [seen, "True" if network != "none" else "False"]

@@ -1,6 +1,5 @@
 """Agents' own nspawn containers without a hive: a runtime, and what runs in a container in the harness's place."""
 
-import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +21,22 @@ ALICE = parse_agent_name("alice")
 LONG_SECONDS = 50.0
 
 
+PROBE = """
+grep -E '^(Cap...|NoNewPrivs|Seccomp):' /proc/self/status | tr -s '\\t' ' '
+echo "uid $(id -u) gid $(id -g) groups $(id -G) $(id -un) $(hostname) umask $(umask)"
+echo "sys $(ls -A /sys /run/host | tr '\\n' ' ')"
+echo "cgroup $(cut -d: -f3 /proc/self/cgroup | sort -u | tr '\\n' ' ')"
+echo "dev $(ls -A /dev | tr '\\n' ' ')"
+printf 'processes '; for p in /proc/[0-9]*; do read c < $p/comm; printf '%s ' "$c"; done; echo
+echo "writable $(for d in / /usr /etc /opt /var /sys /proc/sys/kernel /agents /agents/alice/config /workspace \
+  /run/hive /state /claude /tmp /var/tmp /dev/shm; do [ -w $d ] && printf '%s ' $d; done)"
+echo "mounts $(cut -d' ' -f5 /proc/self/mountinfo | grep -vE '^/(proc|sys|dev|run/host)(/|$)' | sort -u | tr '\\n' ' ')"
+echo "nodes $(find / /run /run/hive /run/host /state /tmp -xdev \\
+  \\( -type b -o -type c -o -type s -o -type p \\) 2>/dev/null | tr '\\n' ' ')"
+"""
+"""What a program finds round it that could be a way out, as lines."""
+
+
 def end_containers(state_dir: Path) -> None:
     """Ends every container of a hive, as nobody does when a core stops. Blocks."""
     marks = Marks(Paths.of(state_dir).state_dir / "containers")
@@ -35,6 +50,7 @@ class NspawnWorld:
     paths: Paths
     runtime: NspawnRuntime
     patch: pytest.MonkeyPatch
+    environ: Mapping[str, str]
 
     @classmethod
     @asynccontextmanager
@@ -52,7 +68,7 @@ class NspawnWorld:
         runtime = await pick_runtime("nspawn", paths, environ)
         assert isinstance(runtime, NspawnRuntime)
         try:
-            yield cls(paths=paths, runtime=runtime, patch=patch)
+            yield cls(paths=paths, runtime=runtime, patch=patch, environ=environ)
         finally:
             await runtime.aclose()
             await anyio.to_thread.run_sync(end_containers, paths.state_dir)
@@ -97,17 +113,24 @@ class NspawnWorld:
         """The pids of all in the agent's container that its harness did not mark itself."""
         return wrapper.marked(self.runtime.containers.mark(agent))
 
+    def keeper(self, agent: AgentName) -> int:
+        """The pid of what stays with the agent's container; what watches it is its child."""
+        own = [pid for pid in self.processes(agent) if "nspawn_keeper" in _text(pid, "cmdline")]
+        return min(own)
+
+    def nspawn(self, agent: AgentName) -> int:
+        """The pid of nspawn itself."""
+        return next(pid for pid in self.processes(agent) if _text(pid, "comm") == "systemd-nspawn\n")
+
     def harness(self, agent: AgentName) -> int:
         """The pid of what runs in the harness's place."""
         return next(pid for pid in self.processes(agent) if _number_inside(pid) == "2")
 
 
 def _number_inside(pid: int) -> str:
-    words = Path(f"/proc/{pid}/status").read_text().partition("NSpid:")[2].split()
+    words = _text(pid, "status").partition("NSpid:")[2].split()
     return words[1] if words[1].isdigit() else ""
 
 
-def environ_of(pid: int) -> Mapping[str, str]:
-    """What a process was started with."""
-    words = os.fsdecode(Path(f"/proc/{pid}/environ").read_bytes()).split("\0")
-    return dict(word.split("=", 1) for word in words if "=" in word)
+def _text(pid: int, name: str) -> str:
+    return Path(f"/proc/{pid}/{name}").read_text()

@@ -65,9 +65,11 @@ async def start_detached(
                 start_new_session=True,
             )
             theirs.close()
-            if not await _runs(plan, ours):
+            if not await _runs(plan, ours, log, begins):
                 said = await anyio.to_thread.run_sync(_said, log, begins)
-                raise WorldError(f"the container of {plan.program} did not start: {said}")
+                raise WorldError(
+                    f"the container of {plan.program} did not start: {said or 'it said nothing'}"
+                )
     except TimeoutError as error:
         raise TimedOut(f"{plan.program} did not start within {START_SECONDS:.0f} s") from error
     except OSError as error:
@@ -80,7 +82,7 @@ async def start_detached(
                 os.close(fd)
 
 
-async def _runs(plan: Plan, line: socket.socket) -> bool:
+async def _runs(plan: Plan, line: socket.socket, log: Path, begins: int) -> bool:
     """False: it ended without a word. Raises: HiveError: a step failed."""
     told = b""
     while b'"started"' not in told:
@@ -89,7 +91,9 @@ async def _runs(plan: Plan, line: socket.socket) -> bool:
         told += more
         for word in answer_of(told):
             if "step" in word:
-                raise refusal(plan, word["step"], word["errno"])
+                refused = refusal(plan, word["step"], word["errno"])
+                said = "" if word["step"] == "exec" else await anyio.to_thread.run_sync(_said, log, begins)
+                raise type(refused)(f"{refused.message}: {said}", hint=refused.hint) if said else refused
     return True
 
 
@@ -98,4 +102,4 @@ def _said(log: Path, begins: int) -> str:
     with log.open("rb") as file:
         file.seek(begins)
         text = file.read(SAID_MAX).decode(errors="replace").strip()
-    return " · ".join(text.splitlines()[-5:]) or "it said nothing"
+    return " · ".join(text.splitlines()[-5:])

@@ -338,9 +338,7 @@ def refusal(plan: Plan, step: str, errno: int) -> HiveError:
     if step == "exec":
         return MissingPart(f"{plan.program or plan.argv[0]} cannot be run: {reason}")
     if step == "network":
-        return WorldError(
-            f"{plan.program or plan.argv[0]} gets no network: {reason}", hint="see `hyperhive doctor`"
-        )
+        return WorldError(f"{plan.program or plan.argv[0]} gets no network: {reason}")
     if step in {"mounts", "binds"}:
         return WorldError(f"the container of {plan.program or plan.argv[0]} cannot be made: {reason}")
     return WorldError(f"the agent's resource limits cannot be set: {reason}", hint="see `hyperhive doctor`")

@@ -140,7 +140,12 @@ class NspawnContainers:
                 raise MissingPart(
                     f"{agent} needs a network of its own, and pasta is not installed", hint=HOW_TO_GET
                 )
-            await self._start(agent, lodging, wanted, making)
+            try:
+                await self._start(agent, lodging, wanted, making)
+            except BaseException:
+                with anyio.CancelScope(shield=True):
+                    await self._end(agent)
+                raise
 
     async def changes(self, agent: AgentName, lodging: Lodging, making: Making) -> bool:
         """Whether `up` would start it anew.

@@ -86,7 +86,10 @@ def _join(command: list[str], payload: int) -> None:
     child = os.fork()
     if child == 0:
         try:
-            wrapper.c_library().prctl(wrapper.PR_SET_PDEATHSIG, wrapper.SIGKILL, 0, 0, 0)
+            libc = wrapper.c_library()
+            libc.prctl(wrapper.PR_SET_PDEATHSIG, wrapper.SIGKILL, 0, 0, 0)
+            for number in range(1, 65):  # it takes offence at what Python ignores
+                libc.signal(number, None)
             os.dup2(users, 64)
             os.dup2(network, 65)
             os.dup2(64, 0)
