@@ -37,6 +37,7 @@ class HiveDesk:
         cautions: what is not as it should be now, beside what was so at the start.
         tombstones: destroyed agents whose state is kept.
         in_turn: whether a turn of this agent runs.
+        dashboard: where the operator's pages are served; None: nowhere.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class HiveDesk:
         cautions: Callable[[], Sequence[str]] = tuple,
         tombstones: Callable[[], Sequence[str]] = tuple,
         in_turn: Callable[[AgentName], bool] = lambda _: False,
+        dashboard: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._info = info
         self._pronouns = pronouns
@@ -67,6 +69,7 @@ class HiveDesk:
         self._cautions = cautions
         self._tombstones = tombstones
         self._in_turn = in_turn
+        self._dashboard = dashboard
 
     async def status(self, name: AgentName | None) -> p.HiveStatus:
         """The hive, and one agent or all.
@@ -85,6 +88,7 @@ class HiveDesk:
             pid=os.getpid(),
             state_dir=info.state_dir,
             run_dir=info.run_dir,
+            dashboard=self._dashboard(),
             operator_unread=self._broker.pending_now(OPERATOR),
             questions=len(self._broker.questions.open_now(OPERATOR)),
             dead=dead,

@@ -370,6 +370,7 @@ class BareHive:
             users=self._users,
             reread=self.reload,
             cautions=lambda: [
+                *self.access.cautions,
                 *self._mirror.cautions(),
                 *self._disk.cautions(),
                 *self.broker.reminders.cautions(),
@@ -377,6 +378,7 @@ class BareHive:
             ],
             tombstones=lambda: self.lifecycle.tombstones(),
             in_turn=self._crew.in_turn,
+            dashboard=lambda: self.access.address,
         )
         streams = Streams(secrets.token_hex(4), self._find_stream)
         more = (

@@ -67,6 +67,8 @@ class WebAccess:
         """Tells this hive's cookie from another's on the same machine."""
         self.address: str | None = None
         """Where the pages are, as `http://HOST:PORT`; None while they are not served."""
+        self.cautions: tuple[str, ...] = ()
+        """What the operator should know of the way that browsers come."""
         self.ended: list[Callable[[int], None]] = []
         """Called with the id of each session that ends."""
         self._store = store

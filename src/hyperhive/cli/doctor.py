@@ -124,6 +124,7 @@ def _checks(session: Session, runtime: str | None) -> list[Check]:
         lambda: _git(environ),
         lambda: _account(session, paths, environ),
         lambda: _hive(session),
+        lambda: _dashboard(session, config),
     ]
     return [check() for check in checks]
 
@@ -240,3 +241,25 @@ def _hive(session: Session) -> Check:
     except HiveError as error:
         return Check("hive", "warning", error.message, error.hint or "")
     return Check("hive", "ok", f"running: pid {status.hive.pid}, {len(status.agents)} agents")
+
+
+def _dashboard(session: Session, config: HiveConfig) -> Check:
+    from hyperhive.web.listening import listen
+
+    try:
+        status = session.ask(r.Status(), timeout=5.0).read(HiveStatus)
+    except HiveError:
+        pass
+    else:
+        where = status.hive.dashboard
+        return Check("dashboard", "ok", f"{where}: hyperhive open" if where else "not served by this hive")
+    try:
+        found = listen(config.host, config.port)
+    except HiveError as error:
+        return Check("dashboard", "warning", error.message, error.hint or "set `listen` in hive.toml")
+    for sock in found.sockets:
+        sock.close()
+    if not found.loopback:
+        hint = "better: ssh -L, or `tailscale serve`; see docs/web-ui.md"
+        return Check("dashboard", "warning", f"{found.name}: other machines reach it, by plain HTTP", hint)
+    return Check("dashboard", "ok", f"http://{found.name} is free")

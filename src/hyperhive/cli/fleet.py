@@ -292,6 +292,8 @@ def _print_hive(session: Session, hive: HiveInfo) -> None:
     screen.line(f"hive {visible(hive.revision)}, runtime {visible(hive.runtime)}, pid {hive.pid}, "
                 f"up since {ago(hive.started_at, time.time())}")  # fmt: skip
     screen.line(f"state {visible(hive.state_dir)}, sockets {visible(hive.run_dir)}")
+    if hive.dashboard is not None:
+        screen.line(f"dashboard {visible(hive.dashboard)}: hyperhive open")
     unread = f"{plural(hive.operator_unread, 'message')} for you"
     screen.line(f"{unread}: hyperhive inbox" if hive.operator_unread else unread)
     print_questions(session, hive)

@@ -300,6 +300,7 @@ class HiveInfo(Wire, frozen=True, kw_only=True):
     pid: int
     state_dir: str
     run_dir: str
+    dashboard: str | None = None
     operator_unread: int = 0
     questions: int = 0
     dead: int = 0

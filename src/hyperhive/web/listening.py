@@ -8,6 +8,7 @@ import errno
 import os
 import socket
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final
 
 from hyperhive.errors import Conflict, WorldError
@@ -25,6 +26,11 @@ class Listening:
     host: str
     port: int
     name: str
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        return ip_address(self.sockets[0].getsockname()[0].partition("%")[0]).is_loopback
 
 
 def listen(host: str, port: int, *, exact: bool = True) -> Listening:

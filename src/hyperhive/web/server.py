@@ -48,6 +48,7 @@ class WebServer:
         found = await anyio.to_thread.run_sync(partial(listen, now.host, now.port, exact=now.exact))
         self._listening = found
         access.address = f"http://{found.name}"
+        access.cautions = _cautions(found)
         log.info("pages_served host=%s port=%s", found.host, found.port)
         await self._background.start()
         self._background.spawn(lambda: self._serve(config, access, found), "web server")
@@ -70,3 +71,10 @@ class WebServer:
         )
         self._program = program
         await program.serve(found.sockets)
+
+
+def _cautions(at: Listening) -> tuple[str, ...]:
+    if at.loopback:
+        return ()
+    where = f"the dashboard listens on {at.host}, port {at.port}"
+    return (f"{where}: other machines reach it, and plain HTTP shows a login to whoever is on the way",)

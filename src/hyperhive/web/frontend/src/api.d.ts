@@ -404,6 +404,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/dashboard/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What happened in the hive, at most 30 days ago. `before`: go on from where the last page says (`older`). */
+        get: operations["getHistory"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/dashboard/stream": {
         parameters: {
             query?: never;
@@ -1922,6 +1939,7 @@ export interface components {
          * @description The hive itself.
          */
         HiveInfo: {
+            dashboard?: string;
             /** @default 0 */
             dead?: number;
             /** @default 0 */
@@ -2876,6 +2894,7 @@ export interface components {
             agent: string;
             /** @enum {unknown} */
             cmd: "request_apply_commit";
+            /** @example 8f31c9d3cfce */
             commit_ref: string;
             /** @default null */
             req?: string | number | null;
@@ -4415,6 +4434,38 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Ok"];
+                };
+            };
+            /** @description An error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getHistory: {
+        parameters: {
+            query?: {
+                before?: string | null;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HivePast"];
                 };
             };
             /** @description An error. */
