@@ -44,6 +44,9 @@ export function backoff(attempt: number, random: number): number {
 export class StreamLink {
   #wanted = new Set<string>();
   #standing = new Set<string>();
+  #refused = new Set<string>();
+  #leaving = new Set<string>();
+  #syncing = false;
   #id: string | undefined; // the server's name for our stream
   #last: string | undefined; // the last SSE id that was handled
   #state: Connection;
@@ -78,15 +81,15 @@ export class StreamLink {
 
   /** Want a stream's frames. Everybody is told when it stands; where it does already, only `asker`. */
   subscribe(stream: string, asker: (event: LinkEvent) => void = this.tell): void {
-    const asked = this.#wanted.has(stream);
     this.#wanted.add(stream);
-    if (this.#standing.has(stream)) asker({ t: "subscribed", stream });
-    else if (!asked && this.#state.state === "live") void this.#ask({ add: [stream] });
+    this.#refused.delete(stream);
+    if (this.#standing.has(stream) && !this.#leaving.has(stream)) asker({ t: "subscribed", stream });
+    else void this.#sync();
   }
 
   unsubscribe(stream: string): void {
     this.#wanted.delete(stream);
-    if (this.#standing.delete(stream) && this.#id !== undefined) void this.#ask({ remove: [stream] });
+    void this.#sync();
   }
 
   /** Whether anybody looks. Hidden pages do not retry; a page that comes back wants to know at once. */
@@ -193,42 +196,72 @@ export class StreamLink {
     this.#id = String(frame["id"]);
     this.#become({ state: "live", attempt: 0, since: this.ports.now() });
     if (frame["resume"] === "ok") {
-      // What was asked for while the line was down.
-      const missing = [...this.#wanted].filter((stream) => !this.#standing.has(stream));
-      const gone = [...this.#standing].filter((stream) => !this.#wanted.has(stream));
-      gone.forEach((stream) => this.#standing.delete(stream));
-      if (missing.length + gone.length > 0) void this.#ask({ add: missing, remove: gone });
+      void this.#sync(); // what was asked for while the line was down
       return;
     }
     this.#standing.clear();
+    this.#refused.clear();
     this.#last = id;
-    if (this.#wanted.size > 0) void this.#ask({ add: [...this.#wanted] });
+    void this.#sync();
   }
 
-  async #ask(change: { add?: string[]; remove?: string[] }): Promise<void> {
-    const id = this.#id;
+  /** Bring the server's subscriptions to what is wanted: one change at a time, so that none overtakes another. */
+  async #sync(): Promise<void> {
+    if (this.#syncing) return;
+    this.#syncing = true;
     try {
-      const response = await this.ports.fetch(`/stream/${encodeURIComponent(id!)}/subscriptions`, {
+      for (;;) {
+        if (this.#state.state !== "live") return; // what is missing is asked for again when the line stands
+        const add = [...this.#wanted].filter((stream) => !this.#standing.has(stream) && !this.#refused.has(stream));
+        const remove = [...this.#standing].filter((stream) => !this.#wanted.has(stream));
+        if (add.length + remove.length === 0) return;
+        this.#leaving = new Set(remove);
+        if (!(await this.#ask(add, remove))) {
+          this.ports.later(() => void this.#sync(), 2000);
+          return;
+        }
+      }
+    } finally {
+      this.#syncing = false;
+      this.#leaving.clear();
+    }
+  }
+
+  /** One change; whether it makes sense to go on. */
+  async #ask(add: string[], remove: string[]): Promise<boolean> {
+    const id = this.#id!;
+    let response: Response;
+    try {
+      response = await this.ports.fetch(`/stream/${encodeURIComponent(id)}/subscriptions`, {
         method: "POST",
         headers: { ...this.#headers(), "content-type": "application/json" },
-        body: JSON.stringify({ add: change.add ?? [], remove: change.remove ?? [] }),
+        body: JSON.stringify({ add, remove }),
       });
-      if (id !== this.#id) return; // a newer stream asks for itself
-      if (!response.ok) {
-        const told = (await response.json().catch(() => ({}))) as { detail?: string };
-        // One name that is not there must not cost the others their frames.
-        if (change.add && change.add.length > 1) change.add.forEach((stream) => void this.#ask({ add: [stream] }));
-        else change.add?.forEach((stream) => this.tell({ t: "refused", stream, detail: told.detail ?? "There is no such stream." }));
-        return;
-      }
-      for (const stream of change.add ?? []) {
-        if (!this.#wanted.has(stream)) continue;
-        this.#standing.add(stream);
-        this.tell({ t: "subscribed", stream });
-      }
     } catch {
-      // The line itself is in trouble: that is noticed where it is read, and what is missing is asked for again then.
+      return false; // the line itself is in trouble, which is noticed where it is read
     }
+    if (id !== this.#id) return true; // it was another stream's; see what this one lacks
+    if (response.ok) {
+      remove.forEach((stream) => this.#standing.delete(stream));
+      for (const stream of add) {
+        this.#standing.add(stream);
+        if (this.#wanted.has(stream)) this.tell({ t: "subscribed", stream });
+      }
+      return true;
+    }
+    // One name that is not there must not cost the others their frames: ask for each by itself.
+    if (add.length + remove.length > 1) {
+      for (const stream of remove) this.#standing.delete(stream);
+      for (const stream of add) if (!(await this.#ask([stream], []))) return false;
+      return true;
+    }
+    const told = (await response.json().catch(() => ({}))) as { detail?: string };
+    for (const stream of add) {
+      this.#refused.add(stream);
+      this.tell({ t: "refused", stream, detail: told.detail ?? "There is no such stream." });
+    }
+    remove.forEach((stream) => this.#standing.delete(stream));
+    return response.status < 500;
   }
 
   #hear(stop: AbortController): void {

@@ -34,7 +34,6 @@ export function chipsOf(agent: ContainerView, now: number): ChipModel[] {
   }
   if (agent.waiting_reason === "budget") add("budget:over", "wallet", "needs", "over budget", "A budget stops it; raise it in Stats or wait");
   if (agent.waiting_reason === "backoff") add("backoff:yes", "refresh", "failed", "backing off", "Its last turns failed; it waits before it tries again");
-  if (agent.isolation === "none" || agent.isolation === "process") add(`isolation:${agent.isolation}`, "shield", "failed", "unisolated", "Runs as an ordinary process: it can do what your user can do");
   if (agent.needs_update) add("update:needed", "update", "accent", "update", "Built from an older revision than the hive's; update it");
   if (agent.held_by_operator && !agent.running) add("held:yes", "pause", "muted", "held", "You stopped it; only you start it again");
   if (agent.budget_used !== undefined && agent.budget_used >= 0.5 && agent.waiting_reason !== "budget")
@@ -42,7 +41,9 @@ export function chipsOf(agent: ContainerView, now: number): ChipModel[] {
   if (agent.ctx_tokens !== undefined && agent.ctx_tokens > 0)
     add("context:large", "chart", agent.ctx_tokens >= CONTEXT_LARGE ? "needs" : "muted", tokens(agent.ctx_tokens), `Context: ${agent.ctx_tokens.toLocaleString("en")} tokens`);
   if (agent.pending_reminders > 0) add("reminders:yes", "reminder", "muted", String(agent.pending_reminders), `Has ${plural(agent.pending_reminders, "open reminder")}`);
-  if (agent.network !== "none") add(`network:${agent.network}`, "network", agent.network === "host" ? "needs" : "muted", agent.network, agent.network === "host" ? "Uses the host's network" : "May reach the network");
+  if (agent.network !== "none") add(`network:${agent.network}`, "network", "muted", `net ${agent.network}`, agent.network === "host" ? "Uses the host's network" : "May reach the network");
+  const open = agent.isolation === "none" || agent.isolation === "process";
+  add(`isolation:${agent.isolation}`, "shield", "muted", open ? "not isolated" : agent.isolation, open ? "Runs as an ordinary process: it can do what your user can do" : `Isolated by ${agent.isolation}`);
   if (agent.deployed_sha) add(`sha:${agent.deployed_sha}`, "approvals", "muted", shortSha(agent.deployed_sha), `Deployed config ${agent.deployed_sha}`, true);
   return chips;
 }
