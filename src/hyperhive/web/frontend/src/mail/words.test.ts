@@ -14,6 +14,10 @@ describe("mail of the hive's own", () => {
     expect(summary("system", '{"event":"new_kind"}')).toBe('{"event":"new_kind"}');
   });
 
+  it("of an agent is shown without the marks of markdown", () => {
+    expect(summary("bob", "It is **done**, see `x`.\n\n| a | b |\n| --- | :-: |\n| 1 | 2 |")).toBe("It is done, see x. | a | b | | 1 | 2 |");
+  });
+
   it("is believed of the system alone", () => {
     expect(summary("mallory", '{"event":"killed","agent":"bob"}')).toBe('{"event":"killed","agent":"bob"}');
   });

@@ -56,10 +56,10 @@ export function addressed(text: string, names: readonly string[]): { readonly to
   return { to: found[1] as string, body: text.slice(found[0].length).trim() };
 }
 
-/** The beginning of a body on one line: what a closed row shows. */
+/** The beginning of a body on one line, without the marks of markdown: what a closed row shows. */
 export function summary(from: string, body: string, length = 240): string {
   const said = from === "system" ? (hiveWords(body)?.text ?? body) : body;
-  const flat = said.replace(/\s+/gu, " ").trim();
+  const flat = said.replace(/^[|:\s-]*-{3,}[|:\s-]*$/gmu, "").replace(/\*\*|`/gu, "").replace(/\s+/gu, " ").trim();
   return flat.length > length ? `${flat.slice(0, length)}…` : flat;
 }
 

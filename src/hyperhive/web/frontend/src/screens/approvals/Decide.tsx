@@ -5,7 +5,7 @@
 
 import type { JSX } from "preact";
 import { useRef, useState } from "preact/hooks";
-import { shortSha } from "../../lib/format";
+import { plural, shortSha } from "../../lib/format";
 import { useActions } from "../../lib/keys";
 import { settings } from "../../lib/settings";
 import { Button, ConfirmDialog, Text } from "../../ui";
@@ -50,7 +50,7 @@ export function Decide({ review, remarks, approvable }: { review: Review; remark
   const note = denial(memory);
   return (
     <div class="approval-decide" role="group" aria-label="Your decision">
-      {denying || memory.comments.length > 0 ? (
+      {denying ? (
         <form
           class="approval-deny"
           onSubmit={(event) => {
@@ -59,7 +59,7 @@ export function Decide({ review, remarks, approvable }: { review: Review; remark
           }}
         >
           <label for="deny-reason">
-            Why not? <span class="muted">{memory.comments.length > 0 ? `Your ${memory.comments.length === 1 ? "comment goes" : `${memory.comments.length} comments go`} with it.` : "Whoever asked is told."}</span>
+            Why not? <span class="muted">{memory.comments.length > 0 ? `Your ${plural(memory.comments.length, "comment")} will be in it.` : "Whoever asked is told."}</span>
           </label>
           <textarea
             id="deny-reason"
@@ -75,19 +75,20 @@ export function Decide({ review, remarks, approvable }: { review: Review; remark
           <SavedReplies reason={memory.reason} onPick={(reason) => review.setMemory({ ...memory, reason })} />
           <span class="approval-do">
             <Button type="submit" kind="danger" busy={review.busy === "deny"} disabled={!note || review.busy !== undefined}>Deny</Button>
-            {memory.comments.length === 0 ? <Button kind="ghost" onClick={() => setDenying(false)}>Back</Button> : null}
+            <Button kind="ghost" onClick={() => setDenying(false)}>Back</Button>
           </span>
         </form>
-      ) : null}
-      <span class="approval-do">
-        <Button kind="primary" icon="check" keys="a" busy={review.busy === "approve"} disabled={!approvable || review.busy !== undefined} onClick={approve}>
-          {approval.commit_ref ? `Approve ${shortSha(approval.commit_ref)}` : "Approve"}
-        </Button>
-        {denying || memory.comments.length > 0 ? null : <Button icon="x" keys="d" onClick={deny}>Deny…</Button>}
-        <span class="approval-hint" role="status">
-          {armed > 0 && !review.wasRead ? "You have not seen all of it. Press a again to approve all the same." : ""}
+      ) : (
+        <span class="approval-do">
+          <Button kind="primary" icon="check" keys="a" busy={review.busy === "approve"} disabled={!approvable || review.busy !== undefined} onClick={approve}>
+            {approval.commit_ref ? `Approve ${shortSha(approval.commit_ref)}` : "Approve"}
+          </Button>
+          <Button icon="x" keys="d" onClick={deny}>{memory.comments.length > 0 ? `Deny with ${plural(memory.comments.length, "comment")}…` : "Deny…"}</Button>
+          <span class="approval-hint" role="status">
+            {armed > 0 && !review.wasRead ? "You have not seen all of it. Press a again to approve all the same." : ""}
+          </span>
         </span>
-      </span>
+      )}
       {confirming ? (
         <ConfirmDialog
           title="Approve this all the same?"

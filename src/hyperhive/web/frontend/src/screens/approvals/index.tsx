@@ -7,6 +7,7 @@ import { useActions } from "../../lib/keys";
 import { useLoad } from "../../lib/load";
 import { Link, navigate } from "../../lib/router";
 import { approvalChanges, approvals, hive } from "../../lib/store";
+import { wayOf } from "../../lib/ways";
 import { Age, Chip, Empty, ErrorBox, Loading, Page, Section, Text } from "../../ui";
 import { Detail } from "./Detail";
 import { isOpen, isUnderWay } from "./model";
@@ -72,7 +73,7 @@ function Decided(): JSX.Element {
           <Link key={entry.id} href={`/approvals/${entry.approval}`} class="approval-row quiet">
             <span class="approval-row-what">
               <strong><Text text={entry.agent} /></strong>
-              <span class="muted">{`#${entry.approval}`} · <Age at={entry.at} /> · <Text text={`${entry.who} (${entry.channel})`} /></span>
+              <span class="muted">{`#${entry.approval}`} · <Age at={entry.at} /> · <Text text={`${entry.who} ${wayOf(entry.channel)}`} /></span>
             </span>
             <Chip tone={tones[entry.action] ?? "muted"} title={`${entry.action} by ${entry.who}`}>{entry.action}</Chip>
           </Link>

@@ -1,6 +1,7 @@
 /* What an approval means to the operator: its words, its stages, what is said beside its diff. Pure. */
 
 import type { Approval, AuditEntry } from "../../lib/protocol";
+import { wayOf } from "../../lib/ways";
 
 export interface Remarks {
   /** It cannot be approved, and why. */
@@ -91,9 +92,8 @@ export function decisionOf(story: readonly AuditEntry[]): AuditEntry | undefined
   return story.find((entry) => ["approved", "denied", "rollback"].includes(entry.action));
 }
 
-/** How a decision is told: `approved by operator, from the web`. */
+/** How a decision is told: `approved by operator on the web`. */
 export function decisionWords(entry: AuditEntry): string {
   const word = entry.action === "rollback" ? "rolled back" : entry.action;
-  const way = { web: "on the web", cli: "on the command line", ntfy: "from a notice", library: "by a program" }[entry.channel] ?? `by ${entry.channel}`;
-  return `${word} by ${entry.who} ${way}`;
+  return [word, "by", entry.who, wayOf(entry.channel)].filter(Boolean).join(" ");
 }

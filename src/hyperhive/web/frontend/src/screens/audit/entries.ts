@@ -1,13 +1,9 @@
-/* All pages of the audit, and its channels in words. */
+/* All pages of the audit. */
 
 import { request } from "../../lib/api";
 import type { AuditEntry } from "../../lib/protocol";
 
 const PAGE = 1000;
-
-export const WAYS: Readonly<Record<string, string>> = {
-  web: "on the web", cli: "on the command line", socket: "by its socket", mcp: "by a tool", library: "by a program", ntfy: "from a notice", system: "by itself",
-};
 
 export async function everything(agent: string | undefined): Promise<readonly AuditEntry[]> {
   const all: AuditEntry[] = [];

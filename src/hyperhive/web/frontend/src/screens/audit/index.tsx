@@ -8,8 +8,9 @@ import { useLoad } from "../../lib/load";
 import type { AuditEntry } from "../../lib/protocol";
 import { Link, setQuery } from "../../lib/router";
 import { agentNames, approvalChanges } from "../../lib/store";
+import { wayOf } from "../../lib/ways";
 import { Age, AgentLink, Button, Chip, Empty, ErrorBox, Id, Loading, Page, Select, Table, Text } from "../../ui";
-import { WAYS, everything } from "./entries";
+import { everything } from "./entries";
 import "./audit.css";
 
 const PAGE = 100;
@@ -24,7 +25,7 @@ export default function Screen({ query }: ScreenProps): JSX.Element {
       wide
       lead="Every decision, in the words it was given. Nothing here can be changed."
       actions={
-        <>
+        <span class="audit-actions">
           <Select
             aria-label="About"
             options={[{ value: "", label: "all agents" }, ...agentNames.value.map((name) => ({ value: name, label: name }))]}
@@ -32,7 +33,7 @@ export default function Screen({ query }: ScreenProps): JSX.Element {
             onValue={(name) => setQuery({ agent: name || undefined, before: undefined })}
           />
           <Export agent={agent} />
-        </>
+        </span>
       }
     >
       <Entries key={`${agent} ${before}`} agent={agent} before={before} />
@@ -60,8 +61,8 @@ function Entries({ agent, before }: { agent: string | undefined; before: number 
           { id: "at", title: "When", render: (row) => <Age at={row.at} /> },
           { id: "what", title: "What", render: (row) => <Chip tone={TONES[row.action as keyof typeof TONES] ?? "muted"} title={row.action}><Text text={row.action} line /></Chip> },
           { id: "approval", title: "Approval", render: (row) => <Link href={`/approvals/${row.approval}`}>{`#${row.approval}`}</Link> },
-          { id: "agent", title: "Agent", render: (row) => <AgentLink name={row.agent} /> },
-          { id: "who", title: "Who", render: (row) => <><Text text={row.who} line /> <span class="muted">{WAYS[row.channel] ?? row.channel}</span></> },
+          { id: "agent", title: "Agent", render: (row) => <span class="audit-name"><AgentLink name={row.agent} /></span> },
+          { id: "who", title: "Who", render: (row) => <span class="audit-name"><Text text={row.who} line /> <span class="muted">{wayOf(row.channel)}</span></span> },
           { id: "sha", title: "Commit", render: (row) => (row.sha ? <Id value={row.sha} label="commit" /> : <span class="muted">–</span>) },
           { id: "why", title: "Why", grow: true, render: (row) => <span class="audit-why">{row.why ? <Text text={row.why} /> : ""}</span> },
         ]}

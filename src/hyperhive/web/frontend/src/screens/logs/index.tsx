@@ -127,7 +127,7 @@ function Line({ line, name }: { line: LogLine; name: string | undefined }): JSX.
   return (
     <div class={`log-line ${line.level}`}>
       {at === undefined ? null : (
-        <Link class="log-at" title={`${absolute(at)}: the minute around it`} href={`/logs${name ? `/${encodeURIComponent(name)}` : ""}?since=${at - AROUND}&until=${at + AROUND}`}>{clock(at)}</Link>
+        <Link class="log-at" tabIndex={-1} title={`${absolute(at)}: the minute around it`} href={`/logs${name ? `/${encodeURIComponent(name)}` : ""}?since=${at - AROUND}&until=${at + AROUND}`}>{clock(at)}</Link>
       )}
       {line.level === "none" ? null : <span class="log-level">{line.level}</span>}
       <span class="log-text"><Text text={line.text} /></span>

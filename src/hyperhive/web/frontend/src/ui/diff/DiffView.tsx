@@ -54,7 +54,7 @@ function Files(props: DiffViewProps & { diff: Diff }): JSX.Element {
       <Hidden text={props.text} />
       {diff.strays.length > 0 ? <Strays lines={diff.strays} /> : null}
       <Toolbar {...props} view={view} />
-      {diff.files.length > 1 ? <FileList diff={diff} changed={fresh?.changed} onPick={(file) => toggle(file, true)} {...(memory ? { memory } : {})} /> : null}
+      {diff.files.length > 1 ? <FileList diff={diff} open={diff.files.length <= 12 && !view.narrow} changed={fresh?.changed} onPick={(file) => toggle(file, true)} {...(memory ? { memory } : {})} /> : null}
       {fresh?.gone.map((path) => <p key={path} class="diff-none">No longer changed: <Text text={path} /></p>)}
       {diff.files.map((file) => (
         <FileDiff
@@ -133,8 +133,8 @@ function Toolbar({ diff, memory, view, text, name }: DiffViewProps & { diff: Dif
   );
 }
 
-function FileList({ diff, memory, changed, onPick }: {
-  diff: Diff; memory?: Memory; changed?: ReadonlySet<string> | undefined; onPick: (file: DiffFile) => void;
+function FileList({ diff, memory, changed, open, onPick }: {
+  diff: Diff; open: boolean; memory?: Memory; changed?: ReadonlySet<string> | undefined; onPick: (file: DiffFile) => void;
 }): JSX.Element {
   const pick = (file: DiffFile): void => {
     onPick(file);
@@ -145,7 +145,7 @@ function FileList({ diff, memory, changed, onPick }: {
     });
   };
   return (
-    <details class="diff-list" open={diff.files.length <= 12}>
+    <details class="diff-list" open={open}>
       <summary>Files</summary>
       <ul>
         {diff.files.map((file) => (
