@@ -25,18 +25,17 @@ export function LoginDialog({ session, onClose }: { session: AgentSession; onClo
   const facts = session.facts.value;
   const login = facts.session;
   const given = useRef(false);
-  const landed = given.current && facts.login === "online";
+  const begun = startedAt !== undefined;
+  const landed = begun && login?.finished === true && !login.exit_note;
 
   const start = (): void => {
     setBusy("start");
+    setStartedAt(undefined);
     setError(undefined);
     given.current = false;
     request({ cmd: "login_start", name })
       .then(
-        () => {
-          setStartedAt(now.peek());
-          return session.refreshFacts();
-        },
+        () => session.refreshFacts().then(() => setStartedAt(now.peek())),
         (failed: unknown) => setError(asApiError(failed)),
       )
       .finally(() => setBusy(""));
@@ -54,10 +53,12 @@ export function LoginDialog({ session, onClose }: { session: AgentSession; onClo
     if (!clean) return;
     setBusy("code");
     setError(undefined);
-    given.current = true;
     request({ cmd: "login_code", name, code: clean })
       .then(
-        () => session.refreshFacts(),
+        () => {
+          given.current = true;
+          return session.refreshFacts();
+        },
         (failed: unknown) => setError(asApiError(failed)),
       )
       .finally(() => {
@@ -71,7 +72,7 @@ export function LoginDialog({ session, onClose }: { session: AgentSession; onClo
     onClose();
   };
   const left = startedAt === undefined ? undefined : Math.max(0, startedAt + SESSION_SECONDS - now.value);
-  const over = login?.finished === true && !landed;
+  const over = begun && login?.finished === true && !landed;
   const complaint = given.current && !landed ? lastWords(login?.output ?? "") : "";
 
   return (
@@ -84,7 +85,7 @@ export function LoginDialog({ session, onClose }: { session: AgentSession; onClo
         ) : (
           <>
             <Button onClick={cancel}>Give up</Button>
-            {over ? <Button kind="primary" icon="refresh" busy={busy === "start"} onClick={start}>Start again</Button> : <Button kind="primary" busy={busy === "code"} disabled={!cleanCode(code)} onClick={hand}>Log in</Button>}
+            {over || (error && !begun) ? <Button kind="primary" icon="refresh" busy={busy === "start"} onClick={start}>Start again</Button> : <Button kind="primary" busy={busy === "code"} disabled={!cleanCode(code)} onClick={hand}>Log in</Button>}
           </>
         )
       }
@@ -93,17 +94,17 @@ export function LoginDialog({ session, onClose }: { session: AgentSession; onClo
         <p class="login-done"><Icon name="check" /> {name} is logged in, and goes on with its mail.</p>
       ) : over ? (
         <p>The login ended{login.exit_note ? <>: <Text text={login.exit_note} /></> : ""}. Start it again for a new page.</p>
-      ) : (
+      ) : error && !begun ? null : (
         <ol class="login-steps">
           <li>
-            {login?.url && /^https:\/\//.test(login.url) ? (
+            {begun && login?.url && /^https:\/\//.test(login.url) ? (
               <>
                 <a class="btn btn-primary login-open" href={login.url} target="_blank" rel="noopener noreferrer">
                   <Icon name="external" /> Open the login page
                 </a>
                 <p class="login-url mono"><Text text={login.url} line /></p>
               </>
-            ) : busy === "start" || !login ? (
+            ) : !begun || !login ? (
               <p class="muted">Asking the CLI for its login page…</p>
             ) : (
               <pre class="code"><Text text={login.output} /></pre>

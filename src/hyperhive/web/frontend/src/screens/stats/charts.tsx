@@ -1,7 +1,9 @@
-// The charts: bars that are links, with a table of the same figures below. Drawn of plain elements, so that every bar can
-// be reached by keyboard, says its figure in its title, and prints; there is no chart library and no canvas.
+// The charts: bars that lead somewhere, with a table of the same figures and links below. Bars are for the pointer (a month
+// of them is too narrow for a finger) and say their figure in a title; keyboards and screen readers have the table. Drawn
+// of plain elements: there is no chart library and no canvas.
 import type { ComponentChildren } from "preact";
-import { Link } from "../../lib/router";
+import { absolute } from "../../lib/format";
+import { Link, navigate } from "../../lib/router";
 import { oneLine } from "../../lib/visible";
 import { niceTop, spanLabel, type Bar, type Part } from "./figures";
 
@@ -20,8 +22,8 @@ export function Bars({ label, bars, format, hrefOf }: BarsProps) {
   const every = Math.max(1, Math.ceil(bars.length / 8));
   return (
     <figure class="chart" aria-label={label}>
-      <div class="chart-area">
-        <div class="chart-axis" aria-hidden="true">
+      <div class="chart-area" aria-hidden="true">
+        <div class="chart-axis">
           <span>{format(top)}</span>
           <span>{format(top / 2)}</span>
           <span>{format(0)}</span>
@@ -32,14 +34,10 @@ export function Bars({ label, bars, format, hrefOf }: BarsProps) {
             const height = { height: `${Math.max(bar.value > 0 ? 1.5 : 0, (bar.value / top) * 100)}%` };
             return (
               <li key={bar.from}>
-                {bar.value > 0 ? (
-                  <Link class="chart-bar" href={hrefOf(bar)} title={title} aria-label={title}>
-                    <span style={height} />
-                  </Link>
-                ) : (
-                  <span class="chart-bar" title={title} />
-                )}
-                <span class="chart-tick" aria-hidden="true">
+                <span class="chart-bar" title={title} data-leads={bar.value > 0 || undefined} onClick={() => bar.value > 0 && navigate(hrefOf(bar))}>
+                  <span style={height} />
+                </span>
+                <span class="chart-tick">
                   {at % every === 0 && at + every / 2 < bars.length ? bar.label : ""}
                 </span>
               </li>
@@ -47,7 +45,7 @@ export function Bars({ label, bars, format, hrefOf }: BarsProps) {
           })}
         </ol>
       </div>
-      <AsTable caption={label} head={["From", "To", "Figure"]} rows={bars.map((bar) => [new Date(bar.from * 1000).toLocaleString(), new Date(bar.to * 1000).toLocaleString(), format(bar.value)])} />
+      <AsTable caption={label} head={["From", "To", "Figure"]} rows={bars.map((bar) => [absolute(bar.from), absolute(bar.to), bar.value > 0 ? <Link href={hrefOf(bar)}>{format(bar.value)}</Link> : format(bar.value)])} />
     </figure>
   );
 }
@@ -100,8 +98,8 @@ export function Stacks({ label, stacks, format }: { label: string; stacks: reado
   const every = Math.max(1, Math.ceil(stacks.length / 8));
   return (
     <figure class="chart" aria-label={label}>
-      <div class="chart-area">
-        <div class="chart-axis" aria-hidden="true">
+      <div class="chart-area" aria-hidden="true">
+        <div class="chart-axis">
           <span>{format(top)}</span>
           <span>{format(top / 2)}</span>
           <span>{format(0)}</span>
@@ -112,10 +110,10 @@ export function Stacks({ label, stacks, format }: { label: string; stacks: reado
               <span class="chart-bar chart-stack">
                 {stack.parts.map((part) => {
                   const title = `${stack.label}, ${part.name}: ${format(part.value)}`;
-                  return <Link key={part.name} class={`chart-part colour-${part.colour}`} href={part.href} title={title} aria-label={title} style={{ height: `${(part.value / top) * 100}%` }} />;
+                  return <span key={part.name} class={`chart-part colour-${part.colour}`} title={title} onClick={() => navigate(part.href)} style={{ height: `${(part.value / top) * 100}%` }} />;
                 })}
               </span>
-              <span class="chart-tick" aria-hidden="true">
+              <span class="chart-tick">
                 {at % every === 0 && at + every / 2 < stacks.length ? stack.label : ""}
               </span>
             </li>
@@ -126,7 +124,7 @@ export function Stacks({ label, stacks, format }: { label: string; stacks: reado
   );
 }
 
-export function AsTable({ caption, head, rows }: { caption: string; head: readonly string[]; rows: readonly (readonly string[])[] }) {
+export function AsTable({ caption, head, rows }: { caption: string; head: readonly string[]; rows: readonly (readonly ComponentChildren[])[] }) {
   return (
     <details class="as-table">
       <summary>As a table</summary>
