@@ -9,6 +9,7 @@ MODULES = (
     "tests.bench.socket_rows",
     "tests.bench.flood_rows",
     "tests.bench.stream_rows",
+    "tests.bench.sse_rows",
     "tests.bench.gateway_rows",
     "tests.bench.turn_rows",
     "tests.bench.hive_rows",

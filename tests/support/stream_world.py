@@ -172,6 +172,7 @@ async def served(hub: Hub) -> AsyncIterator[int]:
     )
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
+    sock.listen(1024)  # whoever dials before the server runs waits
     server = _Server(
         uvicorn.Config(
             cast("Any", app), log_config=None, access_log=False, ws="none", lifespan="off", loop="none",
