@@ -23,7 +23,7 @@ import hyperhive
 from hyperhive import config as configuration
 from hyperhive.account_states import MIGRATIONS as ACCOUNT_TABLES
 from hyperhive.account_states import AccountStates
-from hyperhive.accounts import Accounts
+from hyperhive.accounts import Account, Accounts
 from hyperhive.agent_cli import AgentClis
 from hyperhive.agent_files import AgentFiles
 from hyperhive.at_rest import AtRest
@@ -54,6 +54,7 @@ from hyperhive.handlers.notices import notices
 from hyperhive.handlers.past import past
 from hyperhive.harness.drivers.authority import caution
 from hyperhive.harness.harness import EVENTS_FILE
+from hyperhive.harness.stats import STATS_FILE, TurnStats
 from hyperhive.hive_history import MIGRATIONS as HISTORY_TABLES
 from hyperhive.hive_history import HiveHistory
 from hyperhive.lifecycle import MIGRATIONS as AGENT_TABLES
@@ -79,8 +80,10 @@ from hyperhive.protocol.events import AnyDashboardEvent, ContainerRemoved
 from hyperhive.protocol.line import LineListener
 from hyperhive.protocol.policy import Actor
 from hyperhive.protocol.requests import Logs, Request
-from hyperhive.reactions import AccountWatch, Herald, leave_behind, watch_mail
+from hyperhive.reactions import AccountWatch, HandingOn, Herald, leave_behind, watch_mail
 from hyperhive.screens import screens
+from hyperhive.screens.configs import AgentConfigs
+from hyperhive.screens.digest import Digests
 from hyperhive.screens.events import AgentEvents
 from hyperhive.screens.flow import Flow
 from hyperhive.screens.indexer import Indexer
@@ -316,7 +319,7 @@ class BareHive:
             tell=herald.tell,
             forget=self._leave_behind,
             provision=self.config_code.provision,
-            basis=self.config_code.basis,
+            basis=lambda name: self.config_code.basis(name)._replace(account=self._account_to_hand(name)),
             room=self._disk.check,
             log_tail=lambda name: self._facts.log(name, Logs(lines=CRASH_LOG_LINES)),
             drain_seconds=self.config.file.drain_seconds,
@@ -333,6 +336,9 @@ class BareHive:
         )
         self._tombs = Tombs(self.paths, lambda: self.lifecycle, self.bus, self._clock)
         self.config_code.serve(self.lifecycle)
+        self._handing_on = HandingOn(self._background, self._users, self.config_code.hand_on)
+        if self.lifecycle.lodges:
+            self.accounts.subscribe(self._handing_on.account_changed)
         self.broker.questions.changed.append(self.lifecycle.touch)
         AccountWatch(
             self.accounts, herald, self._background, self._users, self.lifecycle.touch, self.started_at
@@ -429,6 +435,23 @@ class BareHive:
             snapshots,
             Flow(self.broker, self._indexer),
             Search(self.broker, self._indexer, self._clock, self._agent_events),
+            AgentConfigs(
+                self.broker,
+                self.config_code.on_disk,
+                self.config_code.configs,
+                lambda name: self.config.operators(name),
+                lambda name: self.lifecycle.exists(name),
+            ),
+            Digests(
+                self.broker,
+                self._indexer,
+                self._clock,
+                agents=lambda: self.lifecycle.names(),
+                stats_of=lambda name: TurnStats(
+                    self.paths.agent_harness(AgentName(name)) / STATS_FILE, self._clock
+                ),
+                harnesses=self._crew,
+            ),
         )
 
     def _make_budgets(self) -> Budgets:
@@ -512,6 +535,8 @@ class BareHive:
         for name in self.lifecycle.names():
             self.lifecycle.touch(name)
             self._crew.config_changed(name)
+        if self.lifecycle.lodges:
+            self._handing_on.all(self.lifecycle.names())
         await self.budgets.reconsider()
         self._mirror.reconsider()
         self.notices.touch()
@@ -532,6 +557,11 @@ class BareHive:
                 "limits when it starts"
             )
         return said
+
+    def _account_to_hand(self, name: AgentName) -> Account | None:
+        """What a container must hold, because no gateway adds it outside."""
+        bound = self.accounts.bind(name, self.config.agent(name).account)
+        return None if self.gateway.serves(name) else bound.account
 
     def _users(self, account: str) -> list[AgentName]:
         return self._facts.users(account, self.lifecycle.names())

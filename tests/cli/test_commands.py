@@ -169,6 +169,7 @@ async def test_no_text_of_an_agent_steers_the_terminal(console: Console, at: Pat
 VERBS: list[list[str]] = [
     ["list"], ["list", "--json"], ["status"], ["inbox"], ["dead"], ["send", "alice", "hi"], ["kill", "alice"],
     ["turns", "alice"], ["events", "alice"], ["logs", "alice"], ["model", "alice", "opus"], ["pending"],
+    ["search", "word"],
 ]  # fmt: skip
 
 
@@ -183,6 +184,7 @@ async def test_a_client_command_pays_for_no_framework(console: Console, at: Path
         r.Dead: answers(p.DeadLetters(dead=[])), r.Send: answers(p.Ok(id=1)), r.Kill: answers(p.Ok()),
         r.Turns: answers(p.TurnRows(turns=[])), r.Events: answers(p.EventPage(seq=0, events=[])),
         r.Logs: answers(p.LogLines(lines=[])), r.Model: answers(p.Ok()), r.Pending: answers(p.Approvals(approvals=[])),
+        r.Search: answers(p.SearchHits(hits=[])),
     }  # fmt: skip
     async with desk(at, handlers):
         argv = [sys.executable, "-c", program]
@@ -310,7 +312,8 @@ async def test_failed_turns_are_found_behind_good_ones(console: Console, at: Pat
 
     async def turns(request: r.Request) -> p.Reply:
         assert isinstance(request, r.Turns)
-        return p.TurnRows(turns=rows[: request.limit])
+        wanted = [row for row in rows if row.result_kind != "ok" or not request.failed]
+        return p.TurnRows(turns=wanted[: request.limit])
 
     async with desk(at, {r.Turns: does(turns)}):
         done = await run(console, "turns", "alice", "--failed", "--json")

@@ -109,16 +109,19 @@ def deny(id: int, /, *, note: str | None = None, common: Common = DEFAULTS) -> i
     return _act(common, r.Deny(id=id, note=note), f"approval {id} is denied")
 
 
-def audit(*, limit: int = 100, before: int | None = None, common: Common = DEFAULTS) -> int:
-    """List the decisions, newest first: who, by which way, on which commit, and why.
+def audit(
+    agent: str | None = None, /, *, limit: int = 100, before: int | None = None, common: Common = DEFAULTS
+) -> int:
+    """List the decisions, newest first: who, by which way, on which commit, and why. --json exports them.
 
     Args:
+        agent: only those about this one.
         limit: how many at most.
         before: only those before this number.
         common: flags of every command.
     """
     session = Session(common)
-    answer = session.ask(r.Audit(limit=limit, before=before))
+    answer = session.ask(r.Audit(limit=limit, before=before, agent=agent))
 
     def render() -> None:
         entries = answer.read(AuditRows).entries

@@ -1,11 +1,25 @@
 """Time spans as people type them: `90`, `90s`, `10m`, `2h`, `1d`."""
 
+import time
 from typing import Final
 
 from hyperhive.errors import BadRequest
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DIGITS_MAX: Final = 9
+
+
+def moment(text: str | None, what: str) -> int | None:
+    """The time (unix seconds) that is so long ago; a number of ten digits is one itself. None of None.
+
+    Raises:
+        BadRequest: as `seconds_of`.
+    """
+    if text is None:
+        return None
+    if text.isascii() and text.isdecimal() and len(text) > _DIGITS_MAX:
+        return int(text)
+    return int(time.time()) - seconds_of(text, what)
 
 
 def seconds_of(text: str, what: str) -> int:

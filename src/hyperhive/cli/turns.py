@@ -1,19 +1,15 @@
 """Commands about one agent's turns: cancel, compact, model, new-session, turns, stats. One request each."""
 
 import time
-from typing import Final, Literal
-
-import msgspec
+from typing import Literal
 
 from hyperhive.cli.common import DEFAULTS, Common, Session
 from hyperhive.cli.render import ago, count, money, plural, table
+from hyperhive.cli.spans import moment
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.replies import Ok, StatsPage, TurnRows
 from hyperhive.protocol.types import TurnRow
 from hyperhive.terminal import visible
-
-_ALL: Final = 2000
-"""As many turns as one reply has."""
 
 
 def cancel(name: str, /, *, common: Common = DEFAULTS) -> int:
@@ -57,25 +53,45 @@ def new_session(name: str, /, *, common: Common = DEFAULTS) -> int:
     return _steer(common, r.NewSession(name=name), f"{name} starts a new session with its next turn")
 
 
-def turns(name: str, /, *, limit: int = 20, failed: bool = False, common: Common = DEFAULTS) -> int:
+def turns(
+    name: str,
+    /,
+    *,
+    limit: int = 20,
+    failed: bool = False,
+    turn: int | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    before: int | None = None,
+    common: Common = DEFAULTS,
+) -> int:
     """List an agent's turns, newest first.
 
     Args:
         name: the agent.
         limit: how many at most.
-        failed: only turns that did not end well, of the last 2000.
+        failed: only turns that did not end well, the newest with why.
+        turn: only this one.
+        since: only those that ended so long ago or later: 90m, 8h, 7d.
+        until: only those that ended so long ago or earlier.
+        before: only those before this turn.
         common: flags of every command.
     """
     session = Session(common)
-    answer = session.ask(r.Turns(name=name, limit=_ALL if failed else limit))
-    rows = answer.read(TurnRows).turns
-    if failed:
-        rows = [row for row in rows if row.result_kind != "ok"][:limit]
-        if common.as_json:
-            session.screen.json(msgspec.json.encode({"ok": True, "turns": rows}))
-            return 0
+    answer = session.ask(
+        r.Turns(
+            name=name,
+            limit=limit,
+            failed=failed,
+            turn=turn,
+            since=moment(since, "--since"),
+            until=moment(until, "--until"),
+            before=before,
+        )
+    )
 
     def render() -> None:
+        rows = answer.read(TurnRows).turns
         if not rows:
             session.screen.line("no turns yet" if not failed else "no turn failed")
             return
@@ -83,6 +99,8 @@ def turns(name: str, /, *, limit: int = 20, failed: bool = False, common: Common
         header = ("ENDED", "RESULT", "TOOK", "FROM", "TOOLS", "IN", "OUT", "COST", "CAUSE", "MODEL")
         cells = [_turn_cells(row, now) for row in rows]
         session.screen.lines(table(header, cells, session.screen.columns, right=frozenset({2, 4, 5, 6, 7})))
+        for row in rows:
+            _ending(session, row)
 
     return session.show(answer, render)
 
@@ -104,6 +122,18 @@ def stats(name: str, /, *, window: Literal["24h", "7d", "30d"] = "24h", common: 
         session.screen.lines(table(("", ""), rows, session.screen.columns))
 
     return session.show(answer, render)
+
+
+def _ending(session: Session, row: TurnRow) -> None:
+    """Why a turn ended badly, where that was asked for and is known."""
+    if row.last_tool is None and row.error is None and row.stderr is None:
+        return
+    session.screen.line(f"turn {row.turn}:")
+    for what, text in (("last tool call", row.last_tool), ("error", row.error)):
+        if text is not None:
+            session.screen.line(f"  {what}: {visible(text)}")
+    if row.stderr is not None:
+        session.screen.body(row.stderr, indent="    ")
 
 
 def _steer(common: Common, request: r.Request, done: str) -> int:

@@ -16,6 +16,7 @@ from hyperhive.cli.common import DEFAULTS, Common, Session
 from hyperhive.cli.frames import Fields, agent_line, hive_line
 from hyperhive.cli.link import Frames
 from hyperhive.cli.render import clock
+from hyperhive.cli.spans import moment
 from hyperhive.errors import BadRequest, HiveUnreachable, NotFound
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.replies import EventPage, HiveStatus, LogLines
@@ -68,7 +69,14 @@ def events(
 
 
 def logs(
-    name: str | None = None, /, *, follow: Follow = False, lines: int = 200, common: Common = DEFAULTS
+    name: str | None = None,
+    /,
+    *,
+    follow: Follow = False,
+    lines: int = 200,
+    since: str | None = None,
+    until: str | None = None,
+    common: Common = DEFAULTS,
 ) -> int:
     """Print the log of one agent, or of the hive itself.
 
@@ -76,6 +84,9 @@ def logs(
         name: the agent; without one, the hive's own log file, also when the hive is down.
         follow: go on until Ctrl-C. Without a name it always does: the hive keeps no history of its own yet.
         lines: how many of the last lines.
+        since: only what was said so long ago or later (90s, 10m, 2h, 1d, or unix seconds); of an agent then also what
+            the hive's own log says of it.
+        until: only what was said so long ago or earlier.
         common: flags of every command.
     """
     session = Session(common)
@@ -83,7 +94,9 @@ def logs(
         return _hive_log(session, _log_file(session), follow=follow, lines=lines)
     live = session.dial() if follow else None
     frames = live.subscribe(name) if live and name else None
-    answer = session.ask(r.Logs(name=name, lines=lines))
+    answer = session.ask(
+        r.Logs(name=name, lines=lines, since=moment(since, "--since"), until=moment(until, "--until"))
+    )
     if common.as_json and frames is None:
         return session.show(answer, lambda: None)
     for line in answer.read(LogLines).lines:

@@ -63,8 +63,20 @@ _SELECT = (
     " ORDER BY id DESC LIMIT :limit"
 )
 
+_TALLY = (
+    "SELECT coalesce(sum(result_kind = 'ok'), 0), coalesce(sum(result_kind <> 'ok'), 0)"
+    " FROM turn_stats WHERE ended_at >= ?"
+)
+
 T = TypeVar("T")
 _thread: RunVar[anyio.CapacityLimiter] = RunVar("hyperhive_stats_thread")
+
+
+class Tally(msgspec.Struct, frozen=True):
+    """How many turns ended well, and how many otherwise."""
+
+    ok: int = 0
+    failed: int = 0
 
 
 class TurnStats:
@@ -98,6 +110,22 @@ class TurnStats:
     async def select(self, asked: TurnHistory) -> list[TurnRow]:
         """The turns that are asked for, newest first; see `requests.Turns`."""
         return await self._rows(_SELECT, msgspec.structs.asdict(asked))
+
+    async def there(self) -> bool:
+        """Whether there are any statistics in this place."""
+        return await self._exists()
+
+    async def tally(self, since: int) -> Tally:
+        """How many turns ended well and otherwise, at this time or later."""
+
+        def work(connection: sqlite3.Connection) -> Tally:
+            return Tally(*connection.execute(_TALLY, (since,)).fetchone())
+
+        try:
+            return await self._run(work, write=False) if await self._exists() else Tally()
+        except (sqlite3.Error, OSError) as error:
+            log.warning("turn_stats_not_read path=%s error=%s", self._path, error)
+            return Tally()
 
     async def sweep(self) -> int:
         """Remove turns of more than 90 days ago; how many."""

@@ -8,6 +8,8 @@ from hyperhive.protocol import replies as p
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.dispatch import Handler
 from hyperhive.protocol.policy import Caller
+from hyperhive.screens.configs import AgentConfigs
+from hyperhive.screens.digest import Digests
 from hyperhive.screens.flow import Flow
 from hyperhive.screens.search import Search
 from hyperhive.screens.snapshot import Snapshots, reminder_shown
@@ -16,7 +18,7 @@ REMINDER_CHARS: Final = 2000
 
 
 def screens(
-    broker: Broker, snapshots: Snapshots, flow: Flow, search: Search
+    broker: Broker, snapshots: Snapshots, flow: Flow, search: Search, configs: AgentConfigs, digests: Digests
 ) -> dict[type[r.Request], Handler]:
     """What is gathered from several parts."""
 
@@ -45,4 +47,20 @@ def screens(
             request.query, limit=request.limit, before=request.before, scope=request.scope
         )
 
-    return {r.State: state, r.Reminders: reminders, r.Flow: page, r.Message: message, r.Search: find}
+    async def config(caller: Caller, request: r.AgentConfig) -> p.Reply:
+        del caller
+        return await configs.show(request.name)
+
+    async def digest(caller: Caller, request: r.Digest) -> p.Reply:
+        del caller
+        return await digests.since(request.since)
+
+    return {
+        r.AgentConfig: config,
+        r.Digest: digest,
+        r.State: state,
+        r.Reminders: reminders,
+        r.Flow: page,
+        r.Message: message,
+        r.Search: find,
+    }

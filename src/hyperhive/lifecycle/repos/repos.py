@@ -22,7 +22,7 @@ from hyperhive.lifecycle.repos.making import BRANCH, IDENTITY, Maker, clear_stal
 from hyperhive.lifecycle.repos.migrating import migrate
 from hyperhive.lifecycle.repos.quarantine import Quarantine, check_ref
 from hyperhive.lifecycle.repos.reader import BoxedReader, ContainedReader, PlainReader, RepoReader
-from hyperhive.lifecycle.repos.trees import RepoLimits, path_fault
+from hyperhive.lifecycle.repos.trees import RepoLimits, TreeFile, check_tree, listing_limit, path_fault
 from hyperhive.lifecycle.runtimes import wrapper
 from hyperhive.lifecycle.runtimes.base import Marks, Runtime
 from hyperhive.lifecycle.runtimes.bwrap import BwrapRuntime
@@ -238,6 +238,26 @@ class Repos:
                         raise LimitReached(f"{path} has {size} bytes, and at most {max_bytes} are read")
                     return await git.read(repo, "cat-file", "blob", blob, limit=max_bytes)
         return None
+
+    async def files(self, agent: AgentName, sha: str) -> list[TreeFile]:
+        """The files of a commit, by path.
+
+        Raises:
+            BadRequest, LimitReached: it holds what no commit that was let in does.
+        """
+        async with self._turn(agent) as git:
+            listed = await git.read(
+                self._paths.applied_repo(agent),
+                "ls-tree",
+                "-r",
+                "-t",
+                "-l",
+                "-z",
+                "--full-tree",
+                _full(sha),
+                limit=listing_limit(self._limits),
+            )
+        return check_tree(listed, self._limits)
 
     async def rollback_commit(self, agent: AgentName, to_sha: str, onto: str, message: str) -> str:
         """A commit with the tree of `to_sha` on top of `onto`; the same four give the same commit."""
