@@ -170,17 +170,35 @@ class Accounts:
         """Which of the agents that an account parked goes first; set by who knows what waits for them."""
 
     @classmethod
-    async def open(cls, directory: Path | None, environ: Mapping[str, str]) -> "Accounts":
+    async def open(
+        cls, directory: Path | None, environ: Mapping[str, str], *, handed: bool = False
+    ) -> "Accounts":
         """Read what is stored (`directory` may not exist yet) and take account `env` from `environ`.
+
+        `handed`: the directory holds what the core handed over (`hand_over`), which may be its `env`.
 
         Raises:
             StoreFailed: a file there cannot be read or makes no sense; it is named.
         """
-        found = {} if directory is None else await anyio.to_thread.run_sync(_load_all, directory)
+        found = {} if directory is None else await anyio.to_thread.run_sync(_load_all, directory, handed)
         for kind, variable in _VARIABLE.items():
             if (value := environ.get(variable, "").strip()) and ENV not in found:
                 found[ENV] = Account(name=ENV, kind=kind, secret=check_secret(value))
         return cls(directory, found)
+
+    async def reread(self) -> None:
+        """Something else may have been handed over: who waits for a login that came goes on.
+
+        Raises:
+            StoreFailed: as `open`.
+        """
+        if self._directory is None:
+            return
+        found = await anyio.to_thread.run_sync(_load_all, self._directory, True)  # noqa: FBT003 - as `open` says
+        before, self._accounts = self._accounts, found
+        for name, account in found.items():
+            if name not in before or before[name].secret.reveal() != account.secret.reveal():
+                self.state(name).login_landed()
 
     def names(self) -> list[str]:
         """The accounts' names, sorted."""
@@ -323,14 +341,32 @@ class _Stored(msgspec.Struct, frozen=True, kw_only=True):
     secret: str
 
 
-def _load_all(directory: Path) -> dict[str, Account]:
+def hand_over(directory: Path, account: Account | None) -> None:
+    """Leaves this account and no other in a directory that a harness in a container reads. Blocks. Idempotent.
+
+    Raises:
+        StoreFailed: it could not be written.
+    """
+    try:
+        there = [entry for entry in directory.iterdir() if account is None or entry.name != account.name]
+        for entry in there:
+            entry.unlink()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise StoreFailed(f"{directory} cannot be cleared: {error.strerror}") from None
+    if account is not None:
+        _write(directory, account)
+
+
+def _load_all(directory: Path, handed: bool = False) -> dict[str, Account]:
     try:
         names = sorted(entry.name for entry in directory.iterdir() if _NAME.fullmatch(entry.name))
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise StoreFailed(f"the accounts in {directory} cannot be read: {error.strerror}") from None
-    return {name: _load(directory / name) for name in names if name != ENV}
+    return {name: _load(directory / name) for name in names if handed or name != ENV}
 
 
 def _load(path: Path) -> Account:

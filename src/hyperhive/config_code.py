@@ -96,7 +96,7 @@ class ConfigCode:
             remarks=lambda agent, base, sha: self.deployer.remarks(agent, base, sha),
         )
         file = config().file
-        stage = HiveStage(lambda: self._agents, harnesses, runtime.name, clock, self._hand_over)
+        self._stage = stage = HiveStage(lambda: self._agents, harnesses, runtime.name, clock, self._hand_over)
         self.deployer = Deployer(
             queue=self.queue,
             repos=self.repos,
@@ -181,6 +181,15 @@ class ConfigCode:
             directory = self._paths.agent_harness(agent)
             await anyio.to_thread.run_sync(hand_over, directory, self.configs.file(agent))
         return own
+
+    async def hand_on(self, agent: AgentName) -> None:
+        """What the operator or the hive changed for an agent is handed to its harness, which takes over what it can.
+
+        Raises:
+            HiveError: it cannot be written, or the harness refuses it.
+        """
+        if self._stage.alive(agent):
+            await self._stage.take_over(agent)
 
     async def _provision(self, agent: AgentName) -> None:
         known = await anyio.to_thread.run_sync((self._paths.applied_repo(agent) / "HEAD").is_file)
@@ -274,6 +283,7 @@ class HiveStage:
         await self._of().start_for_deploy(agent)
 
     async def take_over(self, agent: AgentName) -> None:
+        await self._of().hand_over(agent)
         if await self._hand_over(agent):
             with suppress(Conflict):  # one that has not reported for duty reads it when it does
                 await self._harnesses.ask(agent, Reread(req=0))

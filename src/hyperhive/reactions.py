@@ -4,6 +4,7 @@
 | --- | --- |
 | a helper event of the lifecycle | mail from `system` to the manager; to the operator, where it is about the manager |
 | an account needs a login, or has one again | the same, once for the account |
+| the same, or hive.toml was read again | harnesses in containers are handed what is in force now |
 | an agent is destroyed | the questions that it asked or was asked are withdrawn |
 | an agent is purged | beside that, its mail becomes dead letters, its reminders go |
 | mail came or went, a question or reminder changed, a state or login changed | the agents' rows are looked at again |
@@ -12,7 +13,8 @@ A reaction that fails is logged and stops nothing. Nothing here keeps state beyo
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 import msgspec
 
@@ -51,6 +53,38 @@ class Herald:
         """
         body = msgspec.json.encode(event).decode()
         await self._broker.send(SYSTEM, _recipient(event), body, dedupe_key=key)
+
+
+class HandingOn:
+    """Tells harnesses in containers that the account or the settings of theirs are others."""
+
+    def __init__(
+        self,
+        background: Background,
+        agents_of: Callable[[str], Iterable[AgentName]],
+        hand_on: Callable[[AgentName], Awaitable[None]],
+    ) -> None:
+        self._background = background
+        self._agents_of = agents_of
+        self._hand_on = hand_on
+        self._generations: dict[str, int] = {}
+
+    def account_changed(self, state: AccountState) -> None:
+        """There is a new login, or what else is known of it changed, which nobody is handed."""
+        if state.generation != self._generations.get(state.name, 0):
+            self._generations[state.name] = state.generation
+            self.all(self._agents_of(state.name))
+
+    def all(self, agents: Iterable[AgentName]) -> None:
+        """These, soon."""
+        for agent in agents:
+            self._background.spawn(partial(self._quietly, agent), f"handing on to {agent}")
+
+    async def _quietly(self, agent: AgentName) -> None:
+        try:
+            await self._hand_on(agent)
+        except HiveError as error:
+            log.warning("not_handed_on agent=%s error=%s", agent, error)
 
 
 def _recipient(event: AnyHelperEvent) -> AgentName:

@@ -11,6 +11,7 @@ import pytest
 from hive_process import HivePlace, running
 from hyperhive.lifecycle.runtimes.inside import AGENT_UID
 from hyperhive.lifecycle.runtimes.uid_ranges import RANGE
+from hyperhive.protocol import requests as r
 from hyperhive.testing.fake_anthropic import FakeAnthropic, tool_turn
 from parts import NSPAWN_BASE
 from story import bash, send
@@ -87,6 +88,32 @@ async def test_a_container_outlives_a_killed_core_and_its_own_crash_is_told_and_
         await client.broker.send("operator", "alice", "say it")
         await hive.until(lambda: any(one.body == "again" for one in place.mail()))
         assert harness_of(place, "alice") != harness
+
+
+TOKEN = {"ANTHROPIC_API_KEY": "", "CLAUDE_CODE_OAUTH_TOKEN": "dummy-token-for-tests"}
+
+
+async def test_a_token_reaches_the_cli_in_a_container_and_a_newer_one_while_it_runs(
+    places: NewPlace, api: FakeAnthropic
+) -> None:
+    """No gateway adds a token: the harness is handed it, and nothing of the container is started anew for another."""
+    toml = '[agents.alice]\nnetwork = "host"\n'
+    place = places(runtime="nspawn", environ={"HYPERHIVE_NSPAWN_BASE": str(NSPAWN_BASE), **TOKEN}, toml=toml)
+    look = bash("ls /run/hive-harness 2>&1 | grep -c denied")
+    api.scenario = {"rules": [tool_turn(r"\nlook\n", look, send("operator", "looked"), end="ran")]}
+    async with running(place) as (hive, client):
+        await client.lifecycle.spawn("alice")
+        harness = harness_of(place, "alice")
+        await client.broker.send("operator", "alice", "look")
+        await hive.until(lambda: any(one.body == "looked" for one in place.mail()))
+        await client.request(r.Account(name="default", token="dummy-token-2-for-tests"))
+        handed = place.run / "harness/alice/accounts/default"
+        await hive.until(handed.exists)
+        assert harness_of(place, "alice") == harness
+        assert handed.stat().st_mode & 0o777 == 0o600
+        await client.broker.send("operator", "alice", "look")
+        await hive.until(lambda: [one.body for one in place.mail()].count("looked") == 2)
+        assert b"=dummy-token-2-for-tests" in Path(f"/proc/{place.cli_of('alice')}/environ").read_bytes()
 
 
 def harness_of(place: HivePlace, agent: str) -> int:

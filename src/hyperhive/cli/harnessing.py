@@ -100,12 +100,16 @@ async def _serve(
     async with AsyncExitStack() as stack:
         settings = _Settings(agent, config, paths)
         await settings.reread()
-        harness, slots, core = await _build(stack, settings, paths, at, environ)
+        settings.inside = bool(environ.get(INSIDE))
+        accounts = await Accounts.open(paths.accounts, environ, handed=settings.inside)
+        harness, slots, core = await _build(stack, settings, accounts, paths, at, environ)
 
         async def answer(command: HarnessCommand) -> Reply:
             if not isinstance(command, Reread):
                 return await harness.handle(command)
             await settings.reread()
+            if settings.inside:
+                await accounts.reread()
             harness.changed()
             return Ok()
 
@@ -188,6 +192,8 @@ class _Settings:
 
     def __init__(self, agent: AgentName, config: HiveConfig, paths: Paths) -> None:
         self.agent = agent
+        self.inside = False
+        """In a container of the hive's: what the core hands over is all there is."""
         self._handed = Handed(paths.agent_harness(agent))
         self.config = msgspec.structs.replace(config, overlay=self._handed.overlay)
 
@@ -209,7 +215,12 @@ class _Settings:
 
 
 async def _build(
-    stack: AsyncExitStack, own: _Settings, paths: Paths, at: Path, environ: Mapping[str, str]
+    stack: AsyncExitStack,
+    own: _Settings,
+    accounts: Accounts,
+    paths: Paths,
+    at: Path,
+    environ: Mapping[str, str],
 ) -> tuple[Harness, Slots, SocketCore]:
     """The harness and what it stands on; the stack ends what must be ended."""
     agent, config = own.agent, own.config
@@ -242,7 +253,7 @@ async def _build(
         tools=RemoteToolServer(at, on_took=core.took),
         directory=paths.agent_harness(agent),
         profile=own.profile,
-        accounts=await Accounts.open(paths.accounts, environ),
+        accounts=accounts,
         clis=clis,
         slots=slots,
         routes=routes,

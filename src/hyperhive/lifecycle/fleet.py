@@ -129,7 +129,7 @@ class Fleet:
         return self._lodgings.outlive_the_core
 
     def _lodging(self, name: AgentName) -> Lodging:
-        config, file, commit = self._basis(name)
+        config, file, commit, account = self._basis(name)
         return Lodging(
             config=config,
             file=file,
@@ -138,6 +138,7 @@ class Fleet:
             network=self.network(name),
             shared=self._shared(name),
             commit=commit,
+            account=account,
         )
 
     def network(self, name: AgentName) -> Network:

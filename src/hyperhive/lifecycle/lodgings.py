@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from hyperhive.accounts import Account
 from hyperhive.config import AgentConfig, HiveFile
 from hyperhive.lifecycle.runtimes import Runtime
 from hyperhive.lifecycle.runtimes.base import Containers, Lodging
@@ -20,6 +21,8 @@ class Basis(NamedTuple):
     config: AgentConfig = AgentConfig()
     file: HiveFile = HiveFile()
     commit: str | None = None
+    account: Account | None = None
+    """Its account, where no gateway serves it."""
 
 
 class Lodgings:
@@ -58,6 +61,11 @@ class Lodgings:
         """Raises: HiveError: as `Containers.up`."""
         if self._containers is not None:
             await self._containers.up(agent, self._lodging(agent))
+
+    async def hand_over(self, agent: AgentName) -> None:
+        """What the agent's harness reads of all this is as it is in force now. Raises: HiveError: it cannot be."""
+        if self._containers is not None:
+            await self._containers.hand_over(agent, self._lodging(agent))
 
     async def log_tail(self, agent: AgentName, lines: int) -> Sequence[str]:
         """What the agent's harness wrote last. Raises: WorldError: it cannot be read."""

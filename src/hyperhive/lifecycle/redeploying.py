@@ -161,6 +161,14 @@ class Redeploying(Upkeep):
         """
         return await self._lodgings.build(self._roster.live(name).name, commit)
 
+    async def hand_over(self, name: str) -> None:
+        """What a harness in a container reads of its settings is as they are in force now.
+
+        Raises:
+            HiveError: it cannot be written.
+        """
+        await self._lodgings.hand_over(self._roster.live(name).name)
+
     async def start_for_deploy(self, name: str) -> None:
         """Starts its loop. Inside `redeploy` only.
 

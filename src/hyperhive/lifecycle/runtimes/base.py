@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from hyperhive.accounts import Account
 from hyperhive.config import AgentConfig, HiveFile, MountSetting, Network, RuntimeName
 from hyperhive.lifecycle.runtimes import wrapper
 from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
@@ -106,6 +107,9 @@ class Lodging:
     commit: str | None = None
     """Of the agent's config repo; None before it has one."""
 
+    account: Account | None = None
+    """What the agent's CLI authenticates by, where no gateway adds that outside of the container."""
+
 
 @runtime_checkable
 class Containers(Protocol):
@@ -143,6 +147,14 @@ class Containers(Protocol):
 
         Raises:
             HiveError: it cannot be built or started, and why; nothing runs then.
+        """
+        ...
+
+    async def hand_over(self, agent: AgentName, lodging: Lodging) -> None:
+        """What its harness reads of this lodging is written anew; the harness is not told.
+
+        Raises:
+            HiveError: it cannot be written.
         """
         ...
 

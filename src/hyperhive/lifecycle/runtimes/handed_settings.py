@@ -1,18 +1,23 @@
 """What the core hands to a harness in a container: `hive.toml`, beside its socket, where its CLI cannot go.
 
-How the hive behaves, and the operator's settings of this one agent. It is written before each start, and the harness
-reads it then and whenever it is told that its settings are others.
+How the hive behaves, and the operator's settings of this one agent; and its token, where it has one. It is written
+before each start, and the harness reads it then and whenever it is told that its settings are others.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
+from hyperhive import accounts
 from hyperhive.config import AgentConfig, HiveFile
 from hyperhive.lifecycle.runtimes.base import Lodging
 from hyperhive.names import AgentName
 from hyperhive.paths import Paths
+
+ACCOUNTS: Final = "accounts"
+"""Beside it: the agent's account, where no gateway serves its CLI."""
 
 
 def settings_file(paths: Paths, agent: AgentName) -> Path:
@@ -21,7 +26,8 @@ def settings_file(paths: Paths, agent: AgentName) -> Path:
 
 
 def hand_over(paths: Paths, agent: AgentName, lodging: Lodging) -> None:
-    """Writes it, all of it or nothing. Blocks. Raises: OSError: it cannot be written."""
+    """Writes it, all of it or nothing. Blocks. Raises: OSError, StoreFailed: it cannot be written."""
+    accounts.hand_over(paths.harness_dir(agent) / ACCOUNTS, lodging.account)
     text = settings_toml(agent, lodging.config, lodging.file)
     temporary = paths.harness_dir(agent) / ".hive.toml.new"
     temporary.write_text(text)

@@ -17,6 +17,7 @@ import anyio.to_thread
 from hyperhive.config import MountSetting, Network
 from hyperhive.errors import MissingPart, WorldError
 from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
+from hyperhive.lifecycle.runtimes.handed_settings import ACCOUNTS
 from hyperhive.lifecycle.runtimes.idmap import give_binds
 from hyperhive.lifecycle.runtimes.launch import BoxedProcess, Plan, launch
 from hyperhive.lifecycle.runtimes.process import ProcessLauncher, ProcessRuntime
@@ -49,6 +50,11 @@ SHOWN: Final = (BOX_STATE, BOX_CLAUDE, BOX_RUN, BOX_AGENTS, BOX_APPLIED, BOX_WOR
 @dataclass(frozen=True, slots=True)
 class InsidePaths(Paths):
     """Where everything of one agent lies in its container."""
+
+    @property
+    def accounts(self) -> Path:
+        """What the core handed over of accounts; root's alone."""
+        return Path(BOX_HARNESS_RUN) / ACCOUNTS
 
     def agent_state(self, name: AgentName) -> Path:
         """`/state`."""

@@ -186,6 +186,10 @@ class NixosContainerRuntime:
             await self._on_flake(partial(self._flake.finalize, agent))
             self.inputs.note(agent, outdated=built != conf.digest(own, await self.inputs.digest()))
 
+    async def hand_over(self, agent: AgentName, lodging: Lodging) -> None:
+        """See `Containers`."""
+        await _in_thread(partial(hand_over, self._paths, agent, lodging))
+
     async def log_tail(self, agent: AgentName, lines: int) -> Sequence[str]:
         """See `Containers`. The machine's journal has what the harness writes to the container's console."""
         words = ["journalctl", f"--unit=container@{agent}", f"--lines={lines}", "--output=cat", "--no-pager"]

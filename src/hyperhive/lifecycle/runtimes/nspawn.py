@@ -216,6 +216,10 @@ class NspawnRuntime:
         """See `Containers`."""
         await self.containers.remove(agent)
 
+    async def hand_over(self, agent: AgentName, lodging: Lodging) -> None:
+        """See `Containers`."""
+        await self.containers.hand_over(agent, lodging)
+
     async def log_tail(self, agent: AgentName, lines: int) -> Sequence[str]:
         """See `Containers`."""
         return await self.containers.log_tail(agent, lines)

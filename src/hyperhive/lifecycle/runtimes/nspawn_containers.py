@@ -132,7 +132,7 @@ class NspawnContainers:
         """See `base.Containers`."""
         async with self._turns[agent]:
             wanted = await self._wanted(agent, lodging, making)
-            await _in_thread(partial(hand_over, self._paths, agent, lodging))
+            await self.hand_over(agent, lodging)
             if await self.running(agent) == wanted.identity:
                 return
             await self._end(agent)
@@ -146,6 +146,10 @@ class NspawnContainers:
                 with anyio.CancelScope(shield=True):
                     await self._end(agent)
                 raise
+
+    async def hand_over(self, agent: AgentName, lodging: Lodging) -> None:
+        """See `base.Containers`."""
+        await _in_thread(partial(hand_over, self._paths, agent, lodging))
 
     async def changes(self, agent: AgentName, lodging: Lodging, making: Making) -> bool:
         """Whether `up` would start it anew.
