@@ -113,7 +113,8 @@ async def test_a_token_reaches_the_cli_in_a_container_and_a_newer_one_while_it_r
         assert handed.stat().st_mode & 0o777 == 0o600
         await client.broker.send("operator", "alice", "look")
         await hive.until(lambda: [one.body for one in place.mail()].count("looked") == 2)
-        assert b"=dummy-token-2-for-tests" in Path(f"/proc/{place.cli_of('alice')}/environ").read_bytes()
+        environ = await anyio.Path(f"/proc/{place.cli_of('alice')}/environ").read_bytes()
+        assert b"=dummy-token-2-for-tests" in environ
 
 
 def harness_of(place: HivePlace, agent: str) -> int:
