@@ -351,8 +351,8 @@ async def test_ctrl_c_ends_a_follower_with_130(console: Console, at: Path) -> No
         yield encode(reply())
         await anyio.sleep_forever()
 
-    async with desk(at, {}, stream):
-        argv = [str(PROGRAM), "events", "--json"]
+    async with desk(at, {r.History: answers(p.HivePast(seq=0, events=[]))}, stream):
+        argv = [str(PROGRAM), "events", "-f", "--json"]
         async with await anyio.open_process(argv, env=console.environ(), stdin=subprocess.DEVNULL) as child:
             assert child.stdout is not None
             assert child.stderr is not None

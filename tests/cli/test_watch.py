@@ -81,6 +81,31 @@ async def test_events_go_on_where_the_history_ends(console: Console, at: Path) -
     ]
 
 
+async def test_the_hives_past_is_printed_and_goes_on_without_a_double(console: Console, at: Path) -> None:
+    async def stream(name: str) -> AsyncIterator[bytes]:
+        assert name == "hive"
+        yield encode(e.Resume(resume="new", id="x:4"))
+        for seq in (5, 6):
+            yield encode(e.MessageState(id=seq, state="acked", seq=seq))
+        await anyio.sleep_forever()
+
+    events = [{"ts": 1, "kind": "message_state", "id": number, "state": "acked"} for number in (4, 5)]
+    past = p.HivePast(seq=5, events=events, older="4.0")
+    async with desk(at, {r.History: answers(past)}, stream):
+        following = await follow(console, "events", "-f", "--json")
+        shown = [json.loads(line) for line in await following.lines(4)]
+        assert await following.stop() == 130
+        await following.process.aclose()
+        printed = await anyio.to_thread.run_sync(lambda: console.run("events"))
+        refused = await anyio.to_thread.run_sync(lambda: console.run("events", "--grep", "x"))
+    assert [frame.get("id") for frame in shown] == [4, 5, "x:4", 6]
+    assert [line.split()[-3:] for line in printed.out.splitlines()] == [
+        ["#4", "is", "done"],
+        ["#5", "is", "done"],
+    ]
+    assert (refused.code, "one agent" in refused.err) == (2, True)
+
+
 def log_line(number: int) -> str:
     return json.dumps(
         {"timestamp": "2026-01-01T00:00:00+00:00", "level": "info", "event": "counted", "number": number}

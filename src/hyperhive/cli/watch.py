@@ -19,10 +19,13 @@ from hyperhive.cli.render import clock
 from hyperhive.cli.spans import moment
 from hyperhive.errors import BadRequest, HiveUnreachable, NotFound
 from hyperhive.protocol import requests as r
-from hyperhive.protocol.replies import EventPage, HiveStatus, LogLines
+from hyperhive.protocol.replies import EventPage, HivePast, HiveStatus, LogLines
 from hyperhive.terminal import visible
 
 Follow = Annotated[bool, Parameter(name=["--follow", "-f"], negative="")]
+
+HIVE = "hive"
+"""The name of the hive's own stream."""
 
 _POLL_SECONDS = 0.3
 """How often a followed file is looked at; the standard library has no file notification."""
@@ -34,38 +37,50 @@ def events(
     *,
     follow: Follow = False,
     limit: int = 200,
-    before: int | None = None,
+    before: str | None = None,
     kind: str | None = None,
     grep: str | None = None,
     common: Common = DEFAULTS,
 ) -> int:
-    """Print what happens: in one agent (its history, and what follows), or in the hive (from now on).
+    """Print what happened, in one agent or in the hive, and with -f what happens from then on.
 
     Args:
-        name: the agent; without one, the hive: mail and changes of agents.
-        follow: go on until Ctrl-C. Without a name it always does: the hive keeps no history of its own yet.
+        name: the agent; without one, the hive: mail, decisions and changes of agents.
+        follow: go on until Ctrl-C.
         limit: how many events of the history.
-        before: only history before this event (`eid`).
-        kind: only history of this kind.
-        grep: only history with this text in it.
+        before: only history before this: an event (`eid`) of the agent's, or the place (`older`) that a page of the
+            hive's history said.
+        kind: only history of this kind (of an agent).
+        grep: only history with this text in it (of an agent).
         common: flags of every command.
     """
     session = Session(common)
-    if name is None:
-        return _follow(session, session.link.subscribe("hive"), hive_line)
+    if name is None and (kind or grep):
+        raise BadRequest("--kind and --grep are for one agent's history", hint="name the agent")
+    words = hive_line if name is None else agent_line
     live = session.dial() if follow else None
-    frames = live.subscribe(name) if live else None
-    answer = session.ask(r.Events(name=name, limit=limit, before=before, kind=kind, q=grep))
-    page = answer.read(EventPage)
+    frames = live.subscribe(name or HIVE) if live else None
+    answer = session.ask(_history(name, limit, before, kind, grep))
+    page: EventPage | HivePast = answer.read(HivePast) if name is None else answer.read(EventPage)
     if frames is None and common.as_json:
         return session.show(answer, lambda: None)
     for event in page.events:
-        _print_frame(session, event, agent_line, "")
+        _print_frame(session, event, words, "")
     if frames is None:
         if not page.events:
             session.screen.line("no events")
         return 0
-    return _follow(session, frames, agent_line, after=page.seq)
+    return _follow(session, frames, words, after=page.seq)
+
+
+def _history(
+    name: str | None, limit: int, before: str | None, kind: str | None, grep: str | None
+) -> r.Events | r.History:
+    if name is None:
+        return r.History(before=before, limit=limit)
+    if before is not None and not before.isdecimal():
+        raise BadRequest(f"--before {before[:80]!r} is no event of {name}'s", hint="say an event's `eid`")
+    return r.Events(name=name, limit=limit, before=None if before is None else int(before), kind=kind, q=grep)
 
 
 def logs(
@@ -82,7 +97,7 @@ def logs(
 
     Args:
         name: the agent; without one, the hive's own log file, also when the hive is down.
-        follow: go on until Ctrl-C. Without a name it always does: the hive keeps no history of its own yet.
+        follow: go on until Ctrl-C.
         lines: how many of the last lines.
         since: only what was said so long ago or later (90s, 10m, 2h, 1d, or unix seconds); of an agent then also what
             the hive's own log says of it.
