@@ -31,11 +31,13 @@ PAGES: Final = (
     "/a/{rest:path}",
     "/stats",
     "/config/{name:str}",
+    "/logs",
     "/logs/{name:str}",
     "/audit",
     "/dead",
     "/meta",
     "/sessions",
+    "/settings",
 )
 
 PUBLIC: Final = {"public": True}

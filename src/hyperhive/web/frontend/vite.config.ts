@@ -34,5 +34,5 @@ export default defineConfig({
       ]),
     ),
   },
-  test: { include: ["src/**/*.test.ts", "src/**/*.test.tsx"], environment: "node", pool: "threads" },
+  test: { include: ["src/**/*.test.ts", "src/**/*.test.tsx"], environment: "node", pool: "threads", testTimeout: 60_000 },
 });

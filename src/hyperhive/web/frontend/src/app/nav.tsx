@@ -79,9 +79,10 @@ export function Sidebar({ current }: { current: string }): VNode {
           <path class="brand-hole" d="M16 9.5 21.600 12.750v6.500L16 22.500l-5.600-3.250v-6.500z" />
         </svg>
         <span>hive</span>
-        <button type="button" class="nav-search" onClick={openPalette} aria-label="Search and commands">
+        <button type="button" class="nav-search" onClick={openPalette} title="Search and commands">
           <Icon name="search" size={14} />
-          <kbd aria-hidden="true">{/Mac/.test(navigator.userAgent) ? "⌘K" : "Ctrl K"}</kbd>
+          <span class="sr">Search and commands </span>
+          <kbd>{/Mac/.test(navigator.userAgent) ? "⌘K" : "Ctrl K"}</kbd>
         </button>
       </div>
       <nav aria-label="Main">

@@ -83,16 +83,17 @@ export interface ChipProps {
   /** Filters by it now. */
   on?: boolean;
   mono?: boolean;
+  class?: string;
 }
 
-export function Chip({ children, title, icon, tone = "muted", onClick, on, mono }: ChipProps): VNode {
+export function Chip({ children, title, icon, tone = "muted", onClick, on, mono, class: extra }: ChipProps): VNode {
   const inside = (
     <>
       {icon && <Icon name={icon} size={12} />}
       <span>{children}</span>
     </>
   );
-  const cls = `chip tone-${tone}${mono ? " mono" : ""}${on ? " on" : ""}`;
+  const cls = `chip tone-${tone}${mono ? " mono" : ""}${on ? " on" : ""} ${extra ?? ""}`;
   if (!onClick)
     return (
       <span class={cls} title={title}>

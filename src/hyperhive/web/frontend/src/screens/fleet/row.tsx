@@ -20,6 +20,9 @@ interface RowProps {
   onSelect(name: string): void;
 }
 
+/** Chips that hardly ever change: a phone's row has no room for them. */
+const LASTING = /^(network|isolation|sha):/;
+
 function PlainRow({ agent, filter, selected, current, onSelect }: RowProps): VNode {
   const { name } = agent;
   const [asking, setAsking] = useState<RowAction | "destroy">();
@@ -81,7 +84,7 @@ function PlainRow({ agent, filter, selected, current, onSelect }: RowProps): VNo
         {chipsOf(agent, now.peek()).map((chip) => {
           const on = filter.split(/\s+/).includes(chip.filter);
           return (
-            <Chip key={chip.filter} icon={chip.icon} tone={chip.tone} title={`${chip.title}. Click to filter.`} on={on} mono={chip.mono ?? false} onClick={() => setQuery({ q: on ? filter.replace(chip.filter, "").trim() : `${filter} ${chip.filter}`.trim() }, { push: true })}>
+            <Chip key={chip.filter} icon={chip.icon} tone={chip.tone} title={`${chip.title}. Click to filter.`} on={on} mono={chip.mono ?? false} class={LASTING.test(chip.filter) ? "lasting" : ""} onClick={() => setQuery({ q: on ? filter.replace(chip.filter, "").trim() : `${filter} ${chip.filter}`.trim() }, { push: true })}>
               {chip.text}
             </Chip>
           );

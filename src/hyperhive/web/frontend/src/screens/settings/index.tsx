@@ -5,6 +5,7 @@ import { logout } from "../../lib/api";
 import { settings, type Theme } from "../../lib/settings";
 import { agentNames } from "../../lib/store";
 import { Button, Card, Field, Page, Section, Segmented, Switch, TextInput } from "../../ui";
+import "./settings.css";
 
 export default function Screen(): VNode {
   return (
@@ -72,7 +73,7 @@ function Notifications(): VNode {
         </Field>
         <fieldset class="muted-agents">
           <legend class="field-label">Never notify of</legend>
-          <div class="row">
+          <div class="muted-grid">
             {agentNames.value.map((name) => {
               const muted = settings.muted.value.includes(name);
               return <Switch key={name} checked={muted} label={name} onChange={(on) => (settings.muted.value = on ? [...settings.muted.value, name] : settings.muted.value.filter((each) => each !== name))} />;
