@@ -551,7 +551,9 @@ class BareHive:
             "(runtime, turns at once, limits of mail) when the hive starts next"
         )
         own = [name for name in self.lifecycle.names() if isinstance(self._crew.find(name), Attached)]
-        if own:
+        if self.lifecycle.lodges:
+            said += "; a container takes mounts and limits when its agent is started again"
+        elif own:
             said += (
                 f"; {', '.join(own)}: a harness of its own reads it when its process gets SIGHUP, mounts and "
                 "limits when it starts"
