@@ -78,7 +78,7 @@ function News({ review }: { review: Review }): JSX.Element | null {
       ) : null}
       {review.changed && isOpen(approval) ? (
         <Banner tone="needs" icon="alert">
-          <b>Changed since you looked.</b> {review.before === undefined ? "What you saw then is no longer known here: read all of it." : "New lines bear a bar; files that changed are marked, and no longer count as viewed."}
+          <b>Changed since you looked.</b> {review.before === undefined ? "What you saw then is no longer known here: read all of it." : "Files that changed are marked, and no longer count as viewed."}
         </Banner>
       ) : null}
       {!isOpen(approval) && decision ? (

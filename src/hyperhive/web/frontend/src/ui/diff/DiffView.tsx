@@ -8,9 +8,9 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { settings } from "../../lib/settings";
 import { Banner, Button, Segmented, Switch, Text } from "..";
 import { Counts, FileDiff, type FileView } from "./FileDiff";
-import { since } from "./compare";
+import { type Since, since } from "./compare";
 import { hiddenIn, nameOf } from "./hidden";
-import { type Memory, isViewed, withComment, withViewed } from "./memory";
+import { type Comment, type Memory, isViewed, withComment, withViewed } from "./memory";
 import { type Diff, type DiffFile, parseDiff } from "./parse";
 import { isTooBig, openAtFirst } from "./tiers";
 import "./diff.css";
@@ -44,40 +44,95 @@ function Files(props: DiffViewProps & { diff: Diff }): JSX.Element {
   const all = diff.files.every((file) => drawn.has(file.path) || (memory && isViewed(memory, file)));
   useWhenSeen(end, all, props.onRead);
 
-  const toggle = (file: DiffFile, to: boolean): void => setOpen(withPath(open, file.path, to));
-  const mark = (file: DiffFile, viewed: boolean): void => {
-    if (memory && onMemory) onMemory(withViewed(memory, file, viewed));
-    toggle(file, !viewed);
-  };
+  const toggle = (file: DiffFile, to: boolean): void => setOpen((before) => withPath(before, file.path, to));
+  const latest = useRef({ memory, onMemory });
+  latest.current = { memory, onMemory };
+  const act = useMemo<Acts>(
+    () => ({
+      open: toggle,
+      drawn: (file) => setDrawn((before) => withPath(before, file.path, true)),
+      view: (file, viewed) => {
+        const now = latest.current;
+        if (now.memory) now.onMemory?.(withViewed(now.memory, file, viewed));
+        toggle(file, !viewed);
+      },
+      comment: (comment) => {
+        const now = latest.current;
+        if (now.memory) now.onMemory?.(withComment(now.memory, comment));
+      },
+    }),
+    [],
+  );
   return (
     <div class="diff">
       <Hidden text={props.text} />
       {diff.strays.length > 0 ? <Strays lines={diff.strays} /> : null}
       <Toolbar {...props} view={view} />
       {diff.files.length > 1 ? <FileList diff={diff} open={diff.files.length <= 12 && !view.narrow} changed={fresh?.changed} onPick={(file) => toggle(file, true)} {...(memory ? { memory } : {})} /> : null}
-      {fresh?.gone.map((path) => <p key={path} class="diff-none">No longer changed: <Text text={path} /></p>)}
+      {fresh ? <News since={fresh} /> : null}
       {diff.files.map((file) => (
-        <FileDiff
+        <Slot
           key={file.path + file.newBlob}
           file={file}
           view={view}
           open={open.has(file.path)}
-          onOpen={(to) => toggle(file, to)}
-          onDrawn={() => setDrawn((before) => withPath(before, file.path, true))}
-          changed={fresh?.changed.has(file.path) ?? false}
-          isNew={(line) => fresh?.isNew(file, line) ?? false}
-          {...(memory && onMemory
-            ? {
-                viewed: isViewed(memory, file),
-                onViewed: (to: boolean) => mark(file, to),
-                comments: memory.comments,
-                onComment: (comment) => onMemory(withComment(memory, comment)),
-              }
-            : {})}
+          fresh={fresh}
+          comments={memory?.comments}
+          viewed={memory && isViewed(memory, file)}
+          act={act}
         />
       ))}
       <div ref={end} class="diff-end" aria-hidden="true" />
     </div>
+  );
+}
+
+/** What can be done with a file; the same functions for as long as the diff is shown. */
+interface Acts {
+  open(file: DiffFile, to: boolean): void;
+  drawn(file: DiffFile): void;
+  view(file: DiffFile, viewed: boolean): void;
+  comment(comment: Comment): void;
+}
+
+interface SlotProps {
+  file: DiffFile;
+  view: FileView;
+  open: boolean;
+  fresh: Since | undefined;
+  comments: readonly Comment[] | undefined;
+  viewed: boolean | undefined;
+  act: Acts;
+}
+
+/** A file, drawn anew only when something of its own has changed: a mark on one of 500 costs nothing of the others. */
+function Slot({ file, view, open, fresh, comments, viewed, act }: SlotProps): JSX.Element {
+  const { split, narrow, wrap, ignoreWhitespace } = view;
+  const own = JSON.stringify(comments?.filter((one) => one.path === file.path));
+  return useMemo(
+    () => (
+      <FileDiff
+        file={file}
+        view={view}
+        open={open}
+        onOpen={(to) => act.open(file, to)}
+        onDrawn={() => act.drawn(file)}
+        changed={fresh?.changed.has(file.path) ?? false}
+        isNew={(line) => fresh?.isNew(file, line) ?? false}
+        {...(comments ? { viewed, onViewed: (to: boolean) => act.view(file, to), comments, onComment: act.comment } : {})}
+      />
+    ),
+    [file, split, narrow, wrap, ignoreWhitespace, open, fresh, own, viewed, act],
+  );
+}
+
+/** What is new since the operator looked, in a line. */
+function News({ since: { lines, gone } }: { since: Since }): JSX.Element {
+  return (
+    <p class="diff-news" role="status">
+      {lines === 0 ? "No line is new to you: part of it was deployed meanwhile, or taken out." : `${lines} ${lines === 1 ? "line is" : "lines are"} new to you, and bear a bar.`}
+      {gone.length > 0 ? <> No longer changed: <Text text={gone.join(", ")} />.</> : null}
+    </p>
   );
 }
 

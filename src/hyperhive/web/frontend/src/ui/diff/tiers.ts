@@ -5,9 +5,9 @@
 import type { Diff, DiffFile } from "./parse";
 
 /** Rows that a page draws without being asked. */
-export const ROWS_AT_ONCE = 1200;
+export const ROWS_AT_ONCE = 500;
 /** Rows that one press of "show more" adds. */
-export const ROWS_MORE = 400;
+export const ROWS_MORE = 300;
 /** Longer diffs (in characters) are offered as a file, and cannot be approved here. */
 export const SHOWN_MAX = 2 * 1024 * 1024;
 
