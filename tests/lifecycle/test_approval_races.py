@@ -1,7 +1,12 @@
-"""Attack G10: decisions that come at once over connections of their own. One counts; its approval ends as it says."""
+"""Attack G10: decisions that come at once, by connections, threads and processes of their own.
 
+One counts; its approval ends as it says.
+"""
+
+import json
 import random
 import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -9,6 +14,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from anyio.streams.buffered import BufferedByteReceiveStream
 
 from deploy_world import ALICE, DeployWorld, Life
 from desk import desk
@@ -20,6 +26,33 @@ from hyperhive.protocol.dispatch import Handler
 from hyperhive.testing.approval_checker import ApprovalChecker
 
 WORDS = ("approve", "approve", "deny")
+
+PROCESSES = 3
+DECIDERS = """
+import json, socket, sys, threading
+
+def decide(line, request, said, at_once):
+    at_once.wait()
+    line.sendall(json.dumps(request).encode() + b"\\n")
+    answer = json.loads(line.makefile().readline())
+    said.append([request["cmd"], answer["ok"], answer.get("code"), answer.get("error")])
+
+words, lines = ("approve", "approve", "deny"), []
+for _ in words:
+    lines.append(socket.socket(socket.AF_UNIX))
+    lines[-1].connect(sys.argv[1])
+print("ready", flush=True)
+for told in sys.stdin:
+    seen, said, at_once = json.loads(told), [], threading.Barrier(len(words))
+    threads = []
+    for word, line in zip(words, lines):
+        request = {"cmd": word, "id": seen["id"], **({"note": "no"} if word == "deny" else seen)}
+        threads.append(threading.Thread(target=decide, args=(line, request, said, at_once)))
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    print(json.dumps(said), flush=True)
+"""
+"""Each of its three threads has a connection and a word; a line on stdin says on what."""
 
 
 @pytest.fixture
@@ -91,6 +124,55 @@ async def rounds(count: int, root: Path, run_dir: Path) -> None:
 async def test_of_three_that_decide_at_once_over_sockets_one_wins(tmp_path: Path, short: Path) -> None:
     """A hundred rounds; a thousand in the campaign."""
     await rounds(100, tmp_path, short)
+
+
+async def rounds_of_processes(count: int, root: Path, run_dir: Path) -> None:
+    checker, world = ApprovalChecker(), DeployWorld(root)
+    async with world.life() as life, operators(life, run_dir), AsyncExitStack() as stack:
+        began = await world.main()
+        checker.main_is(began)
+        deciders = []
+        for _ in range(PROCESSES):
+            command = [sys.executable, "-ISBc", DECIDERS, str(run_dir / "host.sock")]
+            process = await stack.enter_async_context(await anyio.open_process(command, stderr=None))
+            stack.callback(process.kill)
+            assert process.stdin is not None
+            assert process.stdout is not None
+            deciders.append((process.stdin, BufferedByteReceiveStream(process.stdout)))
+        for _, told in deciders:
+            assert await told.receive_until(b"\n", 100) == b"ready"
+        for turn in range(count):
+            commit = await world.commit(f'prompt = "{turn}"\n')
+            number = await life.queue.request_apply_commit("alice", commit, by="manager")
+            checker.answered(number, "requested")
+            checker.saw(number, commit)
+            seen = (await life.queue.show(number)).approval
+            line = json.dumps({"id": number, "sha": seen.commit_ref, "diff_sha256": seen.diff_sha256})
+            async with anyio.create_task_group() as tasks:
+                for stdin, _ in deciders:
+                    tasks.start_soon(stdin.send, f"{line}\n".encode())
+            said = [one for _, told in deciders for one in json.loads(await told.receive_until(b"\n", 65536))]
+            won = [one for one in said if one[1]]
+            assert (len(said), len(won)) == (3 * PROCESSES, 1), said
+            assert all(one[2] == "conflict" and "by operator already" in one[3] for one in said if not one[1])
+            checker.answered(number, {"approve": "approved", "deny": "denied"}[won[0][0]])
+            assert life.waiting == ([number] if won[0][0] == "approve" else [])
+            await life.work()
+            checker.main_is(await world.main())
+        checker.finish(await life.queue.audit(limit=count * 4), await world.repos.tags(ALICE), [began])
+
+
+async def test_of_nine_threads_in_three_processes_one_wins(tmp_path: Path, short: Path) -> None:
+    """Some rounds; a thousand in the campaign."""
+    await rounds_of_processes(20, tmp_path, short)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(900)
+async def test_of_nine_threads_in_three_processes_one_wins_a_thousand_times(
+    tmp_path: Path, short: Path
+) -> None:
+    await rounds_of_processes(1000, tmp_path, short)
 
 
 @pytest.mark.campaign

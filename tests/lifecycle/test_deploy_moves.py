@@ -11,8 +11,10 @@ from deploy_world import ALICE, DeployWorld
 from git_world import GitWorld
 from hyperhive.errors import Conflict
 
+SEEDS = [*range(60), *(pytest.param(seed, marks=pytest.mark.campaign) for seed in range(60, 1000))]
 
-@pytest.mark.parametrize("seed", range(60))
+
+@pytest.mark.parametrize("seed", SEEDS)
 async def test_whatever_moves_what_is_deployed_is_what_was_seen(seed: int, tmp_path: Path) -> None:
     """Forced moves of tags and bases, other proposals deployed meanwhile, in any order."""
     world, shuffled = DeployWorld(tmp_path), random.Random(seed)
@@ -106,3 +108,54 @@ async def test_refs_that_are_forced_in_the_real_repos_end_in_a_conflict(tmp_path
         assert (await life.queue.row(number)).stage == "deployed"
         assert await world.main() == sha
         assert life.stage.running["alice"][1].prompt == "seen"
+
+
+@pytest.mark.campaign
+@pytest.mark.needs("git")
+@pytest.mark.parametrize("seed", range(100))
+async def test_whatever_is_forced_in_the_real_repos_what_is_deployed_is_what_was_seen(
+    seed: int, tmp_path: Path
+) -> None:
+    """Tags and main of applied, branches and objects of proposed, in any order, between the look and the word."""
+    shuffled, world = random.Random(seed), GitWorld(tmp_path / "w")
+    world.root.mkdir()
+    async with world.life() as life:
+        start = await world.main()
+        sha = await world.commit('prompt = "seen"\n')
+        number = await life.queue.request_apply_commit("alice", sha, by="manager")
+        other = await world.commit('prompt = "other"\n')
+        await life.queue.request_apply_commit("alice", other, by="manager")  # so that applied has its objects
+        seen = (await life.queue.show(number)).approval
+        paths = await anyio.to_thread.run_sync(paths_at, world.root)
+        applied, proposed = paths.applied_repo(ALICE), paths.proposed_config(ALICE)
+
+        def force(move: str) -> None:
+            if move in {"tag", "main"}:
+                ref = f"refs/tags/proposal/{number}" if move == "tag" else "refs/heads/main"
+                to = shuffled.choice([start, sha, other])
+                shell_git(applied, "update-ref", "--no-deref", ref, to)
+            elif move == "back":
+                shell_git(applied, "update-ref", "--no-deref", f"refs/tags/proposal/{number}", sha)
+                shell_git(applied, "update-ref", "--no-deref", "refs/heads/main", start)
+            elif move == "branch":
+                shell_git(proposed, "update-ref", "refs/heads/main", shuffled.choice([start, sha, other]))
+            elif move == "amend":
+                shell_git(proposed, "commit", "--quiet", "--amend", "--allow-empty", "-m", "amended")
+            else:
+                shell_git(proposed, "tag", "--force", f"proposal/{number}", other)
+
+        for move in shuffled.choices(["tag", "main", "back", "branch", "amend", "their tag"], k=4):
+            await anyio.to_thread.run_sync(force, move)
+        tag = (await world.repos.tags(ALICE))[f"proposal/{number}"]
+        untouched = (tag, await world.main()) == (sha, start)
+        try:
+            await life.queue.approve(number, seen.commit_ref, seen.diff_sha256)
+            code = None
+        except Conflict as error:
+            code = error.wire_code
+        await life.work()
+        row = await life.queue.row(number)
+        assert code in ({None} if untouched else {"moved", "stale_base", "conflict"})
+        assert (row.stage == "deployed") is untouched
+        if untouched:
+            assert (await world.main(), life.stage.running["alice"][1].prompt) == (sha, "seen")

@@ -1,105 +1,112 @@
-"""nspawn on machines of other kinds than this one: booted with systemd, control groups of version 1 or 2 in force.
+"""nspawn on machines of other kinds than this one: booted with systemd, control groups of version 1 or 2 in force."""
 
-Each machine is a container itself, booted with systemd as its first process: what the hive asks systemd, the kernel and
-nspawn for there is as real as here.
-"""
-
-import contextlib
-import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import anyio
 import pytest
 
-from hyperhive.lifecycle.runtimes.nspawn_base import PACKAGES, make_base
 from parts import CLEAN_ENV, NSPAWN_BASE, ROOT
+from systemd_machine import Machine, booted, tree
 
 pytestmark = [pytest.mark.campaign, pytest.mark.needs("nspawn", "mmdebstrap"), pytest.mark.timeout(0)]
 
-MACHINE_PACKAGES = (*PACKAGES, "python3", "systemd", "systemd-sysv", "dbus", "systemd-container", "passt")
 SUITE_SECONDS = 900
 
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root file system of such a machine."""
-    made = os.environ.get("HYPERHIVE_TEST_NSPAWN_HOST")
-    if made:
-        return Path(made)
     place = tmp_path_factory.mktemp("machine") / "root"
-    anyio.run(lambda: make_base(place, os.environ, packages=MACHINE_PACKAGES))
-    return place
+    return tree(place, ("systemd-container", "passt"), made="HYPERHIVE_TEST_NSPAWN_HOST")
 
 
 @pytest.fixture
-def machine(request: pytest.FixtureRequest, system: Path, tmp_path: Path) -> Iterator[list[str]]:
-    """A booted one: the command that runs another in it. /hive there is a directory on this machine's disk."""
-    shown = {ROOT, NSPAWN_BASE, Path(sys.prefix), Path(sys.base_prefix)} - {Path("/usr")}
-    command = [
-        "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--settings=no", "--link-journal=no",
-        "--resolv-conf=off", "--timezone=off", "--private-network", "--capability=all",
-        "--system-call-filter=@keyring bpf @mount", f"--machine=machine-{request.param}-{os.getpid()}",
-        f"--directory={system}", *(f"--bind-ro={place}" for place in sorted(shown)), f"--bind={tmp_path}:/hive",
-        "--boot",
-    ]  # fmt: skip
-    env = {**CLEAN_ENV, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": str(request.param - 1)}
-    with (tmp_path / "console").open("wb") as console:
-        nspawn = subprocess.Popen(
-            command, env=env, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT
-        )
-    first = 0
-    try:
-        while not (first := booted(nspawn.pid)):
-            assert nspawn.poll() is None, (tmp_path / "console").read_text()
-            time.sleep(0.01)
-        inside = [
-            "nsenter",
-            f"--target={first}",
-            "--mount",
-            "--uts",
-            "--ipc",
-            "--net",
-            "--pid",
-            "--cgroup",
-            "--",
-        ]
-        up = [*inside, "/bin/sh", "-c", "until systemctl is-system-running --wait; do sleep 0.1; done"]
-        subprocess.run(up, env=CLEAN_ENV, timeout=60, check=True, capture_output=True)
-        yield inside
-    finally:
-        if first:
-            os.kill(first, signal.SIGRTMIN + 4)  # systemd powers off
-        else:
-            nspawn.kill()
-        try:
-            nspawn.wait(30)
-        except subprocess.TimeoutExpired:
-            nspawn.kill()
-            nspawn.wait()
-
-
-def booted(nspawn: int) -> int:
-    """The pid of the machine's systemd; 0 as long as nspawn has not come so far."""
-    for pid in Path(f"/proc/{nspawn}/task/{nspawn}/children").read_text().split():
-        with contextlib.suppress(OSError):
-            if Path(f"/proc/{pid}/comm").read_text() == "systemd\n":
-                return int(pid)
-    return 0
+def machine(request: pytest.FixtureRequest, system: Path, tmp_path: Path) -> Iterator[Machine]:
+    """A booted one. /hive there is a directory on this machine's disk."""
+    with booted(system, tmp_path, f"machine-{request.param}", cgroups=request.param) as machine:
+        yield machine
 
 
 @pytest.mark.parametrize("machine", [1, 2], indirect=True, ids=["cgroups-1", "cgroups-2"])
 @pytest.mark.parametrize("runtime", ["nspawn", "process"])
-def test_conforms_on_a_machine_with_systemd(machine: list[str], runtime: str, tmp_path: Path) -> None:
+def test_conforms_on_a_machine_with_systemd(machine: Machine, runtime: str, tmp_path: Path) -> None:
     """The whole conformance suite, run there as root: what it claims to limit it limits, and it ends all it started."""
     (tmp_path / "suite").mkdir()
     env = {**CLEAN_ENV, "HYPERHIVE_NSPAWN_BASE": str(NSPAWN_BASE), "PYTHONPATH": str(ROOT / "src")}
     suite = [sys.executable, "-m", "hyperhive.testing.runtime_suite", runtime, "/hive/suite"]
-    done = subprocess.run(
-        [*machine, *suite], env=env, capture_output=True, text=True, timeout=SUITE_SECONDS, check=False
-    )
+    done = machine.run(*suite, env=env, seconds=SUITE_SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+CORE = """
+import os, sys, anyio
+from hyperhive.config import AgentConfig, HiveFile
+from hyperhive.lifecycle.runtimes import ResourceLimits, pick_runtime
+from hyperhive.lifecycle.runtimes import nspawn_lodging as lodgings
+from hyperhive.lifecycle.runtimes.base import Lodging
+from hyperhive.names import AgentName
+from hyperhive.paths import Paths
+
+async def main():
+    lodgings.harness_command = lambda _: [sys.executable, "-c", "import time; time.sleep(1000)"]
+    paths, alice = Paths.of("/hive/outlives"), AgentName("alice")
+    paths.make_hive()
+    paths.make_agent(alice)
+    runtime = await pick_runtime("nspawn", paths, os.environ)
+    lodging = Lodging(config=AgentConfig(), file=HiveFile(), limits=ResourceLimits(), network="none")
+    if sys.argv[1] == "serve":
+        await runtime.up(alice, lodging)
+        os.mknod("/hive/ready")
+        await anyio.sleep_forever()
+    print(await runtime.containers.running(alice) is not None, list(runtime.unenforced))
+    await runtime.release(alice)
+    print(await runtime.containers.running(alice) is not None)
+
+anyio.run(main)
+"""
+
+
+@pytest.mark.parametrize("machine", [1, 2], indirect=True, ids=["cgroups-1", "cgroups-2"])
+def test_agents_containers_are_as_here_on_a_machine_with_systemd(machine: Machine) -> None:
+    """The tests of this machine, run there as root, but for those that need a network."""
+    env = {**CLEAN_ENV, "PYTHONPATH": str(ROOT / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    suite = [
+        sys.executable,
+        "-m",
+        "pytest",
+        str(ROOT / "tests/lifecycle/test_nspawn_containers.py"),
+        "-q",
+        "-n0",
+    ]
+    more = ["-p", "no:cacheprovider", "--basetemp=/hive/suite", "-k", "not loopback", f"--rootdir={ROOT}"]
+    done = machine.run(*suite, *more, env=env, seconds=SUITE_SECONDS)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("machine", [1, 2], indirect=True, ids=["cgroups-1", "cgroups-2"])
+def test_a_container_outlives_the_service_that_made_it(machine: Machine, tmp_path: Path) -> None:
+    """systemd ends whatever is a service's when it stops it; an agent's container has a scope of its own."""
+    cli = tmp_path / "claude"
+    cli.write_text("#!/bin/sh\necho '2.1.328 (stand-in)'\n")
+    cli.chmod(0o755)
+    env = {
+        **CLEAN_ENV, "PYTHONPATH": str(ROOT / "src"), "HYPERHIVE_CLAUDE": "/hive/claude",
+        "HYPERHIVE_NSPAWN_BASE": str(NSPAWN_BASE),
+    }  # fmt: skip
+    words = [sys.executable, "-c", CORE]
+
+    def run(*command: str) -> str:
+        done = machine.run(*command, env=env, seconds=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    given = [f"--setenv={name}={value}" for name, value in env.items()]
+    run("systemd-run", "--unit=core", "--property=Delegate=yes", *given, "--", *words, "serve")
+    end = time.monotonic() + 60
+    while not (tmp_path / "ready").exists():
+        assert time.monotonic() < end, run("journalctl", "--unit=core", "--no-pager")
+        time.sleep(0.05)
+    run("systemctl", "stop", "core")
+    assert run(*words, "look") == "True ['disk']\nFalse\n"

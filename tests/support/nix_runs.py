@@ -1,6 +1,7 @@
 """Runs Debian's nix on what nix/ holds: evaluation without a store, and flakes in a store of their own.
 
-Never the machine's own store or configuration, and never a network.
+Never the machine's own store or configuration (but where HYPERHIVE_TEST_NIX_STORE is `daemon`, on a machine that was
+made for that), and never a network.
 """
 
 import json
@@ -17,6 +18,8 @@ FILES = sorted(NIX.rglob("*.nix"))
 
 def environment(home: Path) -> dict[str, str]:
     """A store, caches and a configuration below `home`; nothing is fetched from anywhere."""
+    if os.environ.get("HYPERHIVE_TEST_NIX_STORE") == "daemon":
+        return {"PATH": os.environ["PATH"], "HOME": str(home), "NIX_REMOTE": "daemon"}
     config = (
         "experimental-features = nix-command flakes",
         "substituters =",
