@@ -1,16 +1,19 @@
 """The page is the same at each of its addresses, strict about what it loads, and open to all: it holds nothing."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from hyperhive.web.pages import PAGES
 from hyperhive.web.static_files import NOT_BUILT, StaticFiles
+from parts import ROOT
 from web_client import Browser, Served
 
 ADDRESSES = (
     "/", "/login", "/needs-you", "/approvals", "/approvals/3", "/questions", "/questions/3", "/inbox",
     "/messages?agent=bob&q=x", "/search?q=x", "/agents/bob", "/agents/bob/stats", "/agents/bob/t/7", "/a/bob/t/7",
-    "/stats", "/config/bob", "/logs/bob", "/audit", "/dead", "/meta", "/sessions",
+    "/agents/bob/mail", "/logs", "/settings", "/stats", "/config/bob", "/logs/bob", "/audit", "/dead", "/meta", "/sessions",
 )  # fmt: skip
 
 
@@ -43,6 +46,14 @@ async def test_every_address_of_a_page_gives_the_page(stranger: Browser) -> None
         assert told.body.startswith(b"<!doctype html><title>one</title>")
         assert told.header("cache-control") == "no-store"
     assert (await stranger.ask("HEAD", "/approvals/3")).status == 200
+
+
+def test_every_screen_of_the_front_end_has_an_address() -> None:
+    routes = (ROOT / "src/hyperhive/web/frontend/src/app/routes.ts").read_text()
+    screens = re.findall(r'pattern: "([^"]+)"', routes)
+    assert len(screens) > 15
+    known = {re.sub(r"\{\w+:\w+\}", "*", page) for page in PAGES}
+    assert {re.sub(r":\w+", "*", screen) for screen in screens} <= known
 
 
 async def test_an_unknown_address_is_a_page_for_people_and_a_problem_for_programs(stranger: Browser) -> None:
