@@ -13,6 +13,7 @@ MODULES = (
     "tests.bench.gateway_rows",
     "tests.bench.turn_rows",
     "tests.bench.hive_rows",
+    "tests.bench.screens_rows",
     "tests.bench.deploy_rows",
 )
 
