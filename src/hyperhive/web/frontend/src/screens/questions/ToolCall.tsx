@@ -3,7 +3,7 @@
 import type { JSX } from "preact";
 import type { Question, ToolCall as Call } from "../../lib/protocol";
 import { Banner, Chip, Text } from "../../ui";
-import { hiddenIn, nameOf } from "../../ui/diff";
+import { Revealed, hiddenIn, nameOf } from "../../ui/diff";
 import { cautionOf, fieldsOf } from "./model";
 
 export function ToolCall({ question, tool }: { question: Question; tool: Call }): JSX.Element {
@@ -19,7 +19,7 @@ export function ToolCall({ question, tool }: { question: Question; tool: Call })
         {fields.map((field) => (
           <div key={field.name} class={field.block ? "block" : ""}>
             <dt><Text text={field.name} line /></dt>
-            <dd><pre tabIndex={field.block ? 0 : undefined}><Text text={field.text} /></pre></dd>
+            <dd><pre tabIndex={field.block ? 0 : undefined}><Revealed text={field.text} /></pre></dd>
           </div>
         ))}
       </dl>

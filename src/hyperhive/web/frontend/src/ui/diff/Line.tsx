@@ -15,6 +15,16 @@ export function LineText({ side }: { side: Side }): ComponentChildren {
   );
 }
 
+/** Any text of an agent's that a decision hangs on, shown as a diff's lines are. */
+export function Revealed({ text }: { text: string }): ComponentChildren {
+  return text.split("\n").map((line, index) => (
+    <span key={index}>
+      {index > 0 ? "\n" : ""}
+      {isPlain(line) ? line : pieces(parts(line), []).map(drawn)}
+    </span>
+  ));
+}
+
 interface Piece extends Part {
   readonly changed: boolean;
 }
