@@ -1,8 +1,12 @@
 """What an agent's page begins with is there whether its harness is in the core, in a process of its own, or nowhere."""
 
+from pathlib import Path
+
 import anyio
 import msgspec
+import pytest
 
+from hyperhive.config import HiveConfig, load
 from hyperhive.host import Hive
 from hyperhive.protocol import replies as p
 from hyperhive.protocol import requests as r
@@ -54,6 +58,22 @@ async def test_the_page_of_a_stopped_agent_says_what_is_known(hive: Hive) -> Non
     shown = await page(hive, "alice")
     assert (shown.running, shown.turn_state, shown.ctx_usage) == (False, "idle", None)
     assert [row.body for row in shown.inbox] == ["for later"]
+
+
+@pytest.fixture
+def with_own_harness(config: HiveConfig, environ: dict[str, str], home: Path) -> HiveConfig:
+    """alice's harness is a process of its own, which nobody starts."""
+    (home / "hive.toml").write_text('[agents.alice]\nharness = "own"\n')
+    return load(environ, state_dir=config.state_dir, run_dir=config.run_dir)
+
+
+async def test_the_page_of_an_agent_whose_own_harness_is_away_says_that_it_waits(
+    with_own_harness: HiveConfig, environ: dict[str, str]
+) -> None:
+    async with Hive.open(config=with_own_harness, environ=environ) as hive:
+        await hive.lifecycle.spawn("alice")
+        shown = await page(hive, "alice")
+    assert (shown.running, shown.turn_state, shown.waiting_reason) == (True, "waiting", "operator")
 
 
 async def test_loose_ends_are_the_agents_own(hive: Hive) -> None:
