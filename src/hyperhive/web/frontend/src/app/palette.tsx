@@ -93,12 +93,18 @@ function Help(): VNode {
           <section key={section}>
             <h3>{section}</h3>
             <dl>
-              {list.map((action) => (
-                <div key={action.id}>
-                  <dt>{action.title}</dt>
+              {[...new Set(list.map((action) => action.title))].map((title) => (
+                <div key={title}>
+                  <dt>{title}</dt>
                   <dd>
-                    <Kbd keys={action.keys!} />
-                    <span class="sr">{action.keys}</span>
+                    {list
+                      .filter((action) => action.title === title)
+                      .map((action) => (
+                        <span key={action.id} class="help-key">
+                          <Kbd keys={action.keys!} />
+                          <span class="sr">{action.keys}</span>
+                        </span>
+                      ))}
                   </dd>
                 </div>
               ))}

@@ -36,9 +36,13 @@ export const BEAT_MS = 15_000;
 const CONNECT_MS = 10_000;
 const SILENT_MS = 3 * BEAT_MS;
 
-/** When to try again after so many failures: at once, then 1 s doubled to 30 s, and some chance. */
+/** Tries that come quickly: about half a minute of them, so that a restarted hive is found at once. */
+const QUICK = 20;
+
+/** When to try again after so many failures: at once, every 1 to 1.5 s for a while, then doubled to 30 s. */
 export function backoff(attempt: number, random: number): number {
-  return attempt === 0 ? 0 : Math.min(30_000, 1000 * 2 ** (attempt - 1)) + random * 500;
+  if (attempt === 0) return 0;
+  return Math.min(30_000, 1000 * 2 ** Math.max(0, attempt - QUICK)) + random * 500;
 }
 
 export class StreamLink {

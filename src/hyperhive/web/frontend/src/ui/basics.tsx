@@ -61,7 +61,7 @@ export function Kbd({ keys }: { keys: string }): VNode {
   const shown = keys.split(" ").map((chord) =>
     chord
       .split("+")
-      .map((part) => (part === "mod" || part === "ctrl" ? (MAC ? "⌘" : "Ctrl") : part === "shift" ? "⇧" : part === "enter" ? "↵" : part === "escape" ? "Esc" : part.length === 1 ? part.toUpperCase() : part))
+      .map((part) => (part === "mod" || part === "ctrl" ? (MAC ? "⌘" : "Ctrl") : part === "shift" ? "⇧" : part === "enter" ? "↵" : part === "escape" ? "Esc" : part === "arrowdown" ? "↓" : part === "arrowup" ? "↑" : part === "arrowleft" ? "←" : part === "arrowright" ? "→" : part === "space" ? "Space" : part.length === 1 ? part.toUpperCase() : part))
       .join(MAC ? "" : "+"),
   );
   return (
@@ -189,6 +189,16 @@ export function AgentLink({ name, tab }: { name: string; tab?: string }): VNode 
 /** An agent's text: a text node, with what does not show made visible. */
 export function Text({ text, line = false }: { text: string; line?: boolean }): VNode {
   return <>{line ? oneLine(text) : visible(text)}</>;
+}
+
+/** A sentence of the hive's own: begins with a capital, and `what is typed` is set as code. */
+export function Sentence({ text }: { text: string }): VNode {
+  const parts = visible(text).split("`");
+  return (
+    <>
+      {parts.map((part, i) => (i % 2 === 1 ? <code key={i}>{part}</code> : i === 0 ? part.charAt(0).toUpperCase() + part.slice(1) : part))}
+    </>
+  );
 }
 
 /** A share of a limit: the number is said, the bar only shows it. */

@@ -78,7 +78,7 @@ export function ConfirmDialog({ title, confirm, danger, onConfirm, onClose, chil
 }
 
 /** For what cannot be undone: the name has to be typed, and what is lost and what is kept is said. */
-export function TypedNameDialog({ phrase, lost, kept, ...rest }: Confirming & { phrase: string; lost?: string[]; kept?: string[] }): VNode {
+export function TypedNameDialog({ phrase, lost, kept, lostTitle = "Lost for good", ...rest }: Confirming & { phrase: string; lost?: string[]; kept?: string[]; lostTitle?: string }): VNode {
   const [typed, setTyped] = useState("");
   const { busy, error, run } = useConfirm(rest.onConfirm, rest.onClose);
   const right = typed.trim() === phrase;
@@ -101,7 +101,7 @@ export function TypedNameDialog({ phrase, lost, kept, ...rest }: Confirming & { 
         <dl class="lost-kept">
           {lost && (
             <div>
-              <dt>Lost for good</dt>
+              <dt>{lostTitle}</dt>
               {lost.map((each) => (
                 <dd key={each}>{each}</dd>
               ))}

@@ -1,7 +1,7 @@
 // How a screen says that there is nothing, not yet, or that something went wrong.
 import type { ComponentChildren, VNode } from "preact";
 import type { ApiError } from "../lib/api";
-import { Button, Text, type Tone } from "./basics";
+import { Button, Sentence, type Tone } from "./basics";
 import { Icon, type IconName } from "./icons";
 
 export { Text } from "./basics";
@@ -37,11 +37,11 @@ export function ErrorBox({ error, retry, title }: { error: ApiError; retry?: () 
       <div>
         {title && <strong>{title} </strong>}
         <span>
-          <Text text={error.detail} />
+          <Sentence text={error.detail} />
         </span>
         {error.hint && (
           <p class="error-hint">
-            <Text text={error.hint} />
+            <Sentence text={error.hint} />
           </p>
         )}
         <p class="error-meta mono">

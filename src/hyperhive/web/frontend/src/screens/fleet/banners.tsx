@@ -4,7 +4,7 @@ import { plural } from "../../lib/format";
 import type { ContainerView } from "../../lib/protocol";
 import { setQuery } from "../../lib/router";
 import { facts } from "../../lib/store";
-import { Banner, Button, Text } from "../../ui";
+import { Banner, Button, Sentence, Text } from "../../ui";
 
 export function FleetBanners({ agents }: { agents: readonly ContainerView[] }): VNode | null {
   const hive = facts.value;
@@ -15,7 +15,7 @@ export function FleetBanners({ agents }: { agents: readonly ContainerView[] }): 
     <>
       {hive.low_disk && (
         <Banner tone="failed" icon="alert">
-          <strong>The disk is nearly full.</strong> <Text text={hive.low_disk} />
+          <strong>The disk is nearly full.</strong> <Sentence text={hive.low_disk} />
         </Banner>
       )}
       {hive.forge_behind.map((each, i) => (
@@ -30,7 +30,7 @@ export function FleetBanners({ agents }: { agents: readonly ContainerView[] }): 
       ))}
       {hive.warnings.map((warning) => (
         <Banner key={warning} tone="needs" icon="alert">
-          <Text text={warning} />
+          <Sentence text={warning} />
         </Banner>
       ))}
       {unisolated.length > 0 && hive.warnings.length === 0 && (

@@ -30,6 +30,7 @@ export function Bulk({ names, onDone }: { names: readonly string[]; onDone(): vo
           title={`Destroy ${plural(destroying.length, "agent")}`}
           phrase={destroying.length === 1 ? destroying[0]! : `destroy ${destroying.length}`}
           confirm="Destroy"
+          lostTitle="Removed"
           lost={["their running environments"]}
           kept={["their files, homes, memories and sessions: each can be restored"]}
           onConfirm={() => forEachAgent(destroying, (name) => ({ cmd: "destroy", name }), "destroying").then(onDone)}

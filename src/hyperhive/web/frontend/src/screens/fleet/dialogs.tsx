@@ -143,6 +143,7 @@ export function DestroyDialog({ name, onClose }: { name: string; onClose(): void
       title={`Destroy ${name}`}
       phrase={name}
       confirm={purge ? "Destroy and purge" : "Destroy"}
+      lostTitle={purge ? "Lost for good" : "Removed"}
       lost={purge ? ["its files, home and memory", "its CLI's session and login", "its event history"] : ["its running environment"]}
       kept={purge ? ["messages and decisions that name it"] : ["its files, home and memory", "its session, so that it can be restored", "messages and decisions that name it"]}
       onConfirm={() => act(name, { cmd: "destroy", name, ...(purge && { purge: true }) }, "destroying")}

@@ -8,7 +8,7 @@ import type { ContainerView } from "../../lib/protocol";
 import { Link, navigate, setQuery } from "../../lib/router";
 import { act, forgive, rowErrors, transients } from "../../lib/store";
 import { now } from "../../lib/time";
-import { Age, Chip, ConfirmDialog, Icon, IconButton, Menu, StateBadge, Text, type MenuItem } from "../../ui";
+import { Age, Chip, ConfirmDialog, Icon, IconButton, Menu, Sentence, StateBadge, type MenuItem } from "../../ui";
 import { DestroyDialog } from "./dialogs";
 import { chipsOf, doing, ROW_ACTIONS, type RowAction } from "./model";
 
@@ -59,7 +59,7 @@ function PlainRow({ agent, filter, selected, current, onSelect }: RowProps): VNo
         <Link class="agent-name truncate" href={url}>
           {name}
         </Link>
-        {agent.role === "manager" && (
+        {agent.role === "manager" && name !== "manager" && (
           <Chip title="The one agent that may propose, start and stop others" tone="accent">
             manager
           </Chip>
@@ -67,7 +67,7 @@ function PlainRow({ agent, filter, selected, current, onSelect }: RowProps): VNo
       </span>
       <span role="cell" class="c-doing">
         <span class="truncate">{doing(agent)}</span>
-        <Age at={agent.turn_state_since} />
+        {agent.turn_state_since > 0 && <Age at={agent.turn_state_since} />}
       </span>
       <span role="cell" class="c-unread num">
         {agent.unread > 0 && (
@@ -98,7 +98,12 @@ function PlainRow({ agent, filter, selected, current, onSelect }: RowProps): VNo
         <span role="cell" class="c-error" aria-live="polite">
           <Icon name="alert" size={14} />
           <span>
-            <Text text={error.detail} /> {error.hint && <span class="muted">{error.hint}</span>}
+            <Sentence text={error.detail} />{" "}
+            {error.hint && (
+              <span class="muted">
+                <Sentence text={error.hint} />
+              </span>
+            )}
           </span>
           <IconButton icon="close" label={`Dismiss the failure of ${name}`} onClick={() => forgive(name)} />
         </span>
