@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from config_stage import Stage
 from hive_process import HivePlace, running
 from hyperhive.lifecycle.runtimes.inside import AGENT_UID
 from hyperhive.lifecycle.runtimes.uid_ranges import RANGE
@@ -93,6 +94,7 @@ async def test_a_container_outlives_a_killed_core_and_its_own_crash_is_told_and_
 TOKEN = {"ANTHROPIC_API_KEY": "", "CLAUDE_CODE_OAUTH_TOKEN": "dummy-token-for-tests"}
 
 
+@pytest.mark.campaign
 async def test_a_token_reaches_the_cli_in_a_container_and_a_newer_one_while_it_runs(
     places: NewPlace, api: FakeAnthropic
 ) -> None:
@@ -123,3 +125,23 @@ def harness_of(place: HivePlace, agent: str) -> int:
         pid for pid in place.harnesses() if agent in Path(f"/proc/{pid}/cmdline").read_text().split("\0")
     ]
     return found
+
+
+async def test_what_can_be_taken_over_live_leaves_the_container_alone(
+    places: NewPlace, api: FakeAnthropic
+) -> None:
+    """Another model is the harness's to take over; another prompt starts the container anew, and only that one."""
+    place = places(
+        runtime="nspawn", environ={"HYPERHIVE_NSPAWN_BASE": str(NSPAWN_BASE)}, toml="up_seconds = 0.1\n"
+    )
+    async with running(place) as (hive, client):
+        stage = Stage(place, hive, client)
+        await client.lifecycle.spawn("alice")
+        await stage.has_repos("alice")
+        harness, manager = harness_of(place, "alice"), harness_of(place, "manager")
+        live = await stage.approve(await stage.propose("alice", 'model = "opus"\n'))
+        assert (live["stage"], harness_of(place, "alice")) == ("deployed", harness)
+        anew = await stage.approve(await stage.propose("alice", 'model = "opus"\nprompt = "Be quick."\n'))
+        assert anew["stage"] == "deployed"
+        assert harness_of(place, "alice") != harness
+        assert harness_of(place, "manager") == manager
