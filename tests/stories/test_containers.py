@@ -127,9 +127,7 @@ def harness_of(place: HivePlace, agent: str) -> int:
     return found
 
 
-async def test_what_can_be_taken_over_live_leaves_the_container_alone(
-    places: NewPlace, api: FakeAnthropic
-) -> None:
+async def test_what_can_be_taken_over_live_leaves_the_container_alone(places: NewPlace) -> None:
     """Another model is the harness's to take over; another prompt starts the container anew, and only that one."""
     place = places(
         runtime="nspawn", environ={"HYPERHIVE_NSPAWN_BASE": str(NSPAWN_BASE)}, toml="up_seconds = 0.1\n"
