@@ -19,8 +19,25 @@ function fetchRenderer(): Promise<void> {
   return fetching;
 }
 
+/** Anything that could be markup; a text without it needs no parser. Most lines of a log are such texts. */
+const MARKUP = /[*_`[\]<>#|~&\\\n]|:\/\/|mailto:|^\s*(?:[-+=]|\d+[.)])/;
+
+interface Props {
+  text: string;
+  class?: string;
+}
+
 /** Markdown as elements: links open elsewhere, images are named and not loaded. */
-export function Markdown({ text, class: extra = "" }: { text: string; class?: string }) {
+export function Markdown({ text, class: extra = "" }: Props) {
+  if (MARKUP.test(text)) return <Made text={text} class={extra} />;
+  return (
+    <div class={`markdown ${extra}`}>
+      <p>{visible(text)}</p>
+    </div>
+  );
+}
+
+function Made({ text, class: extra = "" }: Props) {
   const place = useRef<HTMLDivElement>(null);
   const [ready, setReady] = useState(render !== undefined);
   useLayoutEffect(() => {

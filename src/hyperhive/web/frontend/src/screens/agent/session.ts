@@ -142,9 +142,10 @@ export class AgentSession {
   }
 
   private hear(frames: readonly (Frame | WireFrame)[]): void {
+    const away = this.paused.peek() || this.detached.peek() || (!this.following && this.model.size >= ROWS_MAX);
     for (const frame of frames as readonly Frame[]) {
       this.learn(frame);
-      if (this.paused.peek() || this.detached.peek() || (!this.following && this.model.frames > 0 && this.model.size >= ROWS_MAX)) {
+      if (away) {
         this.held.push(frame);
         if (this.held.length > HISTORY_MAX) this.held.splice(0, this.held.length - HISTORY_MAX);
       } else this.backlog.push(frame);
