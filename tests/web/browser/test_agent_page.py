@@ -6,6 +6,7 @@ The rows' own rules are tests of `src/rows`; the jobs that an operator does with
 import json
 
 import pytest
+from playwright.async_api import Route
 
 from web_world import Watch, WebWorld
 
@@ -51,7 +52,8 @@ async def test_hostile_text_is_text(watch: Watch, world: WebWorld) -> None:
     )
     assert made == []
     links = await watch.page.evaluate(
-        "() => [...document.querySelectorAll('.log-box .markdown a')].map(a => [a.getAttribute('href'), a.rel, a.target])"
+        """() => [...document.querySelectorAll('.log-box .markdown a')]
+           .map(a => [a.getAttribute('href'), a.rel, a.target])"""
     )
     assert links
     for href, rel, target in links:
@@ -149,16 +151,15 @@ async def test_what_is_written_survives_a_reload_and_is_sent_once(watch: Watch, 
     await page.reload()
     assert await box.input_value() == "[[sleep 1]][[say thank you]]"
     # The answer to the first try is lost on its way; the second try may not send again.
-    failed = []
+    failed: list[bool] = []
 
-    async def lose(route: object) -> None:
-        request = route.request  # type: ignore[attr-defined]
-        if not failed and json.loads(request.post_data or "{}").get("cmd") == "send":
+    async def lose(route: Route) -> None:
+        if not failed and json.loads(route.request.post_data or "{}").get("cmd") == "send":
             failed.append(True)
-            await route.fetch()  # type: ignore[attr-defined]
-            await route.abort()  # type: ignore[attr-defined]
+            await route.fetch()
+            await route.abort()
         else:
-            await route.continue_()  # type: ignore[attr-defined]
+            await route.continue_()
 
     watch.expect(r"ERR_FAILED|Failed to load resource")
     await page.route("**/api/request", lose)
