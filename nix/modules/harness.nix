@@ -97,6 +97,9 @@ in
         TimeoutStopSec = 80;
         KillMode = "mixed";
         LimitCORE = 0;
+        # The machine's journal has the console: what the harness said last is told with the news of a crash.
+        StandardOutput = "journal+console";
+        StandardError = "journal+console";
         UMask = "0077";
       };
     };

@@ -369,3 +369,20 @@ def test_no_path_with_a_meaning_of_its_own_gets_into_flags_or_flakes(odd: str) -
         Bind(Path("/srv/a-b_c.d+e@f"), "/workspace/x", writable=True).flag
         == "--bind=/srv/a-b_c.d+e@f:/workspace/x"
     )
+
+
+async def test_what_a_containers_harness_wrote_last_can_be_asked_for_also_when_it_is_down(
+    tmp_path: Path,
+) -> None:
+    async with NixosWorld.open(
+        tmp_path, init=["sh", "-c", "echo one; echo two; echo three; sleep 1000"]
+    ) as world:
+        await world.runtime.up(ALICE, await world.lodging())
+        log = world.host.root / "run/alice.log"
+        with anyio.fail_after(20):
+            while "three" not in log.read_text():  # noqa: ASYNC110 - nobody tells of what is written
+                await anyio.sleep(0.02)
+        await world.runtime.release(ALICE)
+        assert await world.runtime.log_tail(ALICE, 2) == ["two", "three"]
+        fake_nixos.set_fault(world.host.root, "journalctl", "no journal files were found")
+        assert "no journal files" in (await world.runtime.log_tail(ALICE, 2))[0]

@@ -98,9 +98,11 @@ class NixosWorld:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, directory: Path) -> AsyncIterator["NixosWorld"]:
-        """In an empty directory; leaves no container behind."""
-        host = await anyio.to_thread.run_sync(FakeHost.make, directory)
+    async def open(
+        cls, directory: Path, init: Sequence[str] = ("sleep", "infinity")
+    ) -> AsyncIterator["NixosWorld"]:
+        """In an empty directory; leaves no container behind. `init`: what runs in containers."""
+        host = await anyio.to_thread.run_sync(FakeHost.make, directory, init)
         paths = await anyio.to_thread.run_sync(Paths.of, directory / "hive")
         await anyio.to_thread.run_sync(paths.make_hive)
         runtime = NixosContainerRuntime(paths, host.environ)

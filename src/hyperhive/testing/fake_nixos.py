@@ -43,7 +43,7 @@ wait $child; code=$?
 wait $child && code=$? || true
 exit $code"""
 
-PROGRAMS = ("nixos-container", "systemctl", "nix")
+PROGRAMS = ("nixos-container", "systemctl", "nix", "journalctl")
 
 
 def install(
@@ -500,6 +500,16 @@ def systemctl(host: Host, argv: list[str]) -> int:
     return 0
 
 
+def journalctl(host: Host, argv: list[str]) -> int:
+    """`--unit=container@NAME --lines=N`: what was written to the container's console last."""
+    told = dict(word.removeprefix("--").partition("=")[::2] for word in argv)
+    host.check_fault("journalctl")
+    log = host.root / "run" / f"{told['unit'].removeprefix('container@')}.log"
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else ["-- No entries --"]
+    sys.stdout.write("".join(f"{line}\n" for line in lines[-int(told["lines"]) :]))
+    return 0
+
+
 def nix(host: Host, argv: list[str]) -> int:
     """As Nix 2.8: `--version`, `flake lock [--update-input INPUT]... REF` and `build --no-link SYSTEM...`.
 
@@ -558,7 +568,7 @@ def main() -> NoReturn:
     with (root / "calls.jsonl").open("a") as calls:
         calls.write(json.dumps(sys.argv[1:]) + "\n")
     try:
-        program = {"nixos-container": nixos_container, "systemctl": systemctl, "nix": nix}[sys.argv[1]]
+        program = dict(zip(PROGRAMS, (nixos_container, systemctl, nix, journalctl), strict=True))[sys.argv[1]]
         code = program(host, sys.argv[2:])
     except Failure as error:
         sys.stderr.write(f"{error}\n")
