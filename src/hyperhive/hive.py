@@ -297,7 +297,7 @@ class BareHive:
         self._mirror = Mirror(
             self.config_code.on_disk,
             setting=lambda: self.config.file.forge,
-            agents=lambda: self.lifecycle.names(),
+            agents=lambda: [*self.lifecycle.names(), *map(AgentName, self.lifecycle.tombstones())],
             clock=self._clock,
         )
         self.config_code.on_disk.changed = self._mirror.touch

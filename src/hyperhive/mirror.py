@@ -46,7 +46,7 @@ class Mirror:
 
     Args:
         setting: the forge as it is in force, None where there is none.
-        agents: whose repos there are.
+        agents: whose repos there may be, tombstones among them.
     """
 
     def __init__(
@@ -121,10 +121,12 @@ class Mirror:
         debt = self._debts[agent]
         version = debt.version
         try:
+            if not await self._repos.exists(agent):
+                raise NotFound(f"{agent} has no config repo")
             await forge.ensure(agent)
             await self._repos.push(agent, forge.address(agent), await forge.authorization())
         except NotFound:
-            del self._debts[agent]  # purged meanwhile
+            del self._debts[agent]  # purged meanwhile, or never made
         except HiveError as error:
             debt.tries += 1
             debt.error = error.message

@@ -189,10 +189,14 @@ async def test_a_forge_that_comes_into_the_configuration_or_is_put_right_there_g
             assert await refs(forge, f"agent-configs/{agent}") == await local(world, agent)
 
 
-async def test_an_agent_without_a_repo_owes_nothing(world: World) -> None:
+async def test_an_agent_without_a_repo_owes_nothing_and_gets_none_there(
+    world: World, forge: ForgeServer
+) -> None:
+    world.mirror.touch(ALICE)
     async with world.running():
         await world.until([])
     assert world.mirror.cautions() == []
+    assert forge.made == []
 
 
 async def test_the_token_is_in_no_message_remote_or_log_whichever_way_a_push_fails(

@@ -272,6 +272,10 @@ class Repos:
             )  # fmt: skip
         return made.decode("ascii").strip()
 
+    async def exists(self, agent: AgentName) -> bool:
+        """Whether the agent has an applied repo."""
+        return await anyio.to_thread.run_sync((self._paths.applied_repo(agent) / "HEAD").is_file)
+
     async def push(self, agent: AgentName, url: str, authorization: str) -> None:
         """Pushes main and all tags to `url` (http or https); nothing there is overwritten or removed.
 
@@ -294,9 +298,9 @@ class Repos:
         protocol = url.partition(":")[0]
         if protocol not in {"http", "https"}:
             raise BadRequest("a forge is pushed to by http or https")
-        git, repo = await self._begin(), self._paths.applied_repo(agent)
-        if not await anyio.to_thread.run_sync((repo / "HEAD").is_file):
+        if not await self.exists(agent):
             raise NotFound(f"{agent} has no config repo")
+        git, repo = await self._begin(), self._paths.applied_repo(agent)
         refs = (f"{BRANCH}:{BRANCH}", "refs/tags/*:refs/tags/*")
         argv = ("push", "--porcelain", "--no-verify", "--no-follow-tags", "--", url, *refs)
         await git.run(repo, *argv, protocol=protocol, env=env, seconds=PUSH_SECONDS)
@@ -351,7 +355,7 @@ class Repos:
     async def _ref(self, git: Git, agent: AgentName, ref: str) -> str | None:
         """The commit that a full ref name stands for."""
         repo = self._paths.applied_repo(agent)
-        if not await anyio.to_thread.run_sync((repo / "HEAD").is_file):
+        if not await self.exists(agent):
             raise NotFound(f"{agent} has no config repo")
         try:
             found = await git.read(
