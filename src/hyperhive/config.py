@@ -6,6 +6,7 @@ nothing guesses: a value is what was written or the default, or the file is refu
 
 import os
 import re
+import zlib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -234,6 +235,9 @@ class HiveFile(Settings, frozen=True, kw_only=True):
     allowed_hosts: tuple[str, ...] = ()
     """Further names that browsers may reach the pages by, as they stand in the address bar: `hive.my-net.ts.net`,
     `localhost:8080`. localhost, 127.0.0.1, [::1] and what `listen` says are always among them, each with the port."""
+    page_ports: tuple[str, ...] = ()
+    """Agents whose page is also at the root of a port of its own: 7100 + a hash of the name, and `list --json` says it.
+    Two that have the same port are refused here."""
     runtime: RuntimeName = "auto"
     nspawn_base: Annotated[str, Meta(pattern=r"^/", examples=["/var/lib/base"])] | None = None
     """The root file system that containers of the runtime nspawn share; else `nspawn/base` in the state directory."""
@@ -416,6 +420,30 @@ def doubts(file: HiveFile, agents: Collection[str]) -> list[str]:
 # --- checking ---------------------------------------------------------------------------------------------------------
 
 
+def page_port(name: str) -> int:
+    """The port of an agent's own, where it has one: the same for the same name on any machine."""
+    return 7100 + zlib.crc32(name.encode()) % 900
+
+
+def _page_port_faults(names: object, listen: object) -> list[Fault]:
+    """Ports that cannot all be had are refused here, before any agent is made or built anew."""
+    faults: list[Fault] = []
+    taken = {str(listen).rpartition(":")[2]: "`listen`"}
+    for place, name in enumerate(names if isinstance(names, list) else ()):
+        try:
+            port = str(page_port(parse_resident(name))) if isinstance(name, str) else None
+        except InvalidName as error:
+            faults.append((("page_ports", str(place)), error.message))
+            continue
+        if port in taken:
+            faults.append(
+                (("page_ports", str(place)), f"{name} has the port {port}, and so has {taken[port]}")
+            )
+        elif port is not None:
+            taken[port] = str(name)
+    return faults
+
+
 def _semantic_faults(data: Mapping[str, object]) -> list[Fault]:
     """What a value's type does not say. Looks only at what has the right type; the rest is a fault already."""
     faults: list[Fault] = []
@@ -431,6 +459,7 @@ def _semantic_faults(data: Mapping[str, object]) -> list[Fault]:
             faults.append(
                 (("allowed_hosts", str(place)), "expected HOST or HOST:PORT, without https:// and path")
             )
+    faults += _page_port_faults(data.get("page_ports", []), listen)
     faults += _notify_faults(data.get("notify", {}))
     agents = data.get("agents", {})
     for name, agent in agents.items() if isinstance(agents, dict) else ():

@@ -7,7 +7,7 @@ from typing import Final
 from hyperhive.accounts import BoundAccount
 from hyperhive.broker import Broker
 from hyperhive.budgets import Budgets
-from hyperhive.config import DEFAULT_MODEL, HiveConfig
+from hyperhive.config import DEFAULT_MODEL, HiveConfig, page_port
 from hyperhive.crew import Crew
 from hyperhive.errors import HiveError
 from hyperhive.harness.drivers.authority import caution
@@ -60,6 +60,7 @@ class FleetFacts:
                 budget_used=self._budget_used(name),
                 deployed_sha=self._deployed_sha(name),
                 needs_update=self._needs_update(name),
+                page_port=self._page_port(name),
             )
         gist = member.gist()
         until = gist.until
@@ -82,7 +83,11 @@ class FleetFacts:
             needs_update=self._needs_update(name),
             needs_login=gist.needs_login or account.state.needs_login,
             ctx_tokens=None if gist.ctx is None else gist.ctx.context_tokens,
+            page_port=self._page_port(name),
         )
+
+    def _page_port(self, name: AgentName) -> int | None:
+        return page_port(name) if name in self._config().file.page_ports else None
 
     def _asks(self, name: AgentName) -> bool:
         return self._broker.questions.asks(name, OPERATOR)

@@ -12,8 +12,10 @@ from typing import Any, Final, cast
 
 import anyio
 import uvicorn
+from litestar.types import ASGIApp
 
 from hyperhive.protocol.dispatch import Dispatcher
+from hyperhive.web.agent_ports import AgentPorts
 from hyperhive.web.app import build
 from hyperhive.web.connections import Connection, Waiting
 from hyperhive.web.front import WEB, Front
@@ -36,6 +38,7 @@ class Program:
         access: who may come in.
         at: where it is served.
         more_hosts: further names that it is known by, as they are set now.
+        page_ports: agents that have a port of their own, as they are set now.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Program:
         access: WebAccess,
         at: Listening,
         more_hosts: Callable[[], tuple[str, ...]],
+        page_ports: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self._files = StaticFiles()
         front = Front(dispatcher, access)
@@ -55,22 +59,34 @@ class Program:
             self._files,
             [*stream_routes(self._hub, access.clock), *agent_routes(front)],
         )
-        self._server = _Server(
-            uvicorn.Config(
-                cast("Any", self.application),  # uvicorn and Litestar each have their own types for ASGI
-                http=cast("Any", partial(Connection, Waiting())),
-                loop="none",
-                ws="none",
-                lifespan="off",
-                interface="asgi3",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_graceful_shutdown=GRACE_SECONDS,
-            )
+        self._waiting = Waiting()
+        self._server = _Server(self._configure(self.application))
+        standing = access.cautions
+        self._ports = AgentPorts(
+            self.application.app,
+            at.host,
+            page_ports,
+            configure=self._configure,
+            server=self._server,
+            clock=access.clock,
+            tell=lambda told: setattr(access, "cautions", (*standing, *told)),
         )
         self._ended = anyio.Event()
+
+    def _configure(self, application: ASGIApp) -> uvicorn.Config:
+        return uvicorn.Config(
+            cast("Any", application),  # uvicorn and Litestar each have their own types for ASGI
+            http=cast("Any", partial(Connection, self._waiting)),
+            loop="none",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
 
     async def serve(self, sockets: list[socket.socket]) -> None:
         """Answers what comes in there, until `aclose`."""
@@ -79,7 +95,10 @@ class Program:
         try:
             await self._files.refresh()
             await self._hub.start()
-            await self._server.serve(sockets)
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._ports.run)
+                await self._server.serve(sockets)
+                group.cancel_scope.cancel()
         finally:
             self._ended.set()
 

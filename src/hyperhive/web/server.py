@@ -67,7 +67,13 @@ class WebServer:
     async def _serve(self, config: Callable[[], HiveConfig], access: WebAccess, found: Listening) -> None:
         module = await anyio.to_thread.run_sync(importlib.import_module, "hyperhive.web.program")
         program: Program = await anyio.to_thread.run_sync(
-            lambda: module.Program(self._dispatcher, access, found, lambda: config().file.allowed_hosts)
+            lambda: module.Program(
+                self._dispatcher,
+                access,
+                found,
+                lambda: config().file.allowed_hosts,
+                lambda: config().file.page_ports,
+            )
         )
         self._program = program
         await program.serve(found.sockets)
