@@ -1,0 +1,197 @@
+"""What the operator decides in the browser is what they saw: approvals, denials, questions; on a phone and by keys.
+
+The proposals are real commits, asked for by the manager's own socket; what came of a decision is asked of the hive.
+"""
+
+from pathlib import Path
+
+import anyio.to_thread
+import pytest
+from playwright.async_api import Browser, Route
+
+from config_stage import git
+from hive_process import Json
+from web_world import Watch, WebWorld, context_of, log_in
+
+pytestmark = [pytest.mark.needs("chromium", "npm", "git"), pytest.mark.timeout(180)]
+
+BIDI = "\u202e"
+
+
+async def propose(world: WebWorld, agent: str, files: dict[str, str], *, on_top: bool = False) -> int:
+    """A commit in the agent's proposed repo (`on_top`: of the last one), and the manager's request for it."""
+    repo = world.place.state / "proposed" / agent / "config"
+    await world.hive.until(lambda: (repo / ".git").exists())
+    sha = await anyio.to_thread.run_sync(_commit, repo, world.place.state / "applied" / agent, files, on_top)
+    reply = await world.ask_as(
+        "manager", {"cmd": "request_apply_commit", "agent": agent, "commit_ref": sha[:12]}
+    )
+    assert reply["kind"] == "ok", reply
+    return int(reply["id"])
+
+
+def _commit(repo: Path, applied: Path, files: dict[str, str], on_top: bool) -> str:
+    if not on_top:
+        git(repo, "fetch", "-q", str(applied), "main")
+        git(repo, "reset", "-q", "--hard", "FETCH_HEAD")
+    for path, text in files.items():
+        (repo / path).write_text(text)
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "change")
+    return git(repo, "rev-parse", "HEAD")
+
+
+@pytest.fixture(scope="module")
+async def hive(world: WebWorld) -> WebWorld:
+    """The seeded hive, with a manager that can ask for things."""
+    await world.cli("start", "manager")
+    return world
+
+
+async def shown(world: WebWorld, number: int) -> Json:
+    """The approval, by the hive's own word."""
+    found: Json = (await world.cli("show", str(number)))["approval"]
+    return found
+
+
+async def text_of(watch: Watch, selector: str = "main") -> str:
+    return await watch.page.inner_text(selector)
+
+
+async def says(watch: Watch, words: str, selector: str = "main") -> None:
+    """Returns when the screen says so."""
+
+    async def said() -> bool:
+        return words in await text_of(watch, selector)
+
+    await watch.eventually(said, repr(words))
+
+
+async def test_a_change_is_approved_on_a_phone_in_four_taps_and_is_the_commit_that_was_shown(
+    browser: Browser, hive: WebWorld
+) -> None:
+    name = hive.seeded.agents[3]
+    number = await propose(hive, name, {"agent.toml": "".join(f"# line {n}\n" for n in range(50))})
+    async with context_of(browser, phone=True) as context:
+        phone = await log_in(context, hive)
+        taps = 0
+        for target in ("nav >> text=Needs you", f"a[href='/approvals/{number}']", "text=/^Approve /"):
+            if (
+                target.startswith("nav")
+                and await phone.page.locator(f"a[href='/approvals/{number}']").count()
+            ):
+                continue
+            await phone.page.locator(target).locator("visible=true").first.tap()
+            taps += 1
+            await phone.settled()
+            assert not await phone.overflow()
+        assert taps <= 4
+        seen = (await shown(hive, number))["commit_ref"]
+        await says(phone, "Approved by operator on the web")
+        assert not phone.unexpected()
+    entries = (await hive.cli("audit", "--limit", "20"))["entries"]
+    decided = [one for one in entries if one["approval"] == number and one["action"] == "approved"]
+    assert [(one["who"], one["channel"], one["sha"]) for one in decided] == [("operator", "web", seen)]
+
+
+async def test_a_proposal_that_moved_is_refused_and_shown_anew_with_its_new_lines_marked(
+    watch: Watch, hive: WebWorld
+) -> None:
+    name = hive.seeded.agents[4]
+    below = await propose(hive, name, {"CLAUDE.md": "# Rules\n\n- be kind\n"})
+    number = await propose(hive, name, {"CLAUDE.md": "# Rules\n\n- be kind\n- be quick\n"}, on_top=True)
+    await watch.open(f"/approvals/{number}")
+    assert "be kind" in await text_of(watch, ".diff")
+    asked = anyio.Event()
+
+    async def late(route: Route) -> None:
+        """The page hears of the move only once it has asked: as where two clicks come together."""
+        command = (route.request.post_data_json or {}).get("cmd")
+        if command == "show":
+            await asked.wait()
+        await route.continue_()
+        if command == "approve":
+            asked.set()
+
+    await watch.page.route("**/api/request", late)
+    watch.expect("409")
+    other = await shown(hive, below)
+    await hive.cli("approve", str(below), "--sha", other["commit_ref"], "--diff", other["diff_sha256"])
+    await hive.hive.until(
+        lambda: any(
+            frame.get("kind") == "approval_resolved" and frame["approval"]["id"] == below
+            for frame in hive.hive.frames
+        )
+    )
+    await watch.page.keyboard.press("a")
+    if not asked.is_set():
+        await watch.page.keyboard.press("a")
+    await says(watch, "nothing was approved")
+    await says(watch, "Changed since you looked")
+    assert (await shown(hive, number))["status"] == "pending"
+    assert await watch.page.locator(".diff-code.add").count() == 1
+
+
+async def test_text_that_does_not_show_is_an_escape_and_asks_once_more(watch: Watch, hive: WebWorld) -> None:
+    name = hive.seeded.agents[5]
+    number = await propose(hive, name, {"notes.txt": f"if admin{BIDI}esle\np\u0430ypal\n"})
+    await watch.open(f"/approvals/{number}")
+    body = await text_of(watch)
+    assert BIDI not in body
+    assert "\\u{202e}" in body
+    assert "right-to-left override" in body
+    assert await watch.page.locator(".diff-stranger").inner_text() == "\u0430"
+    await watch.page.get_by_role("button", name="Approve").click()
+    await says(watch, "Approve this all the same?", "dialog")
+    assert (await shown(hive, number))["status"] == "pending"
+    await watch.page.keyboard.press("Escape")
+
+
+async def test_a_denial_carries_its_reason_and_each_comment_with_its_line(
+    watch: Watch, hive: WebWorld
+) -> None:
+    name = hive.seeded.agents[6]
+    number = await propose(hive, name, {"notes.txt": "first\nsecond\n"})
+    await watch.open(f"/approvals/{number}")
+    await watch.page.locator(".diff-no button").nth(1).click()
+    await watch.page.keyboard.type("why this?")
+    await watch.page.reload()  # what was written is still there
+    await watch.settled()
+    await says(watch, "why this?", ".diff")
+    await watch.page.keyboard.press("d")
+    await watch.page.keyboard.type("Not like this.")
+    await watch.page.keyboard.press("Control+Enter")
+    await says(watch, "Denied by operator on the web")
+    denied = await shown(hive, number)
+    assert denied["status"] == "denied"
+    assert denied["note"] == "Not like this.\n\nnotes.txt, line 2:\n> second\nwhy this?"
+
+
+async def test_two_browsers_answer_one_question_and_the_second_is_told_who_was_first(
+    browser: Browser, hive: WebWorld
+) -> None:
+    number = hive.seeded.asked[0]
+    async with context_of(browser) as one, context_of(browser) as other:
+        first, second = await log_in(one, hive), await log_in(other, hive)
+        for watch in (first, second):
+            await watch.open(f"/questions/{number}")
+        second.expect("409")
+        held = anyio.Event()
+
+        async def late(route: Route) -> None:
+            if (route.request.post_data_json or {}).get("cmd") == "answer":
+                await held.wait()
+            await route.continue_()
+
+        await second.page.route("**/api/request", late)
+        await second.page.keyboard.press("2")
+        await second.page.keyboard.press("Control+Enter")
+        await first.page.keyboard.press("1")
+        await first.page.keyboard.press("Control+Enter")
+        await says(first, "Answered by operator")
+        held.set()
+        await says(second, "Answered by operator")
+        assert not first.unexpected()
+        assert not second.unexpected()
+    (question,) = (await hive.cli("questions", str(number)))["questions"]
+    assert (question["answer"], question["answerer"]) == ("the main one", "operator")
