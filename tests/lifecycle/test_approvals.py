@@ -443,17 +443,6 @@ async def test_nothing_is_imported_onto_a_disk_that_is_low(world: ApprovalWorld)
         assert await queue.pending() == []
 
 
-async def test_a_second_wish_for_the_same_new_agent_is_refused_while_the_first_waits(
-    world: ApprovalWorld,
-) -> None:
-    async with world.queue() as queue:
-        number = await queue.request_spawn("bob", by=BOSS)
-        with pytest.raises(Conflict, match=f"approval {number} asks for bob already"):
-            await queue.request_spawn("bob", by="operator")
-        await queue.deny(number)
-        await queue.request_spawn("bob", by=BOSS)
-
-
 async def test_what_was_decided_is_shown_also_when_its_repo_is_gone(
     world: ApprovalWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:

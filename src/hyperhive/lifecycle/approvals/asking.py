@@ -118,7 +118,7 @@ class Asking(Book):
         """Asks for a new agent; returns the approval's id.
 
         Raises:
-            InvalidName: nobody can be named so. Conflict: there is such an agent already, or one is asked for.
+            InvalidName: nobody can be named so. Conflict: there is such an agent already.
             LimitReached: too many new agents wait already.
         """
         agent = parse_agent_name(name)

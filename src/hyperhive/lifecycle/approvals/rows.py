@@ -150,10 +150,6 @@ _WAITING: Final = (
     "SELECT count(*) FROM approvals WHERE stage IN ('draft', 'proposal', 'approved', 'building')"
     " AND kind = ? AND (? IS NULL OR agent = ?)"
 )
-_ASKED_FOR: Final = (
-    "SELECT id FROM approvals WHERE agent = ? AND kind = 'spawn'"
-    " AND stage IN ('proposal', 'approved', 'building')"
-)
 _UNDER_WAY: Final = (
     "SELECT id FROM approvals WHERE agent = ? AND stage IN ('approved', 'building') AND id <> ?"
 )
@@ -222,7 +218,7 @@ def reserve(conn: sqlite3.Connection, new: Reserve) -> tuple[int, bool]:
     """A draft's id; or the id that this request led to before, and False.
 
     Raises:
-        LimitReached: too many wait already. Conflict: such a new agent is asked for.
+        LimitReached: too many wait already.
     """
     if new.once is not None and (earlier := new.once.earlier(conn)) is not None:
         return earlier, False
@@ -342,10 +338,6 @@ def resolution(row: Row) -> str:
 
 def _check_room(conn: sqlite3.Connection, new: Reserve) -> None:
     """A manager that asks in a circle must not bury what the operator has to read."""
-    if new.kind == "spawn":
-        asked = conn.execute(_ASKED_FOR, (new.agent,)).fetchone()
-        if asked is not None:
-            raise Conflict(f"approval {asked[0]} asks for {new.agent} already")
     of = (new.kind, new.agent if new.kind == "apply_commit" else None)
     (waiting,) = conn.execute(_WAITING, (*of, of[1])).fetchone()
     if waiting >= WAITING_MAX:
