@@ -84,7 +84,7 @@ class AtRest:
         await display.open()
         if model:
             display.set_model(model)
-        display.note(note + (f" ({warning})" if warning else ""))
+        display.note(note + (f" ({warning})" if warning else ""), "operator")
         await display.close()
         return p.Ok(note=warning)
 

@@ -96,8 +96,8 @@ def test_whatever_a_box_prints_becomes_valid_json(line: bytes) -> None:
 
 
 def test_a_note_of_a_line_is_cut_where_it_is_long() -> None:
-    assert note_of(b"plain") == Note(text="plain")
-    assert note_of("ä".encode() * 9000) == Note(text="ä" * 4096 + "…")
+    assert note_of(b"plain") == Note(text="plain", source="cli")
+    assert note_of("ä".encode() * 9000) == Note(text="ä" * 4096 + "…", source="cli")
 
 
 def test_an_event_that_is_too_long_becomes_a_note_with_its_numbers() -> None:

@@ -128,7 +128,7 @@ class Commands:
         # What is shown as at work is what is meant, also where another turn waits behind it.
         at_work = self._display.state in {"thinking", "compacting"}
         if not at_work and self._loop.cancel():
-            self._display.note("cancel: the turn is called off before it had a slot")
+            self._display.note("cancel: the turn is called off before it had a slot", "operator")
         elif not await self._runner.cancel():
             raise Conflict(f"{self._name} has no running turn to cancel")
         return Ok()
@@ -149,7 +149,7 @@ class Commands:
     async def _set_model(self, ask: line.LineModel) -> Reply:
         warning = await self._model.set(ask.model)
         said = f"model: {ask.model}, from the next turn on"
-        self._display.note(f"{said} ({warning})" if warning else said)
+        self._display.note(f"{said} ({warning})" if warning else said, "operator")
         self._loop.changed()
         return Ok(note=warning)
 
@@ -167,7 +167,7 @@ class Commands:
         if self._loop.in_turn:
             raise Conflict(f"{self._name} is in a turn: start a new session when it has ended")
         await self._runner.new_session()
-        self._display.note("new session: the next turn starts without memory of the ones before")
+        self._display.note("new session: the next turn starts without memory of the ones before", "operator")
         return Ok()
 
     async def _drain(self, ask: line.Drain) -> Reply:

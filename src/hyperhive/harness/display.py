@@ -16,6 +16,7 @@ from hyperhive.protocol.events import (
     AnyLiveEvent,
     ModelChanged,
     Note,
+    NoteSource,
     StatusChanged,
     Stream,
     TokenUsageChanged,
@@ -110,9 +111,9 @@ class Display:
                 "the agent CLI prints faster than its lines are kept: some are missing from the history"
             )
 
-    def note(self, text: str) -> None:
-        """A sentence for people, in the agent's stream."""
-        self.emit(Note(text=text, turn=self.turn))
+    def note(self, text: str, source: NoteSource | None = None) -> None:
+        """A sentence for people, in the agent's stream; `source`: whose, where it is not the hive's own."""
+        self.emit(Note(text=text, turn=self.turn, source=source))
 
     def loop_state(self, state: TurnStateName, reason: WaitingReason | None, until: float | None) -> None:
         """What the loop does. `until`: unix seconds when its waiting is over by itself."""

@@ -292,14 +292,16 @@ class TurnRunner:
             Whether there was a turn (asked for or not).
         """
         if self._turn is not None and not self._given:
-            self._emit(Note(text="cancel: the turn is called off before its process was ready"))
+            self._emit(
+                Note(text="cancel: the turn is called off before its process was ready", source="operator")
+            )
             self._call_off(TurnResult(kind="cancelled", note="cancelled by the operator"))
             return True
 
         if not self._machine.busy:
             return False
         pid = f" (process {self.pid})" if self.pid is not None else ""
-        self._emit(Note(text=f"cancel: the running turn is interrupted{pid}"))
+        self._emit(Note(text=f"cancel: the running turn is interrupted{pid}", source="operator"))
         self._engine.feed(moves.CancelAsked())
         return True
 
@@ -326,7 +328,7 @@ class TurnRunner:
         await self._engine.until(lambda: self._machine.state is not State.ENDING)
         if self._occupied():
             raise Conflict("a turn is under way: compact when it has ended")
-        self._emit(Note(text="compacting the session"))
+        self._emit(Note(text="compacting the session", source="operator"))
         self._compacted = None
         await self._make_ready()
         if self._occupied():

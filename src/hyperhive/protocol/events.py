@@ -4,7 +4,7 @@ Each union is closed for writers and open for readers: an event of an unknown ki
 than failing. Events describe what has happened; nothing here happens.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -181,10 +181,17 @@ class TurnStart(LiveEvent, frozen=True, kw_only=True, rename={"sender": "from"},
     unread: int
 
 
+NoteSource = Literal["operator", "cli"]
+
+
 class Note(LiveEvent, frozen=True, kw_only=True, tag="note"):
-    """A line for the reader: stderr of the CLI, a warning, or what the operator did."""
+    """A line for the reader: stderr of the CLI, a warning, or what the operator did.
+
+    `source`: whose it is, where it is not the hive's own.
+    """
 
     text: str
+    source: NoteSource | None = None
 
 
 class TurnEnd(LiveEvent, frozen=True, kw_only=True, tag="turn_end"):

@@ -39,9 +39,9 @@ def clean_line(line: bytes) -> bytes:
 
 
 def note_of(line: bytes) -> Note:
-    """A line that is no frame, as a note, cut where it is long."""
+    """A line of the CLI's that is no frame, as a note, cut where it is long."""
     text = line[: NOTE_MAX * 4].decode(errors="replace")
-    return Note(text=text if len(text) <= NOTE_MAX else text[:NOTE_MAX] + "…")
+    return Note(text=text if len(text) <= NOTE_MAX else text[:NOTE_MAX] + "…", source="cli")
 
 
 def encode_live(

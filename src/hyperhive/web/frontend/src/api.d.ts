@@ -2442,6 +2442,8 @@ export interface components {
         /**
          * Note
          * @description A line for the reader: stderr of the CLI, a warning, or what the operator did.
+         *
+         *         `source`: whose it is, where it is not the hive's own.
          */
         Note: {
             eid?: number;
@@ -2449,6 +2451,8 @@ export interface components {
             kind: "note";
             /** @default 0 */
             seq?: number;
+            /** @enum {unknown} */
+            source?: "cli" | "operator";
             text: string;
             turn?: number;
         };

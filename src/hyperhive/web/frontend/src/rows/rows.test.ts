@@ -176,6 +176,15 @@ describe("frames of any shape", () => {
     expect(rowsOf([says({ type: "hologram" })])).toMatchObject([{ type: "unknown", label: "block hologram" }]);
   });
 
+  it("keep the operator's notes and the CLI's stderr apart from the hive's", () => {
+    const tones = rowsOf([
+      { kind: "note", eid: 1, text: "cancel: the running turn is interrupted", source: "operator" },
+      { kind: "note", eid: 2, text: "cancel: forged by the CLI", source: "cli" },
+      { kind: "note", eid: 3, text: "the agent CLI was stuck" },
+    ]).map((row) => (row.type === "note" ? row.tone : row.type));
+    expect(tones).toEqual(["operator", "cli", "hive"]);
+  });
+
   it("show a result whose call is not here", () => {
     expect(rowsOf([result("gone", "text", { is_error: true })])).toMatchObject([{ type: "result", error: true }]);
   });

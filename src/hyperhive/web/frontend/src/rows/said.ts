@@ -136,9 +136,9 @@ export function resultRow(frame: Frame, words: string): Said {
 
 const OPERATOR_NOTE = /^(cancel|model|new session|compacting the session|the session was (not )?compacted|logged in)\b/;
 
-/** Whose note it is. The event says so; older ones are told by their words. */
+/** Whose note it is. The event says so; those of hives that did not say it yet are told by their words. */
 export function noteTone(frame: Frame): NoteRow["tone"] {
-  const about = frame["source"];
-  if (about === "operator" || about === "stderr" || about === "hive") return about;
+  const source = frame["source"];
+  if (source === "operator" || source === "cli") return source;
   return OPERATOR_NOTE.test(str(frame["text"])) ? "operator" : "hive";
 }

@@ -92,7 +92,7 @@ export interface ResultRow extends Base {
 }
 export interface NoteRow extends Base {
   readonly type: "note";
-  readonly tone: "hive" | "operator" | "stderr";
+  readonly tone: "hive" | "operator" | "cli";
   readonly text: string;
 }
 /** What the agent reads that no tool gave it: its prompt, a message handed in, text of the CLI's own. */

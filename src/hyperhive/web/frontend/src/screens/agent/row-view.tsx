@@ -80,10 +80,10 @@ function faceOf(row: Row): Face {
       return { prefix: "result", tone: row.error ? "failed" : "tool", open: row.error, title: <span class="row-words">{oneLine(row.result.text.slice(0, 160)) || "(nothing)"}</span>,
         body: row.result.blocks.map((block, at) => <BlockView key={at} block={block} />) };
     case "note":
-      return { prefix: row.tone === "operator" ? "you" : row.tone === "stderr" ? "stderr" : "note",
+      return { prefix: row.tone === "operator" ? "you" : row.tone === "cli" ? "stderr" : "note",
         ...(row.tone === "operator" ? { icon: "user" as const } : {}),
-        tone: row.tone === "operator" ? "operator" : row.tone === "stderr" ? "stderr" : "dim", open: true, plain: true,
-        body: <div class={row.tone === "stderr" ? "mono" : ""}><Code text={row.text} /></div> };
+        tone: row.tone === "operator" ? "operator" : row.tone === "cli" ? "stderr" : "dim", open: true, plain: true,
+        body: <Code text={row.text} /> };
     case "input":
       return { prefix: row.synthetic ? "cli" : "prompt", tone: "dim", open: false, title: <span class="row-words dim">{oneLine(row.text.slice(0, 200))}</span>, body: <Prose text={row.text} /> };
     case "system":
