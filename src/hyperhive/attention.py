@@ -27,6 +27,9 @@ from hyperhive.protocol.events import (
 from hyperhive.protocol.types import Approval, ContainerView
 
 DEAD_MAX: Final = 200
+QUESTIONS_MAX: Final = 1000
+QUESTION_BYTES: Final = 4096
+"""Of one question, so much at most is read: a notice is short."""
 _ASKED: Final = {
     "storm": "a chain of messages is held as a reply storm",
     "budget": "a budget is used up: raise, wait or stop",
@@ -94,7 +97,11 @@ class Attention:
 
     async def _questions(self) -> list[Matter]:
         found = []
-        for row in await self._broker.questions.open(OPERATOR):
+        questions = self._broker.questions
+        begun = await self._broker.read(
+            lambda conn: questions.beginnings(conn, OPERATOR, QUESTIONS_MAX, QUESTION_BYTES)
+        )
+        for row in (one.row for one in begun):
             if row.tool is not None:
                 title = f"{row.asker} wants to use {row.tool.name}"
                 found.append(Matter(kind="tool", id=str(row.id), agent=row.asker, title=title))

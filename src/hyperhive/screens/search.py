@@ -83,7 +83,7 @@ class Search:
             for found in page:
                 before = found.doc
                 text = self._text(conn, found)
-                if text is not None:
+                if text is not None and (found.kind != EVENT or words.found_in(query, text)):
                     hits.append(_hit(query, found, text))
         hits.sort(key=lambda hit: -hit.cursor)
         return hits[:limit], cut
