@@ -1,8 +1,10 @@
 """A link logs one browser in, once; a session is a cookie and a secret, and ends when the operator says so."""
 
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
+import anyio
 import pytest
 
 from hyperhive.client import connect
@@ -167,3 +169,20 @@ async def test_a_link_leads_to_a_page_of_the_hive_and_nowhere_else(home: Path) -
     with pytest.raises(NotFound):
         await access.end(1)
     await store.aclose()
+
+
+async def test_the_end_of_a_session_ends_its_streams(served: Served, browser: Browser) -> None:
+    other = await served.browser()
+    ask = f"GET /stream HTTP/1.1\r\nHost: {served.host}\r\nCookie: {browser.cookie}\r\n"
+    async with await anyio.connect_tcp("127.0.0.1", served.port) as stream:
+        await stream.send(f"{ask}X-Hive-Secret: {browser.secret}\r\n\r\n".encode())
+        got = b""
+        with anyio.fail_after(30):
+            while b"resume" not in got:
+                got += await stream.receive()
+            assert (await other.request(cmd="end_web_session", id=1)).status == 200
+            with suppress(anyio.EndOfStream):
+                while not got.endswith(b"0\r\n\r\n"):
+                    got += await stream.receive()
+    told = await browser.ask("GET", "/stream")
+    assert told.status == 401
