@@ -50,6 +50,11 @@ class Background:
         await ready.wait()
         return self
 
+    @property
+    def is_open(self) -> bool:
+        """It takes work: it was started, and not closed."""
+        return self._group is not None
+
     def spawn(self, work: Callable[[], Awaitable[None]], name: str) -> anyio.CancelScope:
         """Run `work` until it ends; the scope cancels it. Also from a callback of the loop.
 

@@ -265,6 +265,21 @@ async def test_a_hive_that_stops_puts_the_deploy_off(world: DeployWorld) -> None
         assert (await life.queue.show(number)).approval.stage == "building"
 
 
+async def test_what_is_approved_while_the_hive_goes_down_is_answered_and_carried_out_by_the_next(
+    world: DeployWorld,
+) -> None:
+    async with world.life() as life:
+        commit = await world.commit('prompt = "late"\n')
+        number = await life.queue.request_apply_commit("alice", commit, by="manager")
+        life.queue.deploy_with(life.deployer)
+        await life.deployer.aclose()
+        await life.approve(number)
+        assert (await life.queue.row(number)).stage == "approved"
+    async with world.life() as life:
+        assert (await life.queue.row(number)).stage == "deployed"
+        assert life.stage.running["alice"][1].prompt == "late"
+
+
 async def test_a_bug_in_a_step_fails_the_approval(
     world: DeployWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,6 +122,9 @@ class Deployer:
 
     def approved(self, id: int) -> None:  # noqa: A002
         """See `approvals.ports.Deployer`."""
+        if not self._background.is_open:  # the hive goes down: the next start carries it out
+            log.info("deploy_put_off id=%s", id)
+            return
         self._background.spawn(partial(self.deploy, id), f"deploy {id}")
 
     async def deploy(self, id: int) -> None:  # noqa: A002
@@ -189,7 +192,7 @@ class Deployer:
 
     def provide(self, agent: AgentName) -> None:
         """As `provision`, in the background: a new agent needs nothing of its repos before there is a proposal."""
-        if self._configs.deployed(agent) is None:
+        if self._configs.deployed(agent) is None and self._background.is_open:
             self._background.spawn(lambda: self._provide(agent), f"repos of {agent}")
 
     async def _provide(self, agent: AgentName) -> None:
