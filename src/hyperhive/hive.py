@@ -145,6 +145,8 @@ class BareHive:
         self.lifecycle: Lifecycle
         self.config_code: ConfigCode
         self.approvals: ApprovalQueue
+        self.indexer: Indexer
+        """Keeps the index of texts up."""
         self.notices: Notifier
         """Tells the operator of what waits; `subscribe` to hear it in this process."""
         self.access: WebAccess
@@ -327,7 +329,7 @@ class BareHive:
         self._agent_events = AgentEvents(
             lambda: self.lifecycle.names(), lambda name: self.paths.agent_harness(AgentName(name)) / EVENTS_FILE
         )
-        self._indexer = Indexer(
+        self.indexer = Indexer(
             database=self.broker,
             path=self.paths.index,
             bus=self.bus,
@@ -433,8 +435,8 @@ class BareHive:
         return screens(
             self.broker,
             snapshots,
-            Flow(self.broker, self._indexer),
-            Search(self.broker, self._indexer, self._clock, self._agent_events),
+            Flow(self.broker, self.indexer),
+            Search(self.broker, self.indexer, self._clock, self._agent_events),
             AgentConfigs(
                 self.broker,
                 self.config_code.on_disk,
@@ -444,7 +446,7 @@ class BareHive:
             ),
             Digests(
                 self.broker,
-                self._indexer,
+                self.indexer,
                 self._clock,
                 agents=lambda: self.lifecycle.names(),
                 stats_of=lambda name: TurnStats(
@@ -510,7 +512,7 @@ class BareHive:
         self._background.spawn(self.config_code.catch_up, "updates")
         self._background.spawn(self._disk.run, "disk")
         self._background.spawn(self._tombs.run, "tombstones")
-        self._background.spawn(self._indexer.run, "index")
+        self._background.spawn(self.indexer.run, "index")
         self._background.spawn(self._sweep, "sweep")
         self._background.spawn(self._preload, "preload")
         log.info("hive_started agents=%s", len(self.lifecycle.names()))

@@ -92,6 +92,10 @@ class Indexer:
         """Every message up to this id is in the index, if it still is in the hive."""
         return self._marks.get("messages", 0)
 
+    def look_now(self) -> None:
+        """Something is to be taken in, agents' events perhaps: it does not wait for the next time."""
+        self._wake.set()
+
     def look(self, query: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
         """Reads the index, in the calling thread; gives `otherwise` where there is none (yet)."""
         readers = self._readers
