@@ -61,15 +61,24 @@ function hear(message: FromHub): void {
   }
 }
 
+let held = false;
+
 function hello(): void {
+  if (navigator.locks !== undefined && !held) return; // said as soon as it is
   send({ t: "hello", secret: currentSecret(), visible: document.visibilityState === "visible", streams: [...readers.keys()] });
 }
 
 /** Begin. Called once, by the shell. */
 export function startStream(): void {
-  void navigator.locks?.request(`hive-tab-${tab}`, () => new Promise(() => undefined));
   if (!throughWorker()) throughChannel();
-  hello();
+  // Whoever holds the stream takes this lock for the sign that the tab is gone: hold it before they hear of the tab.
+  if (navigator.locks === undefined) hello();
+  else
+    void navigator.locks.request(`hive-tab-${tab}`, () => {
+      held = true;
+      hello();
+      return new Promise(() => undefined);
+    });
   effect(() => {
     void signedIn.value;
     send({ t: "secret", secret: currentSecret() });

@@ -29,7 +29,9 @@ export function Menu({ label, items, icon = "more", text }: { label: string; ite
       if (!root.current?.contains(event.target as Node)) setOpen(false);
     };
     const scrolled = (event: Event): void => {
-      if (!list.current?.contains(event.target as Node)) setOpen(false);
+      // Only what carries the button away: a log that runs on elsewhere in the page closes nothing.
+      const what = event.target as Node;
+      if (!list.current?.contains(what) && (what === (window as unknown) || what.contains(button.current))) setOpen(false);
     };
     document.addEventListener("pointerdown", away, true);
     addEventListener("scroll", scrolled, true);

@@ -67,12 +67,13 @@ export function Digest(): VNode | null {
       {open && (
         <div class="digest-body">
           <ol class="digest-items">
-            {page.items.map((item, i) => (
+            {folded(page.items).map(({ item, times }, i) => (
               <li key={i} class={item.kind === "failed" || item.kind === "crashed" || item.kind === "dead" ? "bad" : ""}>
                 <Icon name={KIND[item.kind] ?? "dot"} size={14} />
                 <span class="muted">{clock(item.at)}</span>
                 {item.agent && <AgentLink name={item.agent} />}
                 <ItemText item={item} />
+                {times > 1 && <span class="muted">×{times}</span>}
                 <Age at={item.at} />
               </li>
             ))}
@@ -113,7 +114,21 @@ export function Digest(): VNode | null {
   );
 }
 
-function ItemText({ item }: { item: Schemas["DigestItem"] }): VNode {
+type Item = Schemas["DigestItem"];
+
+/** What says the same is said once, with how often; the newest stands for all. */
+function folded(items: readonly Item[]): { item: Item; times: number }[] {
+  const found = new Map<string, { item: Item; times: number }>();
+  for (const item of items) {
+    const key = `${item.kind} ${item.agent ?? ""} ${item.text}`;
+    const same = found.get(key);
+    if (same) same.times += 1;
+    else found.set(key, { item, times: 1 });
+  }
+  return [...found.values()];
+}
+
+function ItemText({ item }: { item: Item }): VNode {
   const text = <Text text={item.text} line />;
   const { ref, agent } = item;
   const to =
