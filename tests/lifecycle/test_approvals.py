@@ -468,3 +468,16 @@ async def test_a_rollback_to_what_runs_already_is_refused(world: ApprovalWorld) 
             await queue.roll_back("alice", 0, world.repos.mains["alice"])
         assert await queue.unfinished() == ([], [])
         assert await queue.roll_back("alice", 0, seed)
+
+
+async def test_whoever_asked_learns_of_a_denial_also_when_the_operator_goes_away_meanwhile(
+    world: ApprovalWorld,
+) -> None:
+    async with world.queue() as queue:
+        number = await ask(queue, world)
+        with anyio.CancelScope() as scope:
+            world.bus.tap(lambda event: scope.cancel() if isinstance(event, ApprovalChanged) else None)
+            await queue.deny(number, "no")
+        assert (await queue.row(number)).stage == "denied"
+        assert f"approval:{number}:resolved" in world.told
+        assert f"denied/{number}" in world.repos.tags_of["alice"]

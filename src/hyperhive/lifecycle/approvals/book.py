@@ -181,8 +181,9 @@ class Book:
         Raises:
             Conflict: it was resolved already.
         """
-        row = await self.stage(id, "failed", note)
-        await self.settle(row)
+        with anyio.CancelScope(shield=True):
+            row = await self.stage(id, "failed", note)
+            await self.settle(row)
         return row
 
     async def resolve_all(self, agent: str, reason: str) -> None:

@@ -231,9 +231,10 @@ class ApprovalQueue(Asking):
         _check_decides(by)
         decision = rows.Decide(id=id, to="denied", by=self._by(by, channel, note))
         await self._failpoint("before deny")
-        row = await self._store.submit(self._decide_op, decision)
-        await self._failpoint("after deny")
-        await self.settle(row)
+        with anyio.CancelScope(shield=True):  # who denied may go away; who asked is told all the same
+            row = await self._store.submit(self._decide_op, decision)
+            await self._failpoint("after deny")
+            await self.settle(row)
         return row.wire()
 
     async def _checked(self, row: Row, sha: str | None, diff_sha256: str | None, by: By) -> rows.Decide:
