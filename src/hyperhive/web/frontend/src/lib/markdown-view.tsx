@@ -1,6 +1,7 @@
 // Somebody's markdown in a page. Until the sanitiser has been fetched (once a visit) the text stands as it was written.
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { visible } from "./visible";
+import "./markdown.css";
 
 type Render = (text: string) => DocumentFragment;
 

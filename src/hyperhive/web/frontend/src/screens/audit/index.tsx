@@ -53,20 +53,22 @@ function Entries({ agent, before }: { agent: string | undefined; before: number 
   return (
     <>
       {before ? <p><Link href={agent ? `/audit?agent=${encodeURIComponent(agent)}` : "/audit"}>To the newest</Link></p> : null}
-      <Table
-        label="Decisions, newest first"
-        rows={rows}
-        keyOf={(row: AuditEntry) => row.id}
-        columns={[
-          { id: "at", title: "When", render: (row) => <Age at={row.at} /> },
-          { id: "what", title: "What", render: (row) => <Chip tone={TONES[row.action as keyof typeof TONES] ?? "muted"} title={row.action}><Text text={row.action} line /></Chip> },
-          { id: "approval", title: "Approval", render: (row) => <Link href={`/approvals/${row.approval}`}>{`#${row.approval}`}</Link> },
-          { id: "agent", title: "Agent", render: (row) => <span class="audit-name"><AgentLink name={row.agent} /></span> },
-          { id: "who", title: "Who", render: (row) => <span class="audit-name"><Text text={row.who} line /> <span class="muted">{wayOf(row.channel)}</span></span> },
-          { id: "sha", title: "Commit", render: (row) => (row.sha ? <Id value={row.sha} label="commit" /> : <span class="muted">–</span>) },
-          { id: "why", title: "Why", grow: true, render: (row) => <span class="audit-why">{row.why ? <Text text={row.why} /> : ""}</span> },
-        ]}
-      />
+      <div class="audit">
+        <Table
+          label="Decisions, newest first"
+          rows={rows}
+          keyOf={(row: AuditEntry) => row.id}
+          columns={[
+            { id: "at", title: "When", render: (row) => <Age at={row.at} /> },
+            { id: "what", title: "What", render: (row) => <Chip tone={TONES[row.action as keyof typeof TONES] ?? "muted"} title={row.action}><Text text={row.action} line /></Chip> },
+            { id: "approval", title: "Approval", render: (row) => <Link href={`/approvals/${row.approval}`}>{`#${row.approval}`}</Link> },
+            { id: "agent", title: "Agent", render: (row) => <span class="audit-name"><AgentLink name={row.agent} /></span> },
+            { id: "who", title: "Who", render: (row) => <span class="audit-name"><Text text={row.who} line /> <span class="muted">{wayOf(row.channel)}</span></span> },
+            { id: "sha", title: "Commit", render: (row) => (row.sha ? <Id value={row.sha} label="commit" /> : <span class="muted">–</span>) },
+            { id: "why", title: "Why", grow: true, render: (row) => <span class="audit-why">{row.why ? <Text text={row.why} /> : ""}</span> },
+          ]}
+        />
+      </div>
       {rows.length === PAGE ? <p class="audit-more"><Link class="btn btn-default" href={`/audit?${new URLSearchParams({ ...(agent ? { agent } : {}), before: String(rows.at(-1)?.id) })}`}>Older</Link></p> : null}
     </>
   );

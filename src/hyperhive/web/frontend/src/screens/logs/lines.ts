@@ -21,7 +21,7 @@ const LEVEL = /^(debug|info|warning|warn|error|critical|err)\b:?\s*/iu;
 export function parseLine(raw: string): LogLine {
   const fields = fieldsOf(raw);
   if (fields) {
-    const { timestamp, level, event, ...others } = fields;
+    const { timestamp, level, event, logger: _, ...others } = fields; // which module said it: in the copy
     const rest = Object.entries(others).map(([key, value]) => `${key}=${typeof value === "string" ? value : JSON.stringify(value)}`);
     return { ...stamped(timestamp), level: levelOf(level), text: [String(event ?? ""), ...rest].join(" "), raw };
   }
