@@ -92,6 +92,7 @@ async def test_rows_come_live_and_leave_the_reader_alone(watch: Watch, world: We
 
 
 @pytest.mark.campaign
+@pytest.mark.timeout(400)
 async def test_a_flood_of_rows_leaves_a_bounded_page_without_a_hole(watch: Watch, world: WebWorld) -> None:
     agent = world.seeded.agents[9]
     page = watch.page

@@ -91,6 +91,11 @@ function firstVisible(box: HTMLElement | null): Line | undefined {
   return row && { key: row.dataset["key"] ?? "", top: row.getBoundingClientRect().top };
 }
 
+/** Whether the log may run on under the reader: not while it is paused, nor while a row's menu is open. */
+function mayScroll(session: AgentSession, box: HTMLElement): boolean {
+  return !session.paused.peek() && !box.querySelector('[aria-haspopup="menu"][aria-expanded="true"]');
+}
+
 export interface TerminalProps {
   session: AgentSession;
   filter: Filter;
@@ -147,7 +152,7 @@ export function Terminal({ session, filter, turns, busy }: TerminalProps) {
     if (!element) return;
     const line = held.current && element.querySelector(`[data-key="${CSS.escape(held.current.key)}"]`);
     if (line && held.current) element.scrollTop += line.getBoundingClientRect().top - held.current.top;
-    else if (atEnd.current && !session.paused.peek()) element.scrollTop = element.scrollHeight;
+    else if (atEnd.current && mayScroll(session, element)) element.scrollTop = element.scrollHeight;
     held.current = undefined;
   });
 
@@ -157,7 +162,7 @@ export function Terminal({ session, filter, turns, busy }: TerminalProps) {
     const inner = element?.firstElementChild;
     if (!element || !inner) return;
     const watch = new ResizeObserver(() => {
-      if (atEnd.current && !session.paused.peek()) element.scrollTop = element.scrollHeight;
+      if (atEnd.current && mayScroll(session, element)) element.scrollTop = element.scrollHeight;
     });
     watch.observe(inner);
     return () => watch.disconnect();
