@@ -147,3 +147,16 @@ async def test_requests_on_one_connection_are_answered_in_order(served: Served) 
         await stream.send("".join(asks).encode())
         with anyio.fail_after(20):
             assert (await read(stream)).status == 401
+
+
+async def test_a_peer_that_leaves_in_the_middle_of_its_body_is_no_bug_of_ours(
+    served: Served, browser: Browser, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = f"POST /session HTTP/1.1\r\nHost: {served.host}\r\nOrigin: http://{served.host}\r\n"
+    head += "Sec-Fetch-Site: same-origin\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    with caplog.at_level("WARNING"):
+        stream = await half(served, head.encode())
+        assert (await browser.request(cmd="list")).status == 200
+        await stream.aclose()
+        assert (await browser.request(cmd="list")).status == 200
+    assert caplog.records == []

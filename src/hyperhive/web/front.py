@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from litestar import Request as HttpRequest
 from litestar import Response
+from litestar.exceptions import InternalServerException
 
 from hyperhive.errors import BadRequest, NotAvailable
 from hyperhive.protocol import codec
@@ -86,13 +87,25 @@ def request_id(http: Http) -> str:
     return str(http.scope["state"].get(REQUEST_ID, ""))
 
 
+async def body_of(http: Http) -> bytes:
+    """The body.
+
+    Raises:
+        BadRequest: its sender left in the middle of it.
+    """
+    try:
+        return await http.body()
+    except InternalServerException as error:  # what Litestar makes of a disconnect
+        raise BadRequest("the connection ended in the middle of the body") from error
+
+
 async def body_as(http: Http, decoder: "msgspec.json.Decoder[T]", what: str) -> T:
     """The body, strictly.
 
     Raises:
         BadRequest: it is something else.
     """
-    return codec.decode(await http.body() or b"{}", decoder, what)
+    return codec.decode(await body_of(http) or b"{}", decoder, what)
 
 
 async def from_body(

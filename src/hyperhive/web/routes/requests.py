@@ -11,7 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from hyperhive.protocol import codec
 from hyperhive.protocol import requests as r
-from hyperhive.web.front import Answered, Front, Http, from_body, from_query
+from hyperhive.web.front import Answered, Front, Http, body_of, from_body, from_query
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def request_routes(front: Front) -> list[HTTPRouteHandler]:
     """All of them."""
 
     async def any_request(request: Http) -> Answered:
-        return await front.ask(request, codec.decode_request(await request.body()))
+        return await front.ask(request, codec.decode_request(await body_of(request)))
 
     return [
         HTTPRouteHandler("/api/request", http_method="POST", status_code=200, name="request")(any_request),
