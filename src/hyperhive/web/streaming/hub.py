@@ -22,7 +22,7 @@ from hyperhive.web.streaming.feed import Feed, OpenStream, number_after
 from hyperhive.web.streaming.stream import BrowserStream, Connection
 
 HEARTBEAT_SECONDS: Final = 15.0
-FLUSH_SECONDS: Final = 0.02
+FLUSH_SECONDS: Final = 0.01
 KEEP_SECONDS: Final = 90.0
 """So long a browser that went away finds its stream again."""
 STUCK_SECONDS: Final = 60.0
