@@ -13,6 +13,7 @@ import pytest
 
 from hyperhive.broker import MIGRATIONS as MAIL_TABLES
 from hyperhive.broker import Broker
+from hyperhive.broker.past import NEWEST
 from hyperhive.clock import SYSTEM_CLOCK, unix_seconds
 from hyperhive.errors import BadRequest
 from hyperhive.hive_history import KEPT_DAYS, MIGRATIONS, HiveHistory
@@ -29,7 +30,7 @@ from hyperhive.protocol.events import (
 )
 from hyperhive.protocol.policy import Actor
 from hyperhive.protocol.types import ContainerView
-from hyperhive.store import Store
+from hyperhive.store import Database, Store
 from hyperhive.testing import FakeClock
 
 NAMED = ("kind", "id", "state", "agent", "body")
@@ -213,3 +214,10 @@ async def test_the_past_outlives_the_hive(hive: Hive) -> None:
     assert ("transient_set", "alice") in names
     assert any("reply with yes" in name for name in names)
     assert all(event["ts"] <= unix_seconds(SYSTEM_CLOCK) for event in reply.events)
+
+
+def test_a_page_of_mail_is_found_by_its_ids_whatever_lies_behind(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "x.sqlite")) as db:
+        MAIL_TABLES.apply(Database(db))
+        plan = db.execute(f"EXPLAIN QUERY PLAN {NEWEST}", (4096, 5, 10)).fetchall()
+    assert [row[3] for row in plan] == ["SEARCH messages USING INTEGER PRIMARY KEY (rowid<?)"]

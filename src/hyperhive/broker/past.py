@@ -18,7 +18,7 @@ from hyperhive.protocol.types import MessageStateName
 PastEvent = tuple[int, Sent | Delivered | MessageState]
 """Unix seconds, and what happened then."""
 
-_NEWEST: Final = (
+NEWEST: Final = (
     "SELECT id, sender, recipient, substr(body, 1, ?1), length(body) > ?1, sent_at, file_refs, delivered_at, acked_at,"
     " parked, parked_at, reason FROM messages NOT INDEXED WHERE id < ?2 ORDER BY id DESC LIMIT ?3"
 )
@@ -35,7 +35,7 @@ class PastMessage(msgspec.Struct, frozen=True):
 
 def newest(conn: sqlite3.Connection, before: int | None, limit: int) -> list[PastMessage]:
     """The newest messages with a smaller id than `before`, newest first."""
-    rows = conn.execute(_NEWEST, (EVENT_BODY_MAX_BYTES, _EVERY if before is None else before, limit))
+    rows = conn.execute(NEWEST, (EVENT_BODY_MAX_BYTES, _EVERY if before is None else before, limit))
     return [PastMessage(row[0], row[5], list(_events(row))) for row in rows]
 
 
