@@ -70,6 +70,7 @@ class World:
         self.steps: list[str] = []
         self.die_at: int | None = None
         self.told: list[Sequence[AgentName]] = []
+        self.telling_fails = False
 
     def git(self, repo: str, *words: str) -> str:
         env = {
@@ -107,6 +108,8 @@ class World:
                 raise Crash(name)
 
         async def changed(agents: Sequence[AgentName]) -> None:
+            if self.telling_fails:
+                raise WorldError("the disk is full")
             self.told.append(agents)
 
         self.shared = SharedInputs(self.flake, on_flake, self.nix, system_of, NO_IMPORT)
@@ -183,6 +186,15 @@ async def test_a_bump_pins_what_is_newest_of_the_named_input_and_names_who_needs
     assert world.told == [[ALICE, BOB]]
     assert await inputs.bump(["hyperhive"]) == "nothing is newer than what is pinned"
     assert not world.flake.shared_aside.exists()
+
+
+async def test_what_is_pinned_is_answered_also_where_nobody_can_be_told(world: World) -> None:
+    inputs = world.life()
+    await world.agent(ALICE)
+    world.release("2")
+    world.telling_fails = True
+    assert "alice need an update" in await inputs.bump(["nixpkgs"])
+    assert await world.built(ALICE) == "alice 2"
 
 
 async def test_hyperhive_itself_is_bumped_with_all_that_it_needs(world: World) -> None:

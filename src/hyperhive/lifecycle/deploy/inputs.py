@@ -143,13 +143,20 @@ class MetaInputs:
             with anyio.CancelScope(shield=True):  # from here on it has happened, and is told
                 agents = await shared.finalize()
                 await self._failpoint("after finalize")
-                await self._changed(agents)
+                await self._tell(agents)
         except (HiveError, anyio.get_cancelled_exc_class()):
             with anyio.CancelScope(shield=True):
                 await shared.abort()
             raise
         log.info("inputs_bumped what=%s", new)
         return new, agents
+
+    async def _tell(self, agents: Sequence[AgentName]) -> None:
+        """What is pinned is pinned, also where nobody can be told."""
+        try:
+            await self._changed(agents)
+        except HiveError as error:
+            log.warning("bump_not_told error=%s", error)
 
 
 def _check(names: Sequence[str], known: Sequence[str]) -> None:
