@@ -173,6 +173,11 @@ export class StreamLink {
         else if (frame.kind === "lagged") this.tell({ t: "gap", ...(frame.stream === undefined ? {} : { stream: frame.stream }) });
         else if (frame.kind !== "heartbeat") {
           if (this.#isNext(event.id)) frames.push(frame);
+          if (frame.kind === "ended" && frame.stream !== undefined) {
+            // There is no such agent any more: asked for again only by who comes anew.
+            this.#standing.delete(frame.stream);
+            this.#refused.add(frame.stream);
+          }
           continue;
         }
         if (event.id !== undefined) this.#last = event.id;

@@ -91,17 +91,20 @@ export function startStore(): () => void {
   };
 }
 
+const GATHER_MS = 1500;
 let refetching = false;
-/** Fetch what frames only named, at most once at a time. */
+/** Fetch what frames only named, once for a burst of them. */
 async function refetch(): Promise<void> {
   if (refetching) return;
   refetching = true;
   try {
     while ((state.peek()?.stale.size ?? 0) > 0) {
+      await new Promise((done) => setTimeout(done, GATHER_MS));
+      if (state.peek() === undefined) return;
       const before = state.peek()!;
       state.value = { ...before, stale: new Set() };
       const { tombstones, meta_inputs, reminders } = await get<Snapshot>("/api/state");
-      state.value = { ...state.peek()!, tombstones, meta_inputs, reminders };
+      if (state.peek() !== undefined) state.value = { ...state.peek()!, tombstones, meta_inputs, reminders };
     }
   } catch (error) {
     failure.value = asApiError(error);
