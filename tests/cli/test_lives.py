@@ -102,7 +102,7 @@ async def test_inputs_are_bumped_by_name_several_at_once_and_alone(console: Cons
     async def bump(request: r.Request) -> p.Reply:
         assert isinstance(request, r.MetaUpdate)
         asked.append(list(request.inputs))
-        return p.Ok(note="hyperhive/nixpkgs: 1 -> 2; alice need an update: hyperhive update --all")
+        return p.Ok(note="hyperhive/nixpkgs: 1 -> 2; alice needs an update: hyperhive update --all")
 
     async with desk(at, {r.MetaUpdate: does(bump)}):
         done = await run(console, "update", "--inputs", "hyperhive", "nixpkgs")

@@ -193,7 +193,7 @@ async def test_what_is_pinned_is_answered_also_where_nobody_can_be_told(world: W
     await world.agent(ALICE)
     world.release("2")
     world.telling_fails = True
-    assert "alice need an update" in await inputs.bump(["nixpkgs"])
+    assert "alice needs an update" in await inputs.bump(["nixpkgs"])
     assert await world.built(ALICE) == "alice 2"
 
 

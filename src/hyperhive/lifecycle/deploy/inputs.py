@@ -125,7 +125,8 @@ class MetaInputs:
             new, agents = await self._carry_out(shared, names)
         if not new:
             return "nothing is newer than what is pinned"
-        waiting = f"; {', '.join(agents)} need an update: hyperhive update --all" if agents else ""
+        need = "needs" if len(agents) == 1 else "need"
+        waiting = f"; {', '.join(agents)} {need} an update: hyperhive update --all" if agents else ""
         return f"{', '.join(new)}{waiting}"
 
     async def _carry_out(self, shared: Shared, names: Sequence[str]) -> tuple[list[str], list[AgentName]]:
