@@ -19,9 +19,11 @@ export interface ComposeProps {
   to?: string;
   areaRef?: Ref<HTMLTextAreaElement>;
   onSent?: () => void;
+  /** What was sent shows here anyway: no word about it. */
+  quiet?: boolean;
 }
 
-export function Compose({ draft, to, areaRef, onSent }: ComposeProps): JSX.Element {
+export function Compose({ draft, to, areaRef, onSent, quiet }: ComposeProps): JSX.Element {
   const [text, clear] = useDraft(draft);
   const [key, clearKey] = useDraft(`${draft}.key`);
   const [busy, setBusy] = useState(false);
@@ -42,7 +44,7 @@ export function Compose({ draft, to, areaRef, onSent }: ComposeProps): JSX.Eleme
       clear();
       clearKey();
       settings.lastRecipient.value = whom;
-      toast(reply.held ? `Held: the chain to ${whom} waits for your word` : `Queued for ${whom}`, reply.held ? { tone: "needs" } : {});
+      if (reply.held || !quiet) toast(reply.held ? `Held: the chain to ${whom} waits for your word` : `Queued for ${whom}`, reply.held ? { tone: "needs" } : {});
       onSent?.();
     } catch (failure) {
       setError(asApiError(failure));

@@ -34,7 +34,9 @@ export function hiveWords(body: string): { readonly text: string; readonly href?
     case "logged_in": return { text: `${agent} is logged in again`, ...page };
     case "needs_update": return { text: `${agent} was built from another revision than the hive’s`, ...page };
     case "question_asked": return { text: `${text("asker")} asks: ${text("question")}`, href: `/questions/${event["id"]}` };
-    case "question_answered": return { text: `${text("answerer")} answered “${text("question")}”: ${text("answer")}`, href: `/questions/${event["id"]}` };
+    case "question_answered":
+      if (text("answer") === "[expired]") return { text: `The question “${text("question")}” expired without an answer`, href: `/questions/${event["id"]}` };
+      return { text: `${text("answerer")} answered “${text("question")}”: ${text("answer")}`, href: `/questions/${event["id"]}` };
     default: return undefined;
   }
 }

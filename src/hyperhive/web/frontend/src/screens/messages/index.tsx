@@ -36,7 +36,7 @@ export default function Screen({ query }: ScreenProps): JSX.Element {
         {flow.rows === undefined ? (flow.error ? null : <Loading lines={10} />) : byThread ? <Threads rows={flow.rows} /> : <Rows rows={flow.rows} query={query} filter={filter} />}
         {flow.rows !== undefined && flow.more ? <p class="messages-more"><Button busy={flow.loading} onClick={flow.older}>Older messages</Button></p> : null}
         {(flow.rows?.length ?? 0) >= ROWS_MAX ? <p class="muted messages-more">{`These are ${ROWS_MAX}: `}<Link href={`/messages?before=${flow.rows?.at(-1)?.id ?? 1}`}>go on from here</Link></p> : null}
-        <div class="messages-compose"><Compose draft="messages" {...(recipientOf(filter) ? { to: recipientOf(filter) as string } : {})} areaRef={writing} /></div>
+        <div class="messages-compose"><Compose draft="messages" quiet {...(recipientOf(filter) ? { to: recipientOf(filter) as string } : {})} areaRef={writing} /></div>
       </div>
     </Page>
   );
