@@ -66,6 +66,7 @@ async def test_a_probe_finds_nothing_to_escape_by(world: NspawnWorld) -> None:
     What is mounted in the harness's own root is left out: nothing of that can be reached.
     """
     said = re.sub(r"/run/hive-harness/\S+ ?", "", await world.inside(PROBE))
+    said = re.sub(r"\bpython[0-9.]+ ", "python ", said)  # as whoever runs this calls it
     assert [line.rstrip() for line in said.splitlines()] == GOLDEN.splitlines()
 
 

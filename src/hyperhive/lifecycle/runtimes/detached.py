@@ -16,6 +16,7 @@ import anyio.to_thread
 from hyperhive.errors import TimedOut, WorldError
 from hyperhive.lifecycle.runtimes.launch import (
     START_SECONDS,
+    WRAPPER_VARIABLES,
     Plan,
     answer_of,
     memory_file,
@@ -36,7 +37,7 @@ async def start_detached(
         plan: as for `launch`.
         program: the wrapper.
         log: where all of it writes; appended to.
-        env: the wrapper's own environment.
+        env: what is added to the wrapper's own environment.
         more: what the wrapper is told beside the plan.
 
     Raises:
@@ -58,7 +59,7 @@ async def start_detached(
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
-                env=env,
+                env={name: os.environ[name] for name in WRAPPER_VARIABLES if name in os.environ} | dict(env),
                 cwd="/",
                 check=False,
                 pass_fds=(spec, theirs.fileno()),

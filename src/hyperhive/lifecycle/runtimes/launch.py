@@ -26,7 +26,7 @@ from hyperhive.lifecycle.runtimes import wrapper
 START_SECONDS: Final = 20.0
 """Longest time from spawn to a running payload; more means a machine in trouble, not a slow one."""
 
-_WRAPPER_VARIABLES: Final = ("LD_LIBRARY_PATH", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
+WRAPPER_VARIABLES: Final = ("LD_LIBRARY_PATH", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 """What the wrapper itself (its Python, systemd-run) may need of the hive's environment; the payload gets none of it."""
 
 
@@ -171,7 +171,7 @@ async def launch(plan: Plan) -> BoxedProcess:
         spec = await anyio.to_thread.run_sync(memory_file, "spec", spec_of(plan, theirs.fileno()))
         process = await anyio.open_process(
             [*plan.prefix, sys.executable, "-ISB", _program(plan), str(spec)],
-            env={name: os.environ[name] for name in _WRAPPER_VARIABLES if name in os.environ},
+            env={name: os.environ[name] for name in WRAPPER_VARIABLES if name in os.environ},
             cwd="/",
             pass_fds=(spec, theirs.fileno(), *plan.fds),
             start_new_session=True,
