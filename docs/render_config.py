@@ -21,6 +21,8 @@ VARIABLES = {
     "HYPERHIVE_FLAKE": "The flake that NixOS containers are built with; the host module sets it.",
     "HYPERHIVE_NIXOS_ROOT": "Another root directory than / for /etc/nixos-containers; for tests.",
     "HYPERHIVE_INSIDE": "What the container is that `agent serve` runs in; set in the container's unit.",
+    "HYPERHIVE_INSIDE_ROOT": "The descriptor of an nspawn container's root; the hive sets it for the harness there.",
+    "HYPERHIVE_CONTAINER": "What an nspawn container was started as; the hive sets it for the container's keeper.",
     "HYPERHIVE_EVENTS_DB": "Where `agent serve` keeps the agent's event history.",
     "HYPERHIVE_MODEL_FILE": "Where `agent serve` keeps the agent's model.",
     "HIVE_DASHBOARD_PORT": "The dashboard's port; wins over the port of `listen`.",
