@@ -139,13 +139,15 @@ def _python() -> list[Path]:
 
 def _source() -> Path:
     """What makes `import hyperhive` work."""
-    return Path(str(hyperhive.__file__)).parents[1]
+    return Path(str(hyperhive.__file__)).resolve().parents[1]
 
 
 def harness_command(agent: AgentName) -> list[str]:
     """What runs in the container. Nothing that the agent can write is where Python looks for modules."""
     socket = f"{BOX_HARNESS_RUN}/harness.sock"
-    return [sys.executable, "-P", "-m", "hyperhive.cli", "agent", "serve", agent, "--socket", socket]
+    own = Path(sys.executable)
+    python = own.parent.resolve() / own.name  # a link to a directory would not be there
+    return [str(python), "-P", "-m", "hyperhive.cli", "agent", "serve", agent, "--socket", socket]
 
 
 def harness_environment(environ: Mapping[str, str]) -> dict[str, str]:
