@@ -163,6 +163,7 @@ export function Until({ at, prefix = "in" }: { at: number; prefix?: string }): V
 /** An id or sha, short, with a button that copies the whole of it. */
 export function Id({ value, short, label = "id" }: { value: string; short?: string; label?: string }): VNode {
   const [copied, setCopied] = useState(false);
+  const shown = short ?? (/^[0-9a-f]{12,}$/.test(value) ? shortSha(value) : value);
   const copy = (): void => {
     void navigator.clipboard?.writeText(value).then(() => {
       setCopied(true);
@@ -170,8 +171,8 @@ export function Id({ value, short, label = "id" }: { value: string; short?: stri
     });
   };
   return (
-    <button type="button" class="id mono" title={`${value}\nCopy`} aria-label={`Copy ${label} ${value}`} onClick={copy}>
-      {short ?? (/^[0-9a-f]{12,}$/.test(value) ? shortSha(value) : value)}
+    <button type="button" class="id mono" title={`${value}\nCopy`} aria-label={`${shown}: copy ${label} ${value}`} onClick={copy}>
+      {shown}
       <Icon name={copied ? "check" : "copy"} size={12} />
     </button>
   );
