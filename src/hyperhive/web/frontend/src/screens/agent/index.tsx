@@ -1,14 +1,15 @@
 // One agent: its live terminal, its badges, its mail and loose ends, and the box to write to it. `/agents/NAME` shows the
 // newest, `/agents/NAME/t/TURN#eEID` an event with what is round it, `/agents/NAME/turns?failed=1` the list of turns.
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { request } from "../../lib/api";
+import { asApiError, request, type ApiError } from "../../lib/api";
+import { bytes } from "../../lib/format";
 import { useActions } from "../../lib/keys";
 import { useLoad } from "../../lib/load";
 import type { TurnRow } from "../../lib/protocol";
 import { Link, navigate, place, setQuery } from "../../lib/router";
 import { settings } from "../../lib/settings";
-import { container, hive } from "../../lib/store";
-import { Banner, Button, Empty, IconButton, Page, Tabs } from "../../ui";
+import { container, hive, hiveError, tombstones } from "../../lib/store";
+import { Age, Banner, Button, Empty, ErrorBox, IconButton, Loading, Page, Tabs } from "../../ui";
 import { KINDS, parseQuery, type Filter, type Kind } from "../../rows";
 import { Composer } from "./composer";
 import { Badges, Heading, Lifecycle } from "./header";
@@ -27,7 +28,42 @@ interface Props {
 
 export default function Screen({ params, query }: Props) {
   const name = params["name"] ?? "";
+  const known = hive.value !== undefined;
+  if (!known && !hiveError.value) return <Page title={name}><Loading lines={8} /></Page>;
+  if (known && container(name).value === undefined) return <Gone name={name} />;
   return <AgentPage key={name} name={name} params={params} query={query} />;
+}
+
+/** No such agent: it was destroyed, and can come back; or there never was one. */
+function Gone({ name }: { name: string }) {
+  const tombstone = tombstones.value.find((each) => each.name === name);
+  const [busy, setBusy] = useState(false);
+  const [error, setError] = useState<ApiError>();
+  const restore = (): void => {
+    setBusy(true);
+    setError(undefined);
+    request({ cmd: "restore", name })
+      .catch((failed: unknown) => setError(asApiError(failed)))
+      .finally(() => setBusy(false));
+  };
+  return (
+    <Page title={name} heading={<Heading name={name} view={undefined} />}>
+      {tombstone ? (
+        <Empty title={`${name} was destroyed`} icon="archive" command={`hyperhive restore ${name}`}>
+          <p>
+            Its state is kept{tombstone.size_bytes === undefined ? "" : `, ${bytes(tombstone.size_bytes)}`}
+            {tombstone.destroyed_at !== undefined && <> (<Age at={tombstone.destroyed_at} prefix="destroyed" />)</>}.
+          </p>
+          <p>
+            <Button kind="primary" icon="undo" busy={busy} onClick={restore}>Restore</Button>
+          </p>
+        </Empty>
+      ) : (
+        <Empty title={`There is no agent ${name}`} command={`hyperhive spawn ${name}`}>It may have been purged, or the link be wrong.</Empty>
+      )}
+      {error && <ErrorBox error={error} />}
+    </Page>
+  );
 }
 
 function AgentPage({ name, params, query }: Props & { name: string }) {
@@ -55,12 +91,6 @@ function AgentPage({ name, params, query }: Props & { name: string }) {
     ],
     [name],
   );
-  if (hive.value && !view && session.loaded.value && session.model.frames === 0 && !turns.loading && !last)
-    return (
-      <Page title={name} heading={<Heading name={name} view={view} />}>
-        <Empty title={`There is no agent ${name}`} command={`hyperhive spawn ${name}`}>It may have been purged, or the link be wrong.</Empty>
-      </Page>
-    );
   return (
     <div class="agent-page">
       <Page
