@@ -59,12 +59,12 @@ describe("a recorded turn", () => {
 
   it("shows edits as differences", () => {
     const edit = tool(rows, "Edit");
-    expect(edit.view).toMatchObject({ label: "Edit", title: "/state/work/app.py  +1 −1", open: true });
+    expect(edit.view).toMatchObject({ label: "Edit", title: "/state/app/app.py  +1 −1", open: true });
     expect(edit.view.blocks).toEqual([{ kind: "diff", lines: [
       { sign: "-", text: "print('hello', name)" },
       { sign: "+", text: "print(f'hello {name}')" },
     ] }]);
-    expect(tool(rows, "Write").view.title).toBe("/state/work/b.md  +3 −0");
+    expect(tool(rows, "Write").view.title).toBe("/state/app/b.md  +3 −0");
   });
 
   it("nests what subagents do below their call", () => {
