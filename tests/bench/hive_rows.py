@@ -57,6 +57,7 @@ class Place:
             "HYPERHIVE_STATE_DIR": str(self.state),
             "HYPERHIVE_RUN_DIR": str(self.run),
             "HYPERHIVE_RUNTIME": "process",
+            "HIVE_DASHBOARD_PORT": "0",
             "HYPERHIVE_CLAUDE": str(install_scripted_cli(root / "claude")),
         }
 

@@ -103,6 +103,7 @@ class HivePlace:
             "HYPERHIVE_STATE_DIR": str(self.state),
             "HYPERHIVE_RUN_DIR": str(self.run),
             "HYPERHIVE_RUNTIME": runtime,
+            "HIVE_DASHBOARD_PORT": "0",  # hives of several tests run at the same time
             "HYPERHIVE_CLAUDE": str(claude),
             "ANTHROPIC_API_KEY": "dummy-key-for-tests",
             "CLAUDE_CODE_MAX_RETRIES": "0",

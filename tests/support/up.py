@@ -23,6 +23,7 @@ def scripted(console: Console, place: Path) -> Console:
         "HYPERHIVE_STATE_DIR": str(place / "state"),
         "HYPERHIVE_RUN_DIR": str(place / "run"),
         "HYPERHIVE_RUNTIME": "process",
+        "HIVE_DASHBOARD_PORT": "0",  # hives of several tests run at the same time
         "HYPERHIVE_CLAUDE": str(install_scripted_cli(place / "claude")),
     }
     return console
