@@ -1,7 +1,7 @@
 /* Approvals: what waits for the operator's word, what is being carried out, and one of them whole. */
 
 import type { JSX } from "preact";
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { request } from "../../lib/api";
 import { useActions } from "../../lib/keys";
 import { useLoad } from "../../lib/load";
@@ -9,6 +9,7 @@ import { Link, navigate } from "../../lib/router";
 import { approvalChanges, approvals, hive } from "../../lib/store";
 import { wayOf } from "../../lib/ways";
 import { Age, Chip, Empty, ErrorBox, Loading, Page, Section, Text } from "../../ui";
+import { forgetOthers } from "../../ui/diff/memory";
 import { Detail } from "./Detail";
 import { isOpen, isUnderWay } from "./model";
 import { ApprovalRow } from "./row";
@@ -24,6 +25,10 @@ function List(): JSX.Element {
   const open = all.filter(isOpen);
   const going = [...new Map([...all, ...approvalChanges.value.values()].filter(isUnderWay).map((one) => [one.id, one])).values()];
   const rows = [...open, ...going];
+  const known = hive.value !== undefined;
+  useEffect(() => {
+    if (known) forgetOthers(approvals.peek().map((one) => one.id));
+  }, [known]);
   const [at, setAt] = useState(0);
   const current = Math.min(at, rows.length - 1);
   useActions(

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { EMPTY, denial, forget, isViewed, recall, remember, withComment, withViewed } from "./memory";
+import { EMPTY, denial, forget, forgetOthers, isViewed, recall, remember, withComment, withViewed } from "./memory";
 import type { DiffFile } from "./parse";
 
 class Box {
@@ -7,6 +7,10 @@ class Box {
   getItem = (key: string): string | null => this.kept.get(key) ?? null;
   setItem = (key: string, value: string): void => void this.kept.set(key, value);
   removeItem = (key: string): void => void this.kept.delete(key);
+  key = (index: number): string | null => [...this.kept.keys()][index] ?? null;
+  get length(): number {
+    return this.kept.size;
+  }
 }
 
 const file = (path: string, newBlob: string): DiffFile => ({
@@ -21,6 +25,14 @@ describe("what is remembered of a proposal", () => {
     expect(recall(7, box)).toEqual(memory);
     forget(7, box);
     expect(recall(7, box)).toEqual(EMPTY);
+  });
+
+  it("goes also where it was decided elsewhere", () => {
+    const box = new Box();
+    for (const id of [1, 2, 3]) remember(id, withViewed(EMPTY, file("a", "1"), true), box);
+    box.setItem("hive.secret", "s");
+    forgetOthers([2], box);
+    expect([...box.kept.keys()]).toEqual(["hive.approval.2", "hive.secret"]);
   });
 
   it("resets the mark of the file that changed, and no other", () => {
@@ -44,7 +56,7 @@ describe("what is remembered of a proposal", () => {
     box.kept.set("hive.approval.1", "{]");
     box.kept.set("hive.approval.2", '{"viewed":1}');
     expect([recall(1, box), recall(2, box)]).toEqual([EMPTY, EMPTY]);
-    const shut = { ...box, getItem: () => null, removeItem: () => {}, setItem: () => { throw new Error("quota"); } };
+    const shut = { getItem: () => null, removeItem: () => {}, setItem: () => { throw new Error("quota"); } };
     expect(() => remember(1, EMPTY, shut)).not.toThrow();
   });
 

@@ -55,6 +55,14 @@ export function forget(id: number, box: Box = localStorage): void {
   }
 }
 
+/** Forgets every approval but these: what was decided elsewhere leaves nothing behind here. */
+export function forgetOthers(open: readonly number[], box: Box & Pick<Storage, "key" | "length"> = localStorage): void {
+  const keys = Array.from({ length: box.length }, (_, index) => box.key(index) ?? "");
+  for (const key of keys) {
+    if (key.startsWith(PREFIX) && !open.includes(Number(key.slice(PREFIX.length)))) box.removeItem(key);
+  }
+}
+
 export function isViewed(memory: Memory, file: DiffFile): boolean {
   return memory.viewed.includes(changeKey(file));
 }
