@@ -5,7 +5,7 @@ import { Component, type ComponentChildren, type VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { asApiError, logout, signedIn, type ApiError } from "../lib/api";
 import { useActions, type Action } from "../lib/keys";
-import { startNotifications } from "../lib/notifications";
+import { announcement, startNotifications } from "../lib/notifications";
 import { navigate, place } from "../lib/router";
 import { settings } from "../lib/settings";
 import { hive, hiveError, startStore } from "../lib/store";
@@ -146,6 +146,9 @@ function SignedIn(): VNode {
         </main>
       </div>
       <BottomTabs current={nav} />
+      <p class="sr" role="status">
+        {announcement.value}
+      </p>
       <Toasts />
       <Overlays />
     </div>

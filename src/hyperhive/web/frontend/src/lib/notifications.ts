@@ -1,16 +1,20 @@
 // Tells the operator that somebody waits: the tab's title and icon at once, a desktop notification after fifteen seconds
 // unseen. Once per transition and thing; what is replayed or was there at the start never notifies; what is resolved
 // elsewhere is withdrawn; several at once are one.
-import { effect } from "@preact/signals";
+import { effect, signal, type ReadonlySignal } from "@preact/signals";
 import alertIcon from "../assets/hive-alert.svg?url";
 import icon from "../assets/hive.svg?url";
 import type { NeedItem } from "./hive-state";
 import { navigate } from "./router";
 import { settings } from "./settings";
-import { needsYou } from "./store";
+import { hive, needsYou } from "./store";
 import { oneLine } from "./visible";
 
 export const UNSEEN_MS = 15_000;
+
+const said = signal("");
+/** For a screen reader, politely: who newly needs the operator. Nothing else is announced of live data. */
+export const announcement: ReadonlySignal<string> = said;
 
 /** The words of one notification: the agent and the question itself. */
 export function words(item: NeedItem): { title: string; body: string; url: string } {
@@ -40,14 +44,15 @@ export class Notifier {
   #waiting = new Map<string, { item: NeedItem; at: number }>();
 
   /** What waits now. `seen`: the operator looks at the page. */
-  update(items: readonly NeedItem[], at: number, seen: boolean): { withdraw: string[] } {
+  update(items: readonly NeedItem[], at: number, seen: boolean): { withdraw: string[]; fresh: NeedItem[] } {
     const keys = new Set(items.map((item) => item.key));
     const before = this.#known;
     this.#known = keys;
     for (const key of this.#waiting.keys()) if (!keys.has(key)) this.#waiting.delete(key);
-    if (before === undefined) return { withdraw: [] };
-    if (!seen) for (const item of items) if (!before.has(item.key)) this.#waiting.set(item.key, { item, at });
-    return { withdraw: [...before].filter((key) => !keys.has(key)) };
+    if (before === undefined) return { withdraw: [], fresh: [] };
+    const fresh = items.filter((item) => !before.has(item.key));
+    if (!seen) for (const item of fresh) this.#waiting.set(item.key, { item, at });
+    return { withdraw: [...before].filter((key) => !keys.has(key)), fresh };
   }
 
   /** The operator looked: nothing waits to be told any more. */
@@ -71,14 +76,17 @@ export function startNotifications(): () => void {
   const open = new Map<string, Notification>();
   const looking = (): boolean => document.visibilityState === "visible" && document.hasFocus();
   const stop = effect(() => {
+    if (hive.value === undefined) return; // not known yet is not "nobody waits": what was there before is no news
     const items = needsYou.value;
     const count = items.length;
     document.title = count > 0 ? `(${count}) hive` : "hive";
     document.getElementById("favicon")?.setAttribute("href", count > 0 ? alertIcon : icon);
-    for (const key of notifier.update(items, Date.now(), looking()).withdraw) {
+    const { withdraw, fresh } = notifier.update(items, Date.now(), looking());
+    for (const key of withdraw) {
       open.get(key)?.close();
       open.delete(key);
     }
+    if (fresh.length > 0) said.value = fresh.length > 3 ? `${fresh.length} things need you` : fresh.map((item) => words(item).title).join(", ");
   });
   const seen = (): void => {
     if (looking()) notifier.seen();
