@@ -55,7 +55,8 @@ export class AgentSession {
   /** Where the reader was when the page was left; undefined: at the end. */
   scroll: number | undefined;
 
-  private following = true;
+  /** The reader is at the end, and sees what comes. */
+  following = true;
   private backlog: Frame[] = [];
   private held: Frame[] = [];
   private drawing = false;
@@ -265,6 +266,7 @@ export class AgentSession {
 
   /** Show this event with what is round it. Returns its row's key, if it is still kept. */
   async jump(eid: number): Promise<string | undefined> {
+    this.following = false;
     let key = this.keyOf(eid);
     if (key === undefined) {
       await this.work("jump", async () => {

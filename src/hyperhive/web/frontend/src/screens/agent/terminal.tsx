@@ -117,7 +117,6 @@ function useShown(groups: readonly TurnGroup[], filter: Filter): { group: TurnGr
 
 export function Terminal({ session, filter, turns, busy }: TerminalProps) {
   const box = useRef<HTMLDivElement>(null);
-  const atEnd = useRef(session.scroll === undefined && !session.detached.peek());
   const held = useRef<Line | undefined>(undefined);
   const version = session.version.value;
   const groups = useMemo(() => session.model.groups(), [session, version]);
@@ -127,7 +126,6 @@ export function Terminal({ session, filter, turns, busy }: TerminalProps) {
   const filtering = filters(filter);
 
   const toEnd = useCallback(() => {
-    atEnd.current = true;
     void session.toEnd().then(() => box.current?.scrollTo({ top: box.current.scrollHeight }));
   }, [session]);
 
@@ -135,7 +133,7 @@ export function Terminal({ session, filter, turns, busy }: TerminalProps) {
   useLayoutEffect(() => {
     if (session.scroll !== undefined && box.current) box.current.scrollTop = session.scroll;
     return () => {
-      session.scroll = atEnd.current ? undefined : box.current?.scrollTop;
+      session.scroll = session.following ? undefined : box.current?.scrollTop;
     };
   }, [session]);
 
@@ -143,7 +141,7 @@ export function Terminal({ session, filter, turns, busy }: TerminalProps) {
   useEffect(
     () =>
       session.version.subscribe(() => {
-        held.current = atEnd.current ? undefined : firstVisible(box.current);
+        held.current = session.following ? undefined : firstVisible(box.current);
       }),
     [session],
   );
@@ -152,7 +150,7 @@ export function Terminal({ session, filter, turns, busy }: TerminalProps) {
     if (!element) return;
     const line = held.current && element.querySelector(`[data-key="${CSS.escape(held.current.key)}"]`);
     if (line && held.current) element.scrollTop += line.getBoundingClientRect().top - held.current.top;
-    else if (atEnd.current && mayScroll(session, element)) element.scrollTop = element.scrollHeight;
+    else if (session.following && mayScroll(session, element)) element.scrollTop = element.scrollHeight;
     held.current = undefined;
   });
 
@@ -162,7 +160,7 @@ export function Terminal({ session, filter, turns, busy }: TerminalProps) {
     const inner = element?.firstElementChild;
     if (!element || !inner) return;
     const watch = new ResizeObserver(() => {
-      if (atEnd.current && mayScroll(session, element)) element.scrollTop = element.scrollHeight;
+      if (session.following && mayScroll(session, element)) element.scrollTop = element.scrollHeight;
     });
     watch.observe(inner);
     return () => watch.disconnect();
@@ -172,8 +170,6 @@ export function Terminal({ session, filter, turns, busy }: TerminalProps) {
     const element = box.current;
     if (!element) return;
     const end = element.scrollHeight - element.scrollTop - element.clientHeight < NEAR;
-    if (end === atEnd.current) return;
-    atEnd.current = end;
     session.follow(end);
   };
 
