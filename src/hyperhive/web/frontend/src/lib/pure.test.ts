@@ -126,7 +126,7 @@ describe("completion", () => {
 describe("notifications", () => {
   let module: typeof import("./notifications");
   beforeAll(async () => {
-    vi.doMock("./store", () => ({ needsYou: { value: [] } }));
+    vi.doMock("./store", () => ({ needsYou: { value: [] }, hive: { value: undefined } }));
     module = await import("./notifications");
   });
   const item = (key: string) => ({ kind: "login" as const, key, agent: key, at: 0 });
