@@ -187,6 +187,9 @@ function TurnWhy({ name, turn }: { name: string; turn: number }) {
   return row ? <Why name={name} row={row} /> : null;
 }
 
+/** So long what an address named is held in sight while the page settles; a touch of the reader's ends it. */
+const SETTLE_MS = 1500;
+
 /** Shows the event or the turn of the address; whether it is not kept any more. */
 function useJump(session: AgentSession, turn: number | undefined, hash: string): boolean {
   const [missing, setMissing] = useState(false);
@@ -204,6 +207,8 @@ function useJump(session: AgentSession, turn: number | undefined, hash: string):
       setMissing(key === undefined);
       if (key === undefined) return;
       if (named) session.setOpen(key, true);
+      session.pin = { key, block: named ? "center" : "start", until: performance.now() + SETTLE_MS };
+      session.follow(false);
       requestAnimationFrame(() => document.querySelector(`.log-box [data-key="${CSS.escape(key)}"]`)?.scrollIntoView({ block: named ? "center" : "start" }));
     };
     void go();

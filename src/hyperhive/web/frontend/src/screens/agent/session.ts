@@ -57,6 +57,8 @@ export class AgentSession {
 
   /** The reader is at the end, and sees what comes. */
   following = true;
+  /** The row that an address named: kept in sight until what loads late has its place (`until`, in the page's own ms). */
+  pin: { key: string; block: "center" | "start"; until: number } | undefined;
   private backlog: Frame[] = [];
   private held: Frame[] = [];
   private drawing = false;
@@ -189,12 +191,16 @@ export class AgentSession {
 
   /** The reader is at the end, or has left it. */
   follow(on: boolean): void {
-    if (on === this.following) return;
+    if (on === this.following || (on && this.pinned)) return;
     this.following = on;
     if (on && !this.paused.peek() && !this.detached.peek()) {
       this.fresh.value = 0;
       this.release();
     }
+  }
+
+  get pinned(): boolean {
+    return this.pin !== undefined && performance.now() < this.pin.until;
   }
 
   pause(on: boolean): void {
@@ -213,6 +219,7 @@ export class AgentSession {
 
   /** To the newest events. */
   async toEnd(): Promise<void> {
+    this.pin = undefined;
     this.following = true;
     this.paused.value = false;
     this.fresh.value = 0;

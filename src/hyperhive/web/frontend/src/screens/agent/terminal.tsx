@@ -96,6 +96,14 @@ function mayScroll(session: AgentSession, box: HTMLElement): boolean {
   return !session.paused.peek() && !box.querySelector('[aria-haspopup="menu"][aria-expanded="true"]');
 }
 
+/** Whether a row is held in sight; then it is. */
+function showPin(session: AgentSession, box: HTMLElement): boolean {
+  const { pin } = session;
+  if (!pin || !session.pinned) return false;
+  box.querySelector(`[data-key="${CSS.escape(pin.key)}"]`)?.scrollIntoView({ block: pin.block });
+  return true;
+}
+
 export interface TerminalProps {
   session: AgentSession;
   filter: Filter;
@@ -150,7 +158,7 @@ export function Terminal({ session, filter, turns, busy }: TerminalProps) {
     if (!element) return;
     const line = held.current && element.querySelector(`[data-key="${CSS.escape(held.current.key)}"]`);
     if (line && held.current) element.scrollTop += line.getBoundingClientRect().top - held.current.top;
-    else if (session.following && mayScroll(session, element)) element.scrollTop = element.scrollHeight;
+    else if (!showPin(session, element) && session.following && mayScroll(session, element)) element.scrollTop = element.scrollHeight;
     held.current = undefined;
   });
 
@@ -160,7 +168,7 @@ export function Terminal({ session, filter, turns, busy }: TerminalProps) {
     const inner = element?.firstElementChild;
     if (!element || !inner) return;
     const watch = new ResizeObserver(() => {
-      if (session.following && mayScroll(session, element)) element.scrollTop = element.scrollHeight;
+      if (!showPin(session, element) && session.following && mayScroll(session, element)) element.scrollTop = element.scrollHeight;
     });
     watch.observe(inner);
     return () => watch.disconnect();
@@ -171,6 +179,10 @@ export function Terminal({ session, filter, turns, busy }: TerminalProps) {
     if (!element) return;
     const end = element.scrollHeight - element.scrollTop - element.clientHeight < NEAR;
     session.follow(end);
+  };
+
+  const unpin = (): void => {
+    session.pin = undefined;
   };
 
   const older = (): void => {
@@ -220,7 +232,7 @@ export function Terminal({ session, filter, turns, busy }: TerminalProps) {
           {plural(total, "row")} of those loaded
         </div>
       )}
-      <div class="log-box" ref={box} onScroll={scrolled} role="log" aria-label={`Events of ${session.name}`} aria-live={busy || away ? "off" : "polite"} tabIndex={0}>
+      <div class="log-box" ref={box} onScroll={scrolled} onWheel={unpin} onPointerDown={unpin} onTouchMove={unpin} onKeyDown={unpin} role="log" aria-label={`Events of ${session.name}`} aria-live={busy || away ? "off" : "polite"} tabIndex={0}>
         <div class="log-inner">
           {session.error.value && <ErrorBox error={session.error.value} retry={() => void session.toEnd()} />}
           {!session.loaded.value ? (
