@@ -51,6 +51,16 @@ async def files_of_the_harness_are_read_as_copies(kit: RuntimeKit) -> None:
     assert (await finish(child)).out.split() == ["{}servers.json"]
 
 
+async def copies_of_the_harnesss_files_stay_as_they_are(kit: RuntimeKit) -> None:
+    """What an agent's next turn is started with is not the agent's to change: settings, hooks, a prompt, the CLI."""
+    file = HARNESS_STATE / "settings.json"
+    file.write_text("own")
+    script = 'chmod u+w "$0"; echo other >"$0"; rm -f "$0"; mv "$0" "$0.old"; touch "${0%/*}/more"'
+    await finish(await kit.start("/bin/sh", "-c", script, str(file), readable=[file]))
+    child = await kit.start("/bin/sh", "-c", 'cat "$0"; ls -A "${0%/*}"', str(file), readable=[file])
+    assert (await finish(child)).out.split() == ["ownsettings.json"]
+
+
 CASES: Final = (
     suite.exit_codes_come_through,
     suite.the_pipes_are_three,
@@ -68,6 +78,7 @@ CASES: Final = (
     programs_run_as_the_other_user,
     the_harness_is_out_of_their_reach,
     files_of_the_harness_are_read_as_copies,
+    copies_of_the_harnesss_files_stay_as_they_are,
 )
 
 

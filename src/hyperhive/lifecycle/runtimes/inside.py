@@ -148,7 +148,7 @@ class InsideRuntime(ProcessRuntime):
         cwd: str,
         readable: Sequence[Path] = (),
     ) -> BoxedProcess:
-        """As the other user, in that user's root; a file of the harness's that it may read is shown there as a copy."""
+        """As the other user, in that user's root. A file that it may read is shown there as a copy of the harness's."""
         names = await anyio.to_thread.run_sync(self._show, readable)
         argv = [names.get(word, word) for word in argv]
         program = await anyio.to_thread.run_sync(self._find, argv[0], env.get("PATH", "/usr/bin:/bin"))
@@ -199,7 +199,7 @@ class InsideRuntime(ProcessRuntime):
             new = place / f".{os.urandom(4).hex()}"
             with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "wb") as made:
                 made.write(content)
-                os.fchmod(made.fileno(), 0o500 if os.access(file, os.X_OK) else 0o400)
-                os.fchown(made.fileno(), AGENT_UID, AGENT_UID)
+                os.fchown(made.fileno(), -1, AGENT_UID)  # its owner could change it
+                os.fchmod(made.fileno(), 0o550 if os.access(file, os.X_OK) else 0o440)
             new.rename(place / file.name)
         return f"{shown}/{file.name}"
