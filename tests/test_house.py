@@ -1,5 +1,7 @@
 """Claims about the suite itself: what it refuses and notices. Each runs a small suite in its own process."""
 
+import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -120,7 +122,7 @@ def test_a_process_that_outlives_the_suite_fails_it(tmp_path: Path, kind: str) -
         keep = []
         def test_it(tmp_path):
             clean = {"clean" in kind}
-            shell = "sleep 8" if {kind == "child"} else "sleep 8 &"
+            shell = "sleep 60" if {kind == "child"} else "sleep 60 &"
             quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
             keep.append(subprocess.Popen(["/bin/sh", "-c", shell], cwd=tmp_path,
                         env={{"PATH": "/bin"}} if clean else None, **quiet))
@@ -129,7 +131,10 @@ def test_a_process_that_outlives_the_suite_fails_it(tmp_path: Path, kind: str) -
     done = run_suite(tmp_path, source)
     assert done.returncode == 1, done.stdout
     assert "processes that outlived the suite" in done.stdout
-    assert "sleep 8" in done.stdout
+    left = [int(line.split()[0]) for line in done.stdout.splitlines() if "sleep 60" in line]
+    for number in left:
+        os.kill(number, signal.SIGKILL)
+    assert left, done.stdout
 
 
 def test_every_part_says_how_to_get_it() -> None:

@@ -90,6 +90,8 @@ class Story:
     async def checkpoint(self) -> None:
         """Idles until the writer has moved the log into the database, which then goes on in the same log file."""
         before = self.broker.store.statistics().checkpoints
+        # Something new to move: what was there before, the writer may have moved before we looked.
+        await self.send("frank", RECEIVERS[0], f"after checkpoint {before}")
         while self.broker.store.statistics().checkpoints == before:
             await self.broker.counts()
 
