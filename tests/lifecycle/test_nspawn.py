@@ -16,6 +16,7 @@ from hyperhive.errors import MissingPart, WorldError
 from hyperhive.lifecycle.runtimes import NspawnRuntime, ResourceLimits, pick_runtime
 from hyperhive.lifecycle.runtimes.base import Marks
 from hyperhive.lifecycle.runtimes.nspawn_base import make_base
+from hyperhive.lifecycle.runtimes.nspawn_command import Bind, Contents
 from hyperhive.lifecycle.runtimes.uid_ranges import FIRST, RANGE, UidRanges
 from hyperhive.names import MANAGER, AgentName
 from hyperhive.paths import Paths
@@ -189,6 +190,25 @@ async def test_a_link_that_stands_in_for_an_agents_directory_is_never_shown(kit:
             await launcher.launch(["/bin/true"], ENV)
         place.unlink()
         aside.rename(place)
+
+
+@pytest.mark.parametrize("where", ["alice/config", "alice"])
+async def test_nor_one_that_is_put_there_after_the_look(kit: RuntimeKit, where: str) -> None:
+    """A manager in a container of its own can write where the repos lie: the box finds them by no link."""
+    assert isinstance(kit.runtime, NspawnRuntime)
+    repo = kit.paths.proposed_config(kit.agent)
+    repo.mkdir(parents=True)
+    secret = kit.work / "machines" / "config"
+    secret.mkdir(parents=True)
+    place = kit.paths.proposed / where
+    place.rename(kit.work / "aside")
+    place.symlink_to(secret if where == "alice/config" else secret.parent)
+    contents = Contents(
+        owner="git.reader", hostname="reader", binds=[Bind(source=repo, target="/repo")], cwd="/",
+        limits=ResourceLimits(), network="none", names={},
+    )  # fmt: skip
+    with pytest.raises(WorldError, match="cannot be made: Too many levels of symbolic links"):
+        await kit.runtime.run(contents, ["/bin/true"], {})
 
 
 async def test_files_and_mounts_are_shown_wherever_they_lie(kit: RuntimeKit) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hyperhive.errors import MissingPart, WorldError
-from hyperhive.lifecycle.runtimes.mapped_mounts import clone, exchange, mount_mapped, namespace
+from hyperhive.lifecycle.runtimes.mapped_mounts import clone, exchange, mount, namespace
 
 
 def binds_in(mountinfo: str, prefixes: Sequence[str]) -> Iterator[str]:
@@ -43,7 +43,7 @@ def _remount(point: Path, uid: int) -> None:
     try:
         users = namespace(exchange(owner.st_uid, uid), exchange(owner.st_gid, uid))
         tree = clone(str(point))
-        mount_mapped(tree, str(point), users)
+        mount(tree, str(point), users)
     except OSError as error:
         if error.errno == 38:  # ENOSYS
             raise MissingPart(

@@ -58,6 +58,8 @@ class Plan:
 
     container: Sequence[str] = ()
     """The command that makes an nspawn container round the program; see `nspawn_wrapper`."""
+    aside: Sequence[tuple[str, str, str, str]] = ()
+    """What is mounted aside for a container to show: a source, the place, and maps of owners or twice nothing."""
     gate_fd: int | None = None
     """One of `fds`: a container's program is not started before there is something to read here."""
 
@@ -237,6 +239,7 @@ def spec_of(plan: Plan, status: int, **more: object) -> bytes:
             "stdio": list(plan.stdio),
             "status_fd": status,
             "container": list(plan.container),
+            "aside": list(plan.aside),
             "gate": plan.gate_fd,
             "become": plan.become,
             **more,

@@ -56,14 +56,15 @@ def clone(path: str, *, whole: bool = False) -> int:
         os.close(place)
 
 
-def mount_mapped(tree: int, path: str, users: int, *, whole: bool = False) -> None:
+def mount(tree: int, path: str, users: int | None, *, whole: bool = False) -> None:
     """Mounts a clone at a path, shown as the user namespace `users` maps its owners. `whole`: as in `clone`."""
-    flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if whole else 0)
-    attributes = (ctypes.c_uint64 * 4)(_MOUNT_ATTR_IDMAP, 0, 0, users)
-    _call(
-        _MOUNT_SETATTR, ctypes.c_int(tree), ctypes.c_char_p(b""), ctypes.c_uint(flags),
-        ctypes.byref(attributes), ctypes.c_size_t(32),
-    )  # fmt: skip
+    if users is not None:
+        flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if whole else 0)
+        attributes = (ctypes.c_uint64 * 4)(_MOUNT_ATTR_IDMAP, 0, 0, users)
+        _call(
+            _MOUNT_SETATTR, ctypes.c_int(tree), ctypes.c_char_p(b""), ctypes.c_uint(flags),
+            ctypes.byref(attributes), ctypes.c_size_t(32),
+        )  # fmt: skip
     _call(
         _MOVE_MOUNT, ctypes.c_int(tree), ctypes.c_char_p(b""), ctypes.c_int(_AT_FDCWD),
         ctypes.c_char_p(os.fsencode(path)), ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH),

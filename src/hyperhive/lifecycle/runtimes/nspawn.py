@@ -33,6 +33,7 @@ from hyperhive.lifecycle.runtimes.nspawn_command import (
     container_arguments,
     etc_files,
     make_root,
+    staged,
 )
 from hyperhive.lifecycle.runtimes.nspawn_containers import Making, NspawnContainers
 from hyperhive.lifecycle.runtimes.nspawn_launcher import NspawnLauncher
@@ -242,7 +243,7 @@ class NspawnRuntime:
                 f"{contents.owner} needs a network of its own, and pasta is not installed", hint=HOW_TO_GET
             )
         fence = await anyio.to_thread.run_sync(found.limiter.fence, contents.owner, contents.limits)
-        command = await anyio.to_thread.run_sync(self._command, contents, fence, mark)
+        aside, command = await anyio.to_thread.run_sync(self._command, contents, fence, mark)
         plan = Plan(
             argv=[contents.names.get(word, word) for word in argv],
             env={name: contents.names.get(value, value) for name, value in env.items()}
@@ -255,13 +256,16 @@ class NspawnRuntime:
             close_abstract=found.close_abstract and contents.network == "host",
             program=argv[0],
             container=command,
+            aside=aside,
         )
         if contents.network != "out" or found.pasta is None:
             return await launch(plan)
         return await _launch_joined(plan, found.pasta, fence)
 
-    def _command(self, contents: Contents, fence: Fence, mark: int) -> list[str]:
-        """The command that makes the container, and its root. Blocks."""
+    def _command(
+        self, contents: Contents, fence: Fence, mark: int
+    ) -> tuple[list[tuple[str, str, str, str]], list[str]]:
+        """What is mounted aside, and the command that makes the container, and its root. Blocks."""
         found = self.found
         resolver = hidden_resolver() if contents.network == "out" else None
         if resolver is None:
@@ -270,12 +274,13 @@ class NspawnRuntime:
         root, machine = make_root(
             self._roots / contents.owner, found.base, contents.binds, etc_files(contents.hostname, resolver)
         )
+        aside, binds = staged(contents.binds)
         files = min(_OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
         plan = ContainerPlan(
             machine=f"hive-{mark:x}",
             hostname=contents.hostname,
             root=root,
-            binds=[*machine, *contents.binds],
+            binds=[*machine, *binds],
             first_uid=self._ranges.first(contents.owner),
             mark=mark,
             rlimits=tuple(
@@ -285,7 +290,7 @@ class NspawnRuntime:
             own_network=contents.network != "host",
         )
         entry = ("/" + PYTHON, "-ISB", "-c", found.entry)
-        return [found.program, *container_arguments(plan), "--", *entry]
+        return aside, [found.program, *container_arguments(plan), "--", *entry]
 
 
 async def _launch_joined(plan: Plan, pasta: Pasta, fence: Fence) -> BoxedProcess:

@@ -11,7 +11,7 @@ import os
 import resource
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +34,8 @@ DEFAULT_CAPABILITIES: Final = (
 """What nspawn leaves to root in a container where nobody says anything."""
 BOX_FILES: Final = "/run/hive-files"
 """Where files are shown that the base has no place for."""
+STAGE: Final = "/run/systemd/nspawn/shown"
+"""In memory of the container's maker (`nspawn_wrapper`): nobody else ever sees what is mounted there."""
 
 _EMPTY: Final = (
     "proc", "sys", "dev", "run", "tmp", "root", "home", "mnt", "media", "srv", "boot", "lost+found",
@@ -204,6 +206,13 @@ def _fill(place: Path, base: Path, binds: Sequence[Bind], etc: Mapping[str, byte
     for made in place.rglob("*"):
         if not made.is_symlink():
             made.chmod(0o755 if made.is_dir() else 0o644)
+
+
+def staged(binds: Sequence[Bind]) -> tuple[list[tuple[str, str, str, str]], list[Bind]]:
+    """Which source is mounted where aside, and the binds of it from there."""
+    places = [f"{STAGE}/{number}" for number in range(len(binds))]
+    aside = [(str(bind.source), place, "", "") for bind, place in zip(binds, places, strict=True)]
+    return aside, [replace(bind, source=Path(place)) for bind, place in zip(binds, places, strict=True)]
 
 
 def container_arguments(plan: ContainerPlan) -> list[str]:

@@ -235,7 +235,7 @@ class NspawnContainers:
             [] if wanted.network != "out" or making.pasta is None else await _in_thread(making.pasta.command)
         )
         mark = await _in_thread(partial(self.mark, agent))
-        mapped, command = await _in_thread(
+        aside, command = await _in_thread(
             partial(self._command, agent, wanted, making, fence, mark, lodging.limits.memory // 2)
         )
         plan = Plan(
@@ -249,6 +249,7 @@ class NspawnContainers:
             close_abstract=making.close_abstract and wanted.network == "host",
             program=agent,
             container=command,
+            aside=aside,
         )
         await _in_thread(partial(self._begin_log, agent))
         await start_detached(
@@ -256,7 +257,6 @@ class NspawnContainers:
             Path(wrapper.__file__).with_name("nspawn_keeper.py"),
             log=self.log(agent),
             env={STARTED_AS: wanted.identity},
-            mapped=mapped,
             shown=[(place, lodgings.VIEW + place) for place in ("/proc", "/dev")],
             way_out=way_out,
         )
@@ -273,7 +273,7 @@ class NspawnContainers:
         true = [*lodgings.true_binds(wanted.shown), *machine]
         etc = etc_files(agent, resolver, uid=AGENT_UID)
         root, base = make_root(self._roots / agent, making.base, true, etc)
-        mapped, binds = lodgings.staged(wanted.shown, wanted.first)
+        aside, binds = lodgings.staged(wanted.shown, wanted.first)
         files = min(OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
         plan = ContainerPlan(
             machine=f"hive-{mark:x}",
@@ -289,7 +289,7 @@ class NspawnContainers:
             memory_dirs=lodgings.MEMORY,
         )
         entry = ("/" + PYTHON, "-ISB", "-c", making.entry, lodgings.VIEW, *lodgings.links())
-        return mapped, [making.program, *container_arguments(plan), "--", *entry]
+        return aside, [making.program, *container_arguments(plan), "--", *entry]
 
     def _begin_log(self, agent: AgentName) -> None:
         log = self.log(agent)

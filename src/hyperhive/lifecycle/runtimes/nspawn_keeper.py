@@ -2,7 +2,7 @@
 
 Such a container outlives the hive that started it: once its program runs, this process has no parent and no line to
 anybody. It is found by its mark, and what the container was started as stands in this process's environment. Beside the
-wrapper's work it shows what is on the disk as the right one of the container's two users, and keeps the way out.
+wrapper's work it gives the harness's root its processes and devices, and keeps the way out.
 
 Standard library only, and none of the slow modules, as its model.
 """
@@ -17,10 +17,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from hyperhive.lifecycle.runtimes import mapped_mounts, nspawn_wrapper, wrapper
+    from hyperhive.lifecycle.runtimes import nspawn_wrapper, wrapper
 else:
     sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120 - pathlib costs as much as the rest
-    import mapped_mounts
     import nspawn_wrapper
     import wrapper
 
@@ -34,25 +33,9 @@ class Lodging(nspawn_wrapper.Round):
     """What an agent's own container needs beside the rest."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
-        self._mapped: list[tuple[str, str, str, str]] = spec["mapped"]
+        super().__init__(spec)
         self._shown: list[tuple[str, str]] = spec["shown"]
         self._way_out: list[str] = spec["way_out"]
-
-    def before(self) -> None:
-        """Each source is mounted aside, seen by the container's making alone, with its owners as the spec says.
-
-        Aside, so that a path is looked up once: whoever may write above a source cannot put another in its place.
-        """
-        maps = {pair: mapped_mounts.namespace(*pair) for pair in {(u, g) for *_, u, g in self._mapped}}
-        for source, place, uids, gids in self._mapped:
-            tree = mapped_mounts.clone(source, whole=True)
-            os.makedirs(os.path.dirname(place), exist_ok=True)  # noqa: PTH103, PTH120 - as above
-            if os.path.isdir(f"/proc/self/fd/{tree}"):  # noqa: PTH112 - as above
-                os.mkdir(place)  # noqa: PTH102 - as above
-            else:
-                os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-            mapped_mounts.mount_mapped(tree, place, maps[uids, gids], whole=True)
-            os.close(tree)
 
     def within(self, payload: int) -> None:
         """The harness's own root shows processes and devices as the container does; then there is a way out."""

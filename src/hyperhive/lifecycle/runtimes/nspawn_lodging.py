@@ -21,7 +21,7 @@ from hyperhive.lifecycle.mounts import ResolvedMount
 from hyperhive.lifecycle.runtimes.bwrap_command import MACHINE_FILES
 from hyperhive.lifecycle.runtimes.inside import AGENT_UID, HARNESS_STATE, INSIDE, INSIDE_ROOT
 from hyperhive.lifecycle.runtimes.mapped_mounts import exchange
-from hyperhive.lifecycle.runtimes.nspawn_command import BOX_FILES, Bind
+from hyperhive.lifecycle.runtimes.nspawn_command import BOX_FILES, STAGE, Bind
 from hyperhive.lifecycle.runtimes.uid_ranges import RANGE
 from hyperhive.names import MANAGER, AgentName
 from hyperhive.paths import (
@@ -38,8 +38,6 @@ VIEW: Final = BOX_HARNESS_RUN
 """The harness's root, as the container's others are told of it: they cannot enter it."""
 VIEW_ROOT_FD: Final = 3
 """The harness's descriptor of the root that the agent's programs have."""
-STAGE: Final = "/run/systemd/nspawn/shown"
-"""In memory of the keeper's own (`nspawn_wrapper`): nobody else ever sees what is mounted there."""
 CLI: Final = f"{BOX_FILES}/claude"
 MEMORY: Final = {VIEW: "0700", f"{VIEW}/tmp": "0700", BOX_FILES: "0755"}  # noqa: S108 - the container's own
 """Directories in memory, and their modes. What keeps all others out of the harness's root is the first one's."""
@@ -88,18 +86,18 @@ def true_binds(all_shown: Sequence[Shown]) -> list[Bind]:
 
 def staged(all_shown: Sequence[Shown], first: int) -> tuple[list[tuple[str, str, str, str]], list[Bind]]:
     """Which source is mounted where aside with which maps of owners, and how the container binds that. Blocks."""
-    mapped, binds = [], []
+    aside, binds = [], []
     for number, one in enumerate(all_shown):
         place = f"{STAGE}/{number}"
         found = one.source.stat()
         uid = AGENT_UID if one.owner == "agent" else 0
         maps = [exchange(owner, uid, ids=RANGE, first=first) for owner in (found.st_uid, found.st_gid)]
-        mapped.append((str(one.source), place, maps[0], maps[1]))
+        aside.append((str(one.source), place, maps[0], maps[1]))
         binds += [
             Bind(source=Path(place), target=target, writable=one.writable, mapped=False)
             for target in one.targets
         ]
-    return mapped, binds
+    return aside, binds
 
 
 def machine_binds(environ: Mapping[str, str]) -> Iterator[Bind]:

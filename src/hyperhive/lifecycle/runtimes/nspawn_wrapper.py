@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-    from hyperhive.lifecycle.runtimes import wrapper
+    from hyperhive.lifecycle.runtimes import mapped_mounts, wrapper
 else:
     sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120 - pathlib costs as much as the rest
+    import mapped_mounts
     import wrapper
 
 NSPAWN_RUN = "/run/systemd/nspawn"
@@ -36,10 +37,28 @@ _OUT_OF_THE_WAY = 64
 
 
 class Round:
-    """What is done round one kind of container beside the rest. This kind needs no more, and ends with the hive."""
+    """What is done round one kind of container. This kind needs no more than is here, and ends with the hive."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self._aside: list[tuple[str, str, str, str]] = spec["aside"]
 
     def before(self) -> None:
-        """In the mount namespace that the container will be made from."""
+        """Each source is mounted aside, seen by the container's making alone, with its owners as the spec says.
+
+        Aside, so that a path is looked up once, and by no link: whoever may write above a source cannot put another in
+        its place.
+        """
+        pairs = {(uids, gids) for *_, uids, gids in self._aside if uids}
+        maps = {pair: mapped_mounts.namespace(*pair) for pair in pairs}
+        for source, place, uids, gids in self._aside:
+            tree = mapped_mounts.clone(source, whole=True)
+            os.makedirs(os.path.dirname(place), exist_ok=True)  # noqa: PTH103, PTH120 - as above
+            if os.path.isdir(f"/proc/self/fd/{tree}"):  # noqa: PTH112 - as above
+                os.mkdir(place)  # noqa: PTH102 - as above
+            else:
+                os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            mapped_mounts.mount(tree, place, maps.get((uids, gids)), whole=True)
+            os.close(tree)
 
     def within(self, payload: int) -> None:
         """The container is there, and nothing of the agent runs in it yet."""
@@ -51,7 +70,7 @@ class Round:
 
 def supervise(spec: dict[str, Any], status: int, extra: Round | None = None) -> None:
     """Starts the container, has its program started in it, and stays until it has ended or the hive is dead."""
-    extra = extra or Round()
+    extra = extra or Round(spec)
     if select.select([status], [], [], 0)[0]:  # the hive is dead already
         os._exit(0)
     wrapper.step(status, "mounts", _own_mounts)
