@@ -87,6 +87,7 @@ class HiveHistory:
             "keep hive events", _keep, applied=self._kept, failed=self._not_kept
         )
         self._sweep: Operation[int, int] = Operation("sweep hive events", _sweep)
+        self._catch_up: Operation[None, None] = Operation("catch up with hive events", _nothing)
 
     def note(self, event: AnyDashboardEvent) -> None:
         """Keeps an event, where it is one to be kept. For `Bus.tap`: neither waits nor raises."""
@@ -116,7 +117,8 @@ class HiveHistory:
     async def page(self, before: str | None = None, limit: int = 200) -> p.HivePast:
         """What happened, oldest first: at most `limit` events, but all of one message.
 
-        A message's events stand together in time, on the page of when it was sent.
+        A message's events stand together in time, on the page of when it was sent. The newest page tells of all that
+        was on the stream up to its `seq`; older pages go on from it, and have nothing that came after it.
 
         Raises:
             BadRequest: `before` is nothing that a page said.
@@ -124,8 +126,14 @@ class HiveHistory:
         message, event = _place(before)
         limit = max(1, min(limit, PAGE_MAX))
         seq = self._position()
+        if before is None:
+            await self._written()
         mail = await self._broker.past(message, limit + 1)
         kept = await self._store.read(lambda conn: _newest(conn, event, limit + 1))
+        if message is None:
+            message = mail[0].id + 1 if mail else 1
+        if event is None:
+            event = kept[0][0] + 1 if kept else 1
         taken: list[list[Told]] = []
         count = size = 0
         while mail or kept:
@@ -144,8 +152,15 @@ class HiveHistory:
         return p.HivePast(
             seq=seq,
             events=[{"ts": at, **msgspec.json.decode(told)} for at, told in events],
-            older=f"{message or 0}.{event or 0}" if mail or kept else None,
+            older=f"{message}.{event}" if mail or kept else None,
         )
+
+    async def _written(self) -> None:
+        """What was to be written with the next commit is: hand-outs of messages, and what is kept here."""
+        try:
+            await self._store.submit(self._catch_up, None)
+        except HiveError as error:  # the page is as good as the disk
+            log.info("history_not_caught_up error=%s", error)
 
     async def sweep(self) -> None:
         """Retention."""
@@ -200,6 +215,11 @@ def _newest(conn: sqlite3.Connection, before: int | None, limit: int) -> list[tu
 def _keep(conn: sqlite3.Connection, batch: Sequence[list[Row]]) -> list[None]:
     query = "INSERT INTO hive_events (ts, kind, payload) VALUES (?, ?, CAST(? AS TEXT))"
     conn.executemany(query, [row for rows in batch for row in rows])
+    return [None] * len(batch)
+
+
+def _nothing(conn: sqlite3.Connection, batch: Sequence[None]) -> list[None]:
+    del conn
     return [None] * len(batch)
 
 

@@ -154,6 +154,46 @@ async def test_pages_hold_every_event_once_in_order(world: World, limit: int) ->
     assert stamps == sorted(stamps)
 
 
+async def test_a_page_knows_all_that_its_number_counts(world: World) -> None:
+    """Also what is written with the next commit: a reader drops what comes with a number up to the page's."""
+    sent = (await world.broker.send("operator", "alice", "hello")).id
+    world.tell(TransientSet(agent="alice", what="starting"))
+    await world.broker.recv("alice", wait_seconds=0)
+    page = await world.history.page()
+    assert page.seq == world.broker.bus.current_seq
+    told = brief(page.events)
+    assert ("transient_set", "alice") in told
+    assert ("message_state", sent, "in_flight") in told
+
+
+@pytest.mark.parametrize("quiet", ["mail", "rest"])
+async def test_what_happens_while_somebody_pages_back_is_on_no_older_page(world: World, quiet: str) -> None:
+    """It came to him as it happened."""
+
+    async def happen(number: int, what: str) -> None:
+        if what == "mail":
+            await world.broker.send("operator", "alice", f"m{number}")
+        else:
+            world.tell(TransientSet(agent=f"a{number}", what="starting"))
+            await world.broker.questions.ask("alice", f"q{number}")  # takes it along
+
+    await happen(0, quiet)
+    for number in range(1, 4):
+        await world.clock.advance(1)
+        await happen(number, "rest" if quiet == "mail" else "mail")
+    page = await world.history.page(limit=2)
+    await world.clock.advance(1)
+    await happen(9, quiet)
+    older = page.older
+    seen: list[Any] = []
+    while older is not None:
+        page = await world.history.page(older, limit=2)
+        seen += brief(page.events)
+        older = page.older
+    assert not any({"a9", "m9"} & set(one) for one in seen), seen
+    assert any({"a0", "m0"} & set(one) for one in seen), seen
+
+
 async def test_long_bodies_are_cut_as_on_the_wire(world: World) -> None:
     await world.broker.send("operator", "alice", "ä" * 5000)
     world.tell(QuestionAdded(id=1, asker="alice", target="operator", question="q" * 9000, asked_at=1))
