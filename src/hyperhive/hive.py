@@ -226,9 +226,7 @@ class BareHive:
             bus=self.bus,
             files=self._files,
         )
-        self._history = HiveHistory(
-            self._store, self.broker, self._clock, lambda: self.bus.current_seq
-        )
+        self._history = HiveHistory(self._store, self.broker, self._clock, lambda: self.bus.current_seq)
         self.bus.tap(self._history.note)
         self.accounts.order = self.broker.order_of
         self.broker.tools.caution_of = lambda name: caution(self.config.agent(name).tools, isolated=isolated)
@@ -327,7 +325,8 @@ class BareHive:
             drain_seconds=self.config.file.drain_seconds,
         )
         self._agent_events = AgentEvents(
-            lambda: self.lifecycle.names(), lambda name: self.paths.agent_harness(AgentName(name)) / EVENTS_FILE
+            lambda: self.lifecycle.names(),
+            lambda name: self.paths.agent_harness(AgentName(name)) / EVENTS_FILE,
         )
         self.indexer = Indexer(
             database=self.broker,

@@ -13,7 +13,8 @@ from web_client import Browser, Served
 ADDRESSES = (
     "/", "/login", "/needs-you", "/approvals", "/approvals/3", "/questions", "/questions/3", "/inbox",
     "/messages?agent=bob&q=x", "/search?q=x", "/agents/bob", "/agents/bob/stats", "/agents/bob/t/7", "/a/bob/t/7",
-    "/agents/bob/mail", "/logs", "/settings", "/stats", "/config/bob", "/logs/bob", "/audit", "/dead", "/meta", "/sessions",
+    "/agents/bob/mail", "/logs", "/settings", "/stats", "/config/bob", "/logs/bob", "/audit", "/dead",
+    "/meta", "/sessions",
 )  # fmt: skip
 
 
