@@ -120,6 +120,26 @@ async def test_it_looks_at_the_disk_at_once_at_the_agents_a_little_later_and_goe
         tasks.cancel_scope.cancel()
 
 
+async def test_a_first_look_that_fails_does_not_end_the_guard(disk: Disk) -> None:
+    fails = True
+
+    def space(_: Path) -> tuple[int, int]:
+        if fails:
+            raise OSError("the disk is gone")
+        return 100 * GIB, GIB
+
+    disk.guard = DiskGuard(disk.paths, disk.clock, agents=list, limit_of=lambda _: GIB, space=space)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(disk.guard.run)
+        await asleep(disk.clock)
+        assert disk.guard.cautions() == []
+        fails = False
+        await disk.clock.advance(FIRST_SECONDS)
+        await asleep(disk.clock)
+        assert disk.guard.cautions()[0].startswith("the disk is low")
+        tasks.cancel_scope.cancel()
+
+
 def test_what_a_tree_takes_is_counted_once_and_only_in_it(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

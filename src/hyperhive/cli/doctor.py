@@ -257,9 +257,10 @@ def _dashboard(session: Session, config: HiveConfig) -> Check:
         found = listen(config.host, config.port)
     except HiveError as error:
         return Check("dashboard", "warning", error.message, error.hint or "set `listen` in hive.toml")
+    loopback = found.loopback
     for sock in found.sockets:
         sock.close()
-    if not found.loopback:
+    if not loopback:
         hint = "better: ssh -L, or `tailscale serve`; see docs/web-ui.md"
         return Check("dashboard", "warning", f"{found.name}: other machines reach it, by plain HTTP", hint)
     return Check("dashboard", "ok", f"http://{found.name} is free")

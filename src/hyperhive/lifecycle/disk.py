@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
@@ -77,14 +77,17 @@ class DiskGuard:
 
     async def run(self) -> None:
         """Looks at the disk at once and at what agents take a little later, then hourly, for ever."""
-        await self._look_at_disk()
+        await self._despite_errors(self._look_at_disk)
         await self._clock.sleep(FIRST_SECONDS)
         while True:
-            try:
-                await self.look()
-            except OSError as error:
-                log.warning("disk_not_measured error=%s", error)
+            await self._despite_errors(self.look)
             await self._clock.sleep(LOOK_SECONDS)
+
+    async def _despite_errors(self, look: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await look()
+        except OSError as error:
+            log.warning("disk_not_measured error=%s", error)
 
     async def look(self) -> None:
         """Measures everything anew, and removes old copies of the database."""

@@ -29,7 +29,7 @@ class Listening:
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine reaches it."""
+        """Whether only this machine reaches it. Its sockets are open still."""
         return ip_address(self.sockets[0].getsockname()[0].partition("%")[0]).is_loopback
 
 
