@@ -82,3 +82,19 @@ it("counts from anew with a server that was restarted", async () => {
   feed.hear({ t: "frames", frames: [frame(1)] });
   expect(seen).toEqual(["reset 900", "reset 0", 1]);
 });
+
+it("forgets what a hive said last before it was restarted", async () => {
+  const { feed, seen, asked, timers } = open();
+  feed.hear({ t: "subscribed" });
+  feed.hear({ t: "frames", frames: [frame(901)] });
+  asked[0]!.fail();
+  await settled();
+  feed.hear({ t: "reset" });
+  feed.hear({ t: "frames", frames: [frame(1)] });
+  feed.hear({ t: "subscribed" });
+  asked[1]!.give(0);
+  await settled();
+  feed.hear({ t: "frames", frames: [frame(2)] });
+  expect(timers).toHaveLength(1);
+  expect(seen).toEqual(["failed", "reset 0", 1, 2]);
+});

@@ -31,7 +31,13 @@ export class Feed<S extends { seq: number }> {
   ) {}
 
   hear(message: StreamMessage): void {
-    if (message.t === "subscribed" || message.t === "gap") this.#start();
+    if (message.t === "reset") {
+      // The hive may have been restarted: what it said last has numbers that mean nothing among the new ones.
+      this.#loading?.abort();
+      this.#cancelRetry?.();
+      this.#buffer = [];
+      this.#seq = undefined;
+    } else if (message.t === "subscribed" || message.t === "gap") this.#start();
     else if (message.t === "frames") {
       this.#buffer.push(...message.frames);
       if (this.#loading === undefined && this.#seq !== undefined) this.flushSoon(() => this.#flush());

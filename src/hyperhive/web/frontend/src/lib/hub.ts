@@ -17,6 +17,7 @@ export type ToHub =
 export type FromHub =
   | { t: "state"; connection: Connection }
   | { t: "frames"; frames: Frame[] }
+  | { t: "reset" }
   | { t: "subscribed"; stream: string }
   | { t: "gap"; stream?: string }
   | { t: "refused"; stream: string; detail: string }

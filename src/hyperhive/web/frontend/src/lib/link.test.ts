@@ -13,6 +13,8 @@ class World implements LinkPorts {
   opened: { headers: Record<string, string>; send(frame: object, id?: string): void; close(): void; signal: AbortSignal }[] = [];
   changes: { add: string[]; remove: string[] }[] = [];
   refuse: number | undefined;
+  /** Changes get no answer, until who asks gives up. */
+  mute = false;
   unknown = new Set<string>();
   told: LinkEvent[] = [];
   link = new StreamLink(this, (event) => this.told.push(event));
@@ -32,6 +34,7 @@ class World implements LinkPorts {
       });
       return Promise.resolve(new Response(body));
     }
+    if (this.mute) return new Promise((_, refuse) => init.signal?.addEventListener("abort", () => refuse(new DOMException("aborted", "AbortError"))));
     const change = JSON.parse(String(init.body)) as { add: string[]; remove: string[] };
     const bad = change.add.find((name) => this.unknown.has(name));
     if (bad !== undefined) return Promise.resolve(new Response(JSON.stringify({ detail: `no ${bad}` }), { status: 404 }));
@@ -130,6 +133,9 @@ describe("the link", () => {
     await world.live("gap", "S2");
     expect(world.changes).toEqual([{ add: ["hive"], remove: [] }, { add: ["hive"], remove: [] }]);
     expect(world.count("subscribed")).toBe(2);
+    // What was heard of the old stream is over before the new one says anything.
+    const words = world.told.map((event) => event.t).filter((t) => t === "reset" || t === "subscribed");
+    expect(words).toEqual(["reset", "subscribed", "reset", "subscribed"]);
   });
 
   it("never gives up: at once, every second while a hive restarts, then doubled to 30 s", async () => {
@@ -215,5 +221,28 @@ describe("the link", () => {
     await settled();
     expect(world.changes.slice(1)).toEqual([{ add: [], remove: ["hive"] }, { add: ["hive"], remove: [] }]);
     expect(world.count("subscribed")).toBe(2);
+  });
+
+  it("is not held up by a change that was never answered, once the line is another one", async () => {
+    const world = await connected();
+    world.mute = true;
+    world.link.subscribe("alice");
+    await settled();
+    await world.pass(3 * BEAT_MS);
+    expect(world.opened).toHaveLength(2);
+    world.mute = false;
+    await world.live("gap", "S2");
+    await world.pass(2000);
+    expect(world.changes.at(-1)!.add.toSorted()).toEqual(["alice", "hive"]);
+    expect(world.told).toContainEqual({ t: "subscribed", stream: "alice" });
+  });
+
+  it("takes names off the server's stream also where another one that it asked for is not there", async () => {
+    const world = await connected();
+    world.unknown.add("ghost");
+    world.link.unsubscribe("hive");
+    world.link.subscribe("ghost");
+    await settled();
+    expect(world.changes.at(-1)).toEqual({ add: [], remove: ["hive"] });
   });
 });

@@ -16,8 +16,12 @@ export interface Connection {
   why?: "closed" | "silent" | "refused";
 }
 
-/** What the link tells: frames in order and once each; `gap`: some are missing, refetch; `subscribed`: it stands. */
+/**
+ * What the link tells: frames in order and once each; `gap`: some are missing, refetch; `subscribed`: it stands; `reset`: it
+ * is another stream, perhaps of a restarted hive: what came before is over, and `subscribed` follows for what is wanted.
+ */
 export type LinkEvent =
+  | { t: "reset" }
   | { t: "state"; connection: Connection }
   | { t: "frames"; frames: Frame[] }
   | { t: "subscribed"; stream: string }
@@ -51,6 +55,7 @@ export class StreamLink {
   #refused = new Set<string>();
   #leaving = new Set<string>();
   #syncing = false;
+  #asking: AbortController | undefined;
   #id: string | undefined; // the server's name for our stream
   #last: string | undefined; // the last SSE id that was handled
   #state: Connection;
@@ -125,6 +130,7 @@ export class StreamLink {
   #drop(): void {
     this.#running?.abort();
     this.#running = undefined;
+    this.#asking?.abort(); // it went the same way: unanswered, it would hold up every later change
     this.#cancelRetry?.();
     this.#cancelWatch?.();
   }
@@ -210,6 +216,7 @@ export class StreamLink {
     }
     this.#standing.clear();
     this.#refused.clear();
+    this.tell({ t: "reset" });
     this.#last = id;
     void this.#sync();
   }
@@ -239,15 +246,21 @@ export class StreamLink {
   /** One change; whether it makes sense to go on. */
   async #ask(add: string[], remove: string[]): Promise<boolean> {
     const id = this.#id!;
+    const stop = new AbortController();
+    this.#asking = stop;
+    const giveUp = this.ports.later(() => stop.abort(), CONNECT_MS);
     let response: Response;
     try {
       response = await this.ports.fetch(`/stream/${encodeURIComponent(id)}/subscriptions`, {
         method: "POST",
         headers: { ...this.#headers(), "content-type": "application/json" },
         body: JSON.stringify({ add, remove }),
+        signal: stop.signal,
       });
     } catch {
       return false; // the line itself is in trouble, which is noticed where it is read
+    } finally {
+      giveUp();
     }
     if (id !== this.#id) return true; // it was another stream's; see what this one lacks
     if (response.ok) {
@@ -259,8 +272,8 @@ export class StreamLink {
       return true;
     }
     // One name that is not there must not cost the others their frames: ask for each by itself.
-    if (add.length + remove.length > 1) {
-      for (const stream of remove) this.#standing.delete(stream);
+    if (add.length > 1 || (add.length > 0 && remove.length > 0)) {
+      if (remove.length > 0 && !(await this.#ask([], remove))) return false;
       for (const stream of add) if (!(await this.#ask([stream], []))) return false;
       return true;
     }

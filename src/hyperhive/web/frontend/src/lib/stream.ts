@@ -11,6 +11,7 @@ import workerUrl from "./stream.worker?sharedworker&url";
 export type { Connection } from "./link";
 export type StreamMessage =
   | { t: "frames"; frames: Frame[] }
+  | { t: "reset" }
   | { t: "subscribed" }
   | { t: "gap" }
   | { t: "refused"; detail: string };
@@ -55,7 +56,7 @@ function hear(message: FromHub): void {
       if (frames.length > 0) set.forEach((reader) => reader({ t: "frames", frames }));
     }
   } else {
-    const streams = message.stream === undefined ? [...readers.keys()] : [message.stream];
+    const streams = message.t === "reset" || message.stream === undefined ? [...readers.keys()] : [message.stream];
     const told: StreamMessage = message.t === "refused" ? { t: "refused", detail: message.detail } : { t: message.t };
     for (const stream of streams) readers.get(stream)?.forEach((reader) => reader(told));
   }
