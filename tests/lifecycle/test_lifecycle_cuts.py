@@ -3,9 +3,9 @@
 A cut stands for a `kill -9`: from there on nothing of that life of the hive takes effect any more.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import ClassVar, ParamSpec, TypeVar
 
 import pytest
 
@@ -13,6 +13,7 @@ from hyperhive.errors import HiveError
 from hyperhive.lifecycle import Lifecycle
 from hyperhive.lifecycle.roster import Roster
 from hyperhive.lifecycle.runtimes import ProcessRuntime
+from hyperhive.lifecycle.runtimes.base import Lodging
 from hyperhive.names import MANAGER, AgentName
 from hyperhive.paths import Paths
 from hyperhive.protocol.events import Destroyed, Killed, Spawned
@@ -150,3 +151,54 @@ def _check(world: World, hive: Lifecycle, action: str, *, done: bool) -> None:
         assert alice is None or not done
     elif action == "spawn a tombstone":
         assert (rows[AgentName("dora")].phase == "alive") is (Spawned in told)
+
+
+class Boxes(ProcessRuntime):
+    """Containers, which outlive the core; nothing is in them."""
+
+    up_now: ClassVar[set[str]] = set()
+
+    async def admit(self, *_: object) -> None: ...
+
+    async def build(self, *_: object) -> bool:
+        return True
+
+    async def up(self, agent: AgentName, _: Lodging) -> None:
+        self.up_now.add(agent)
+
+    async def hand_over(self, *_: object) -> None: ...
+
+    async def log_tail(self, *_: object) -> Sequence[str]:
+        return ()
+
+    async def release(self, agent: AgentName) -> None:
+        self.up_now.discard(agent)
+
+    async def remove(self, agent: AgentName) -> None:
+        self.up_now.discard(agent)
+
+    async def keep_only(self, agents: Collection[AgentName]) -> None:
+        self.up_now.intersection_update(agents)
+
+
+async def test_only_who_is_to_run_keeps_a_container_from_one_life_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not whom the operator stopped just before the core was killed, nor who is gone from a database that was lost."""
+    world = World(Paths(tmp_path / "hive", tmp_path / "hive/r"), runtime=Boxes)
+    Boxes.up_now.clear()
+    async with world.hive() as hive:
+        for name in ("alice", "bob"):
+            await hive.spawn(name)
+        cuts = Cuts(1, after=False)
+        with monkeypatch.context() as patches:
+            patches.setattr(Boxes, "release", cuts.step(Boxes.release))
+            assert not await _runs(lambda hive: hive.stop("bob"), hive)
+    assert Boxes.up_now == {"alice", "bob"}
+    async with world.hive(start=False):
+        assert Boxes.up_now == {"alice"}
+    for left in world.paths.state_dir.glob("hive.sqlite*"):
+        left.unlink()
+    async with world.hive(start=False) as hive:
+        assert list(hive.tombstones()) == ["alice", "bob"]
+        assert Boxes.up_now == set()

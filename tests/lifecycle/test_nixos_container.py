@@ -159,7 +159,15 @@ async def test_a_container_that_bears_another_mark_or_none_is_foreign_and_never_
         with pytest.raises(Conflict):
             await other.admit(bob)
         await other.remove(bob)
-    assert await world.status("bob") == "up"
+        await other.keep_only([])
+        assert await world.status("bob") == "up"
+        odd = world.host.root / "etc/nixos-containers/Not_ours.conf"
+        odd.write_bytes(b"\xff")
+        await world.runtime.keep_only([bob])
+        assert await world.status("bob") == "up"
+        await world.runtime.keep_only([ALICE])
+        assert await world.status("bob") == "down"
+        odd.unlink()
 
 
 async def test_a_create_that_fails_leaves_nothing_and_the_next_one_works(world: NixosWorld) -> None:

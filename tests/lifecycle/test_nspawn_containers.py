@@ -107,6 +107,34 @@ async def test_a_container_is_found_again_by_any_core_and_goes_on_until_somethin
     await next_core.aclose()
 
 
+async def test_of_a_hives_containers_only_those_are_kept_that_it_names(
+    world: NspawnWorld, tmp_path: Path
+) -> None:
+    """Whatever a core's predecessor left, and nothing of another hive's; nobody has a list of them."""
+    world.instead("-c", "import time; time.sleep(1000)")
+    async with NspawnWorld.open(tmp_path / "other", world.patch) as other:
+        for one, agent in ((world, ALICE), (world, BOB), (other, BOB)):
+            one.paths.make_agent(agent)
+            await one.runtime.up(agent, one.lodging())
+        kept = world.harness(ALICE), other.harness(BOB)
+        next_core = await pick_runtime("nspawn", world.paths, world.environ)
+        assert isinstance(next_core, NspawnRuntime)
+        await next_core.keep_only([ALICE])
+        assert world.processes(BOB) == []
+        assert (world.harness(ALICE), other.harness(BOB)) == kept
+        await next_core.keep_only([])
+        assert world.processes(ALICE) == []
+        hive = next_core.containers.limiter.hive
+        assert traces(hive, world.paths.run_dir) == []
+        assert other.harness(BOB) == kept[1]
+        await next_core.aclose()
+
+
+def traces(hive: str, run_dir: Path) -> list[Path]:
+    groups = [group for group in Path("/sys/fs/cgroup").glob("**/") if hive in group.name]
+    return [*groups, *(run_dir / "nspawn" / hive).iterdir()]
+
+
 @pytest.mark.parametrize("which", ["keeper", "nspawn", "harness"])
 async def test_whatever_of_a_container_is_killed_all_of_it_ends(world: NspawnWorld, which: str) -> None:
     world.instead("-c", "import time; time.sleep(1000)")

@@ -76,6 +76,7 @@ class World:
     log_tail: LogTail = no_log
     tell_fails: bool = False
     forget_fails: bool = False
+    runtime: type[ProcessRuntime] = ProcessRuntime
 
     async def tell(self, event: AnyHelperEvent, key: str) -> None:
         if self.tell_fails:
@@ -100,7 +101,7 @@ class World:
     async def hive(self, *, start: bool = True) -> AsyncIterator[Lifecycle]:
         """One life of the hive."""
         await anyio.to_thread.run_sync(self.paths.make_hive)
-        runtime = ProcessRuntime(self.paths, {"PATH": "/usr/bin:/bin"})
+        runtime = self.runtime(self.paths, {"PATH": "/usr/bin:/bin"})
         await runtime.check()
         async with Store.open(self.paths.database, migrations=[MIGRATIONS], clock=self.clock) as store:
             bus: Bus[AnyDashboardEvent] = Bus()

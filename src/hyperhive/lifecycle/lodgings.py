@@ -4,7 +4,7 @@ What an agent's container is made of is put together here, as it is in force whe
 is the runtime's affair (`runtimes.base.Containers`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -70,6 +70,11 @@ class Lodgings:
     async def log_tail(self, agent: AgentName, lines: int) -> Sequence[str]:
         """What the agent's harness wrote last. Raises: WorldError: it cannot be read."""
         return () if self._containers is None else await self._containers.log_tail(agent, lines)
+
+    async def keep_only(self, agents: Collection[AgentName]) -> None:
+        """Raises: WorldError: as `Containers.keep_only`."""
+        if self._containers is not None:
+            await self._containers.keep_only(agents)
 
     async def remove(self, agent: AgentName) -> None:
         """Raises: WorldError: something of it is left."""

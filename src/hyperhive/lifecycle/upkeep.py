@@ -136,6 +136,9 @@ class Upkeep(Fleet):
         await self._background.start()
         try:
             await self.runtime.sweep()
+            await self._lodgings.keep_only(
+                [agent.name for agent in self._roster.living() if not agent.row.held]
+            )
         except WorldError as error:
             # They are killed, and hang in the kernel: no reason for the hive not to come up
             log.warning("orphans_hang error=%s", error)

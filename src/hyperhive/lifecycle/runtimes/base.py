@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import os
 import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -160,6 +160,14 @@ class Containers(Protocol):
 
     async def log_tail(self, agent: AgentName, lines: int) -> Sequence[str]:
         """The last lines that its harness wrote, oldest first; also while it is down. What cannot be read is empty."""
+        ...
+
+    async def keep_only(self, agents: Collection[AgentName]) -> None:
+        """Takes down every container of this hive's but those of these agents; also of whom nobody knows any more.
+
+        Raises:
+            WorldError: one does not stop; the others do.
+        """
         ...
 
     async def remove(self, agent: AgentName) -> None:

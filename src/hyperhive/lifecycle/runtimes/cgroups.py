@@ -6,7 +6,7 @@ hive alone, else nothing. Groups are `BASE/hyperhive-HIVE/AGENT`. This file does
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -108,10 +108,10 @@ class Cgroups:
             _remove(home / agent)
             _rmdir(home)
 
-    def sweep(self) -> None:
-        """Kills and removes every agent's groups, and the hive's own directories. Blocks."""
+    def sweep(self, spared: Collection[str] = ()) -> None:
+        """Kills and removes every agent's groups but these, and the hive's own directories. Blocks."""
         for home in dict.fromkeys(self.homes.values()):
-            for group in [p for p in home.glob("*/") if p.is_dir()]:
+            for group in [p for p in home.glob("*/") if p.is_dir() and p.name not in spared]:
                 _remove(group)
             _rmdir(home)
 

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ import anyio
 import anyio.to_thread
 
 from hyperhive.config import MountSetting, Network, RuntimeName
-from hyperhive.errors import BadConfig, Conflict, MissingPart, TimedOut, WorldError
+from hyperhive.errors import BadConfig, Conflict, InvalidName, MissingPart, TimedOut, WorldError
 from hyperhive.lifecycle.mounts import check_mounts
 from hyperhive.lifecycle.runtimes import nixos_conf as conf
 from hyperhive.lifecycle.runtimes.base import Lodging, Marks
@@ -29,7 +29,7 @@ from hyperhive.lifecycle.runtimes.handed_settings import hand_over, settings_fil
 from hyperhive.lifecycle.runtimes.nixos_flake import MetaFlake, Pin, check_plain, lock_faults, read_lock
 from hyperhive.lifecycle.runtimes.nixos_inputs import SharedInputs
 from hyperhive.lifecycle.runtimes.nixos_lock import shared_digest
-from hyperhive.names import AgentName
+from hyperhive.names import AgentName, parse_resident
 from hyperhive.paths import Paths
 
 T = TypeVar("T")
@@ -125,11 +125,14 @@ class NixosContainerRuntime:
         Raises:
             WorldError: it does not stop.
         """
+        await self._stop(agent)
+        await self.boxes.release(agent)
+
+    async def _stop(self, agent: AgentName) -> None:
         async with self._turns[agent]:
             keys = await self._keys(agent)
             if keys is not None and self._is_ours(keys) and await self._status(agent) == "up":
                 await self._container("stop", agent)
-        await self.boxes.release(agent)
 
     async def aclose(self) -> None:
         """Ends what runs in boxes. Containers outlive the core."""
@@ -198,6 +201,21 @@ class NixosContainerRuntime:
         except (MissingPart, TimedOut, WorldError) as error:
             return [str(error)]
 
+    async def keep_only(self, agents: Collection[AgentName]) -> None:
+        """See `Containers`. What is not to run stays, stopped."""
+        names = await _in_thread(lambda: sorted(conf.stem for conf in self._confs.glob("*.conf")))
+        failures = []
+        for name in names:
+            if name not in agents:
+                try:
+                    await self._stop(parse_resident(name))
+                except InvalidName:  # none of a hive's
+                    continue
+                except WorldError as error:
+                    failures.append(error.message)
+        if failures:
+            raise WorldError("; ".join(failures))
+
     async def remove(self, agent: AgentName) -> None:
         """See `Containers`."""
         async with self._turns[agent]:
@@ -217,7 +235,7 @@ class NixosContainerRuntime:
 
         def read() -> dict[str, str] | None:
             try:
-                return conf.parse_conf(self._conf(agent).read_text())
+                return conf.parse_conf(self._conf(agent).read_text(errors="replace"))
             except FileNotFoundError:
                 return None
 

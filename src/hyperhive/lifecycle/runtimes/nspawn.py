@@ -9,7 +9,7 @@ box: a container of its own over the same base, see `nspawn_command` and `nspawn
 import os
 import resource
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -212,6 +212,10 @@ class NspawnRuntime:
     async def up(self, agent: AgentName, lodging: Lodging) -> None:
         """See `Containers`."""
         await self.containers.up(agent, lodging, self._making)
+
+    async def keep_only(self, agents: Collection[AgentName]) -> None:
+        """See `Containers`."""
+        await self.containers.keep_only(agents)
 
     async def remove(self, agent: AgentName) -> None:
         """See `Containers`."""

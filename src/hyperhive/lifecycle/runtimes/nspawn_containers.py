@@ -9,7 +9,7 @@ import os
 import resource
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -180,6 +180,22 @@ class NspawnContainers:
                 log.unlink(missing_ok=True)
 
         await _in_thread(clear)
+
+    async def keep_only(self, agents: Collection[AgentName]) -> None:
+        """See `base.Containers`. To be called before any is brought up."""
+
+        def work() -> list[int]:
+            kept = {self.mark(agent) for agent in agents}
+            found = {wrapper.mark_of(pid) for pid in wrapper.marked(self._marks.any, wrapper.ONE_HIVE)}
+            left = [pid for mark in found - kept - {0} for pid in wrapper.kill_marked(mark)]
+            self.limiter.cgroups.sweep(agents)
+            for root in self._roots.iterdir() if self._roots.is_dir() else ():
+                if root.name not in agents:
+                    shutil.rmtree(root, ignore_errors=True)
+            return left
+
+        if left := await _in_thread(work):
+            raise WorldError(f"processes {left} of containers do not end although they were killed")
 
     async def _end(self, agent: AgentName) -> None:
         def work() -> list[int]:

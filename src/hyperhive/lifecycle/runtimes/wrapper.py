@@ -54,7 +54,7 @@ def marked(mark: int, scope: int = ONE_LAUNCH) -> list[int]:
     for entry in os.listdir("/proc"):  # noqa: PTH208 - pathlib costs as much as the rest of this program
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
-        if _mark_of(int(entry)) >> scope == mark >> scope and not _is_zombie(int(entry)):
+        if mark_of(int(entry)) >> scope == mark >> scope and not _is_zombie(int(entry)):
             found.append(int(entry))
     return found
 
@@ -72,7 +72,7 @@ def kill_marked(mark: int, scope: int = ONE_LAUNCH, *, seconds: float = 10.0) ->
         if pids and time.monotonic() > end:
             return pids
         quiet = 0 if pids else quiet + 1
-        kill_pids(pids, still=lambda pid: _mark_of(pid) >> scope == mark >> scope)
+        kill_pids(pids, still=lambda pid: mark_of(pid) >> scope == mark >> scope)
     return []
 
 
@@ -99,7 +99,8 @@ def kill_pids(pids: list[int], *, still: Callable[[int], bool] = lambda _: True)
         os.close(handle)
 
 
-def _mark_of(pid: int) -> int:
+def mark_of(pid: int) -> int:
+    """What mark a process bears; 0: none, or it has ended."""
     try:
         return resource.prlimit(pid, resource.RLIMIT_RTTIME)[1]
     except PermissionError:
