@@ -24,13 +24,13 @@ from hyperhive.config import HiveConfig, HiveFile
 from hyperhive.eventlog import EventLogs
 from hyperhive.harness.stats import STATS_FILE, TurnStats
 from hyperhive.host import Hive
-from hyperhive.lifecycle.deploy.configs import Deployment
 from hyperhive.names import parse_resident
 from hyperhive.protocol.events import AnyLiveEvent, Note, Stream, TurnEnd, TurnStart
 from hyperhive.protocol.live import encode_live, kind_of
 from hyperhive.protocol.types import ResultKind, TurnRow
 
-MONTH_SECONDS = 30 * 86_400
+DAY_SECONDS = 86_400
+MONTH_SECONDS = 30 * DAY_SECONDS
 
 AREAS = (
     "billing", "search", "parser", "docs", "infra", "mobile", "auth", "graph", "queue", "store", "report", "import",
@@ -66,12 +66,12 @@ class Scale:
     """Of each of the agents that have a past."""
     pasts: int = 6
     """So many agents have turns and events."""
-    repos: bool = True
-    """Every agent has its config repos; a tenth of a second each."""
+    real: int = 24
+    """So many agents are made by a hive, with their config repos; the others are written as rows."""
 
 
 TYPICAL = Scale()
-LARGE = Scale(agents=200, messages=100_000, turns=200, pasts=20, repos=False)
+LARGE = Scale(agents=200, messages=100_000, turns=120, pasts=20, real=10)
 
 
 @dataclass
@@ -105,8 +105,9 @@ def sentence(dice: random.Random) -> str:
 async def seed(place: HivePlace, scale: Scale = TYPICAL) -> Seeded:
     """Fills the place's state directory; no hive may run there."""
     seeded = Seeded(agents=names(scale.agents))
+    seeded.stopped = seeded.agents[-max(2, scale.agents // 12) :]
     await _people(place, seeded, scale)
-    await anyio.to_thread.run_sync(_mail, place.state / "hive.sqlite", seeded, scale)
+    await anyio.to_thread.run_sync(_rows, place.state, seeded, scale)
     for name in seeded.agents[: scale.pasts]:
         await _past(place.state / "agents" / name / "harness", name, scale.turns)
     return seeded
@@ -119,19 +120,12 @@ async def _people(place: HivePlace, seeded: Seeded, scale: Scale) -> None:
     config = HiveConfig(file=HiveFile(), state_dir=place.state, run_dir=place.run, runtime="process")
     async with Hive.open(config=config, environ=place.environ) as hive:
         await hive.lifecycle.stop("manager")  # else it would work the news of each of them
-        configs = hive.config_code.configs
         gone = [f"old-{task}" for task in TASKS[:3]]
-        for name in (*seeded.agents, *gone):
+        made = seeded.agents[: scale.real]
+        for name in (*made, *gone):
             await hive.lifecycle.spawn(name)
-            if scale.repos:
-                await hive.config_code.provision(parse_resident(name))
-            else:  # as if they had been made: a start looks at them no more then
-                await configs.begin([Deployment(name, 0, commit_of(name), "{}", 0)])
-        if not scale.repos:
-            lock = {name: commit_of(name) for name in configs.agents()}
-            await anyio.to_thread.run_sync((place.state / "meta" / "lock.json").write_text, json.dumps(lock))
-        seeded.stopped = seeded.agents[-max(2, len(seeded.agents) // 12) :]
-        for name in seeded.stopped:
+            await hive.config_code.provision(parse_resident(name))
+        for name in set(made) & set(seeded.stopped):
             await hive.lifecycle.stop(name)
         for name in gone:
             await hive.lifecycle.destroy(name)
@@ -160,16 +154,68 @@ async def _people(place: HivePlace, seeded: Seeded, scale: Scale) -> None:
 # --- what is over, as rows ------------------------------------------------------------------------------------------
 
 
-def _mail(database: Path, seeded: Seeded, scale: Scale) -> None:
+def _rows(state: Path, seeded: Seeded, scale: Scale) -> None:
+    """Everything that no hive has to be there for. Asserts nothing of the hive but its tables."""
+    with closing(sqlite3.connect(state / "hive.sqlite")) as db, db:
+        _others(db, state / "meta" / "lock.json", seeded, scale)
+        _mail(db, seeded, scale)
+        _spent(db, seeded, scale)
+
+
+def _others(db: sqlite3.Connection, lock: Path, seeded: Seeded, scale: Scale) -> None:
+    """Agents beyond those that a hive made: as if they had been, with a commit that no repo holds."""
+    others = seeded.agents[scale.real :]
+    if not others:
+        return
+    now = int(time.time())
+    db.executemany(
+        "INSERT INTO agents (name, role, created_at, phase, held, action, mounts)"
+        " VALUES (?, 'agent', ?, 'alive', ?, 0, '[]')",
+        [(name, now - MONTH_SECONDS, name in seeded.stopped) for name in others],
+    )
+    db.executemany(
+        "INSERT INTO deployments (agent, number, sha, config, at) VALUES (?, 0, ?, '{}', 0)",
+        [(name, commit_of(name)) for name in others],
+    )
+    commits = {**json.loads(lock.read_text()), **{name: commit_of(name) for name in others}}
+    lock.write_text(json.dumps(commits))
+
+
+def _spent(db: sqlite3.Connection, seeded: Seeded, scale: Scale) -> None:
+    """What the agents with a past spent on each day of the last month; the price of the last one's model is unknown."""
+    dice = random.Random(11)
+    today = int(time.time()) // DAY_SECONDS * DAY_SECONDS
+    spenders = seeded.agents[: scale.pasts]
+    for day in range(today - 29 * DAY_SECONDS, today + 1, DAY_SECONDS):
+        for name in spenders:
+            priced = name != spenders[-1]
+            rows = [
+                (day + n, name, "env", "gateway", "haiku" if priced else "house-model", dice.randint(50, 4000),
+                 dice.randint(10, 3000), dice.randint(0, 90_000), dice.randint(0, 4000),
+                 dice.randint(100_000, 90_000_000) if priced else 0, "haiku" if priced else None, 1, day // 100 + n)
+                for n in range(dice.randint(1, 4))
+            ]  # fmt: skip
+            db.executemany(
+                "INSERT INTO spending (at, agent, account, source, model, input_tokens, output_tokens,"
+                " cache_read_input_tokens, cache_creation_input_tokens, cost_nano, priced_as, complete, turn)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                rows,
+            )
+            db.execute(
+                "INSERT INTO spending_days (day, agent, tokens, cost_nano, requests) VALUES (?, ?, ?, ?, ?)",
+                (day, name, sum(sum(row[5:9]) for row in rows), sum(row[9] for row in rows), len(rows)),
+            )
+
+
+def _mail(db: sqlite3.Connection, seeded: Seeded, scale: Scale) -> None:
     """Messages of the last month: nearly all done, some waiting for agents that are stopped, a few dead letters."""
-    with closing(sqlite3.connect(database)) as db, db:
-        first = int(db.execute("SELECT coalesce(max(id), 0) + 1 FROM messages").fetchone()[0])
-        seeded.needle_id = first + scale.messages // 10
-        db.executemany(
-            "INSERT INTO messages (id, sender, recipient, body, sent_at, delivered_at, acked_at, parked, parked_at,"
-            " reason, chain, tries) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            _messages(first, seeded, scale, random.Random(7)),
-        )
+    first = int(db.execute("SELECT coalesce(max(id), 0) + 1 FROM messages").fetchone()[0])
+    seeded.needle_id = first + scale.messages // 10
+    db.executemany(
+        "INSERT INTO messages (id, sender, recipient, body, sent_at, delivered_at, acked_at, parked, parked_at,"
+        " reason, chain, tries) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        _messages(first, seeded, scale, random.Random(7)),
+    )
 
 
 def _messages(first: int, seeded: Seeded, scale: Scale, dice: random.Random) -> Iterator[tuple[object, ...]]:
@@ -222,19 +268,34 @@ async def _past(harness: Path, name: str, turns: int) -> None:
     dice = random.Random(name)
     now = int(time.time())
     await anyio.to_thread.run_sync(lambda: harness.mkdir(parents=True, exist_ok=True))
-    stats = TurnStats(harness / STATS_FILE, SYSTEM_CLOCK)
+    ends = [now - 3600 - (turns - n) * (MONTH_SECONDS - 7200) // max(1, turns) for n in range(1, turns + 1)]
+    rows = [turn_row(turn, ended, dice) for turn, ended in enumerate(ends, 1)]
+    await _ended(harness / STATS_FILE, rows)
     logs = EventLogs()
     try:
         events = await logs.open(harness / "hyperhive-events.sqlite")
-        for turn in range(1, turns + 1):
-            ended = now - 3600 - (turns - turn) * (MONTH_SECONDS - 7200) // max(1, turns)
-            row = turn_row(turn, ended, dice)
-            assert await stats.add(row) is None
-            if ended > now - 6 * 86_400:  # older events are swept
+        for row in rows:
+            if row.ended_at > now - 6 * DAY_SECONDS:  # older events are swept
                 for event in turn_events(row, dice):
                     events.append(row.started_at, kind_of(event), encode_live(event))
     finally:
         await logs.aclose()
+
+
+async def _ended(path: Path, rows: Sequence[TurnRow]) -> None:
+    """The statistics of these turns: the first as a harness writes it, the others at one go."""
+    first, *others = rows
+    assert await TurnStats(path, SYSTEM_CLOCK).add(first) is None
+
+    def write() -> None:
+        with closing(sqlite3.connect(path)) as db, db:
+            names = [row[1] for row in db.execute("PRAGMA table_info(turn_stats)") if row[1] != "id"]
+            db.executemany(
+                f"INSERT INTO turn_stats ({', '.join(names)}) VALUES ({', '.join(f':{n}' for n in names)})",
+                [msgspec.structs.asdict(row) for row in others],
+            )
+
+    await anyio.to_thread.run_sync(write)
 
 
 def turn_row(turn: int, ended: int, dice: random.Random) -> TurnRow:
@@ -287,9 +348,9 @@ def turn_events(row: TurnRow, dice: random.Random) -> list[AnyLiveEvent]:
     ]
     shown += [Stream(line=json.dumps(line).encode(), turn=turn) for line in lines]
     if not ok:
-        shown.append(Note(text=f"stderr: the CLI said: {row.result_kind}", turn=turn))
+        shown.append(Note(text=f"the CLI said: {row.result_kind}", source="cli", turn=turn))
     if turn and turn % 9 == 0:
-        shown.append(Note(text="operator: model changed to sonnet", turn=None))
+        shown.append(Note(text="model changed to sonnet", source="operator", turn=None))
     shown.append(
         TurnEnd(
             ok=ok, note=None if ok else f"{row.result_kind}: the API answered 529 (overloaded)", turn=turn

@@ -23,8 +23,8 @@ import anyio.to_thread
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright
 
 from hive_process import HivePlace, HiveProcess, Json
-from hyperhive.testing.turns import install_scripted_cli
 from parts import ROOT
+from scripted_login import LOGGED_OUT, install_cli_that_logs_in
 from web_seed import TYPICAL, Scale, Seeded, seed
 
 CHROMIUM = "/usr/bin/chromium-headless-shell"
@@ -128,12 +128,19 @@ class WebWorld:
         """Mail of the operator's, for the scripted CLI to work."""
         await self.cli("send", agent, body)
 
+    async def log_out(self, agent: str) -> None:
+        """The agent's next turn is told to log in."""
+        await anyio.Path(self.place.state / "agents" / agent / "claude" / LOGGED_OUT).touch()
+
 
 @asynccontextmanager
 async def seeded_hive(template: Path, scale: Scale = TYPICAL) -> AsyncIterator[WebWorld]:
-    """A running hive with the state that `template` holds; makes the template where it is not there yet."""
-    claude = install_scripted_cli(Path(tempfile.mkdtemp(prefix="hh-", dir="/tmp")) / "claude")
-    place = HivePlace(claude, runtime="process", toml=HIVE_TOML)
+    """A running hive with the state that `template` holds; makes the template where it is not there yet.
+
+    It has no account: each agent has a login of its own, which `WebWorld.log_out` takes away.
+    """
+    claude = install_cli_that_logs_in(Path(tempfile.mkdtemp(prefix="hh-", dir="/tmp")) / "claude")
+    place = HivePlace(claude, runtime="process", toml=HIVE_TOML, environ={"ANTHROPIC_API_KEY": ""})
     seeded = await _state(place, template, scale)
     world = WebWorld(place, seeded)
     try:

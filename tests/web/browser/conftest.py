@@ -1,11 +1,12 @@
 """One browser and one seeded hive for all tests of a file; a page of its own, and its faults, for each test."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, StorageState
 
+from web_jobs import Figures, Operator, operator_at, signed_in
 from web_world import Watch, WebWorld, chromium, context_of, log_in, seeded_hive
 
 
@@ -53,3 +54,36 @@ async def phone(browser: Browser, world: WebWorld) -> AsyncIterator[Watch]:
         one = await log_in(context, world)
         yield one
         assert not one.unexpected()
+
+
+# --- one operator, for the jobs ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+async def login(browser: Browser, world: WebWorld) -> StorageState:
+    """One login, for all operators of a file."""
+    async with context_of(browser) as context:
+        return await signed_in(context, world)
+
+
+@pytest.fixture
+async def desk(browser: Browser, world: WebWorld, login: StorageState) -> AsyncIterator[Operator]:
+    """An operator at a desk, at the fleet, who has not touched anything."""
+    async with operator_at(browser, world, login) as one:
+        yield one
+
+
+@pytest.fixture
+async def handheld(browser: Browser, world: WebWorld, login: StorageState) -> AsyncIterator[Operator]:
+    """The same on a phone."""
+    async with operator_at(browser, world, login, phone=True) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def figures() -> Iterator[Figures]:
+    """What the jobs of a file measured; written and printed at its end."""
+    one = Figures()
+    yield one
+    one.write()
+    print("\n" + "\n".join(map(str, one.found)))

@@ -24,7 +24,7 @@ export function words(item: NeedItem): { title: string; body: string; url: strin
     case "approval":
       return { title: `${item.agent}: approval ${item.approval.id}`, body: item.approval.kind === "spawn" ? "A new agent is asked for." : "A change is proposed.", url: `/approvals/${item.approval.id}` };
     case "login":
-      return { title: `${item.agent} needs a login`, body: "Its account is not logged in any more.", url: `/agents/${item.agent}` };
+      return { title: `${item.agent} needs a login`, body: "Its account is not logged in any more.", url: `/agents/${item.agent}?login=1` };
     case "failed":
       return { title: `${item.agent} failed`, body: "It stopped working. Open it to see why.", url: `/agents/${item.agent}` };
   }
@@ -116,7 +116,7 @@ async function tell(items: NeedItem[], open: Map<string, Notification>): Promise
   const [first] = heard;
   const told = heard.length === 1 ? words(first!) : { title: `${new Set(heard.map((item) => item.agent)).size} agents need you`, body: heard.slice(0, 4).map((item) => words(item).title).join(", "), url: "/needs-you" };
   const key = heard.length === 1 ? first!.key : "many";
-  const tag = heard.map((item) => item.key).join(" ");
+  const tag = heard.map((item) => `${item.key}@${item.at}`).join(" "); // an agent may fail again: that is another transition
   if (localStorage.getItem("hive.told") === tag) return;
   localStorage.setItem("hive.told", tag);
   const shown = new Notification(told.title, { body: told.body, tag, icon });

@@ -13,6 +13,8 @@ import { type Hit, placeOf } from "./place";
 import "./search.css";
 
 type Scope = "all" | "messages" | "events";
+/** While the index catches up, it is asked again so often. */
+const BEHIND_MS = 2000;
 const SCOPES: readonly Scope[] = ["all", "messages", "events"];
 
 export default function Screen({ query }: ScreenProps): JSX.Element {
@@ -62,6 +64,12 @@ function Hits({ q, scope }: { q: string; scope: Scope }): JSX.Element {
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<ApiError>();
   const hits = [...(first.value?.hits ?? []), ...later];
+  const behind = first.value?.behind ?? false;
+  useEffect(() => {
+    if (!behind || later.length > 0) return undefined;
+    const timer = setTimeout(first.reload, BEHIND_MS);
+    return () => clearTimeout(timer);
+  }, [first.value]);
   const [at, setAt] = useState(0);
   useActions(
     [
@@ -73,7 +81,7 @@ function Hits({ q, scope }: { q: string; scope: Scope }): JSX.Element {
   );
   if (first.error) return <ErrorBox error={first.error} retry={first.reload} />;
   if (!first.value) return <Loading lines={8} />;
-  if (hits.length === 0) return <Empty title="Nothing found" icon="search">{first.value.behind ? "The index is still catching up: try again in a moment." : "Fewer words find more."}</Empty>;
+  if (hits.length === 0) return <Empty title="Nothing found" icon="search">{first.value.behind ? "The index is still catching up; what it learns shows up here." : "Fewer words find more."}</Empty>;
   const more = async (): Promise<void> => {
     const last = hits.at(-1);
     if (!last) return;
