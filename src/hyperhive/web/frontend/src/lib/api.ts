@@ -53,9 +53,12 @@ export async function logout(): Promise<void> {
   }
 }
 
-/** Ask the hive. `signal` gives up waiting; the request may have been carried out all the same. */
-export function request<R extends Request>(asked: R, options: { signal?: AbortSignal } = {}): Promise<AnswerTo<R>> {
-  return call<AnswerTo<R>>("POST", "/api/request", asked, options.signal);
+/**
+ * Ask the hive. `signal` gives up waiting; the request may have been carried out all the same. `keepalive`: it is sent
+ * also where the page goes away meanwhile (64 KiB at most).
+ */
+export function request<R extends Request>(asked: R, options: { signal?: AbortSignal; keepalive?: boolean } = {}): Promise<AnswerTo<R>> {
+  return call<AnswerTo<R>>("POST", "/api/request", asked, options.signal, options.keepalive);
 }
 
 export function get<T>(path: string, signal?: AbortSignal): Promise<T> {
@@ -66,8 +69,10 @@ export function post<T>(path: string, body: unknown, signal?: AbortSignal): Prom
   return call<T>("POST", path, body, signal);
 }
 
-async function call<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
+async function call<T>(method: string, path: string, body?: unknown, signal?: AbortSignal, keepalive = false): Promise<T> {
+  const used = secret.value;
   let response: Response;
+  let text: string;
   try {
     response = await fetch(path, {
       method,
@@ -75,15 +80,26 @@ async function call<T>(method: string, path: string, body?: unknown, signal?: Ab
       body: body === undefined ? null : JSON.stringify(body),
       signal: signal ?? null,
       cache: "no-store",
+      keepalive,
     });
+    text = await response.text(); // may break off, as the request may
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new ApiError(0, "unreachable", "The hive did not answer.", "It may be restarting; this page reconnects by itself.");
   }
-  const reply: unknown = await response.json().catch(() => undefined);
-  if (response.ok) return (reply ?? {}) as T;
-  if (response.status === 401 && path !== "/session") keep(null);
+  const reply = parsed(text);
+  if (response.ok && (reply !== undefined || text === "")) return (reply ?? {}) as T;
+  // Not where another session has begun meanwhile: that one is as good as it was.
+  if (response.status === 401 && path !== "/session" && secret.value === used) keep(null);
   throw problem(response, reply);
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
 
 function headers(withBody: boolean): Record<string, string> {

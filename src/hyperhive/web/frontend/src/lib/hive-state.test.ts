@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { applyFrames, fromSnapshot, MAIL_MAX, needsOf, type HiveState } from "./hive-state";
+import { applyFrames, fromSnapshot, MAIL_MAX, needsOf, settled, type HiveState } from "./hive-state";
 import type { Approval, ContainerView, Frame, Question, Snapshot } from "./protocol";
 
 const agent = (name: string, more: Partial<ContainerView> = {}): ContainerView => ({
@@ -71,6 +71,31 @@ describe("applying the hive's frames", () => {
     expect(now.inbox.map((row) => row.id)).toEqual([5]);
     now = apply(now, { kind: "message_state", seq: 12, id: 5, state: "acked" });
     expect(now.inbox).toEqual([]);
+  });
+
+  it("forgets with a new snapshot how far messages had come: what happened to them between is not known", () => {
+    const before = apply(state(), { kind: "sent", seq: 11, id: 1, from: "operator", to: "alice", body: "hi", at: 1, file_refs: [] });
+    expect(before.mail).toHaveLength(1);
+    expect(fromSnapshot({ ...before, kind: "state" }, before).mail).toEqual([]);
+  });
+
+  it("has the hive's counts fetched anew where a message is given up, or no longer", () => {
+    const sent = apply(state(), { kind: "sent", seq: 11, id: 1, from: "bob", to: "alice", body: "hi", at: 1, file_refs: [] }, { kind: "message_state", seq: 12, id: 1, state: "in_flight" });
+    expect(sent.stale.size).toBe(0);
+    const dead = apply(sent, { kind: "message_state", seq: 13, id: 1, state: "dead" });
+    expect([...dead.stale]).toEqual(["hive"]);
+    expect([...apply({ ...dead, stale: new Set() }, { kind: "message_state", seq: 14, id: 1, state: "pending" }).stale]).toEqual(["hive"]);
+  });
+
+  it("keeps what is done to whom, and what needs the operator, the same objects while a frame tells of something else", () => {
+    const before = state({ questions: [question(1)], containers: [agent("alice", { needs_login: true }), agent("bob")], transients: { bob: "stopping" } });
+    const after = apply(before, { kind: "container_state_changed", seq: 11, container: agent("bob", { unread: 3 }) });
+    expect(after.transients).toBe(before.transients);
+    expect(after.containers[0]).toBe(before.containers[0]);
+    const needed = needsOf(before, 100);
+    expect(settled(needed, needsOf(after, 100))).toBe(needed);
+    const more = needsOf(apply(after, { kind: "approval_added", seq: 12, approval: approval(4), diff: "" }), 100);
+    expect(settled(needed, more)).toBe(more);
   });
 
   it("goes on past an event of a kind that it does not know", () => {

@@ -32,17 +32,20 @@ export interface HiveState extends Snapshot {
   resolvedQuestions: ReadonlyMap<number, Resolved>;
   /** Messages seen live, oldest first, capped. */
   mail: readonly MailRow[];
-  /** What has to be fetched anew, because its frame says only that it changed. */
-  stale: ReadonlySet<"tombstones" | "meta_inputs" | "reminders">;
+  /** What has to be fetched anew, because its frame says only that it changed (or, of `hive`, that its counts did). */
+  stale: ReadonlySet<"tombstones" | "meta_inputs" | "reminders" | "hive">;
 }
 
-/** The state that a snapshot gives; what was learned from frames before is kept. */
+/**
+ * The state that a snapshot gives; how approvals and questions ended is kept. Messages are not: what happened to them
+ * between is not known, and a row that says "queued" for ever is worse than none.
+ */
 export function fromSnapshot(snapshot: Snapshot, before?: HiveState): HiveState {
   return {
     ...snapshot,
     approvalChanges: before?.approvalChanges ?? new Map(),
     resolvedQuestions: before?.resolvedQuestions ?? new Map(),
-    mail: before?.mail ?? [],
+    mail: [],
     stale: new Set(),
   };
 }
@@ -89,6 +92,7 @@ function applyFrame(state: HiveState, event: DashboardEvent, at: number): HiveSt
         seq,
         mail: state.mail.map((row) => (row.id === event.id ? { ...row, state: event.state, ...pick(event) } : row)),
         inbox: event.state === "acked" ? state.inbox.filter((row) => row.id !== event.id) : state.inbox,
+        stale: counted(state, event) ? new Set([...state.stale, "hive"]) : state.stale,
       };
     case "tombstones_changed":
       return { ...state, seq, stale: new Set([...state.stale, "tombstones"]) };
@@ -99,6 +103,12 @@ function applyFrame(state: HiveState, event: DashboardEvent, at: number): HiveSt
     default:
       return { ...state, seq }; // of a kind that this version does not know
   }
+}
+
+/** Whether the hive's counts of held and dead messages are others now. */
+function counted(state: HiveState, event: Schemas["MessageState"]): boolean {
+  const stuck = (word: string | undefined): boolean => word === "held" || word === "dead";
+  return stuck(event.state) || stuck(state.mail.findLast((row) => row.id === event.id)?.state);
 }
 
 const pick = (event: Schemas["MessageState"]): { turn?: number; note?: string } => ({
@@ -165,6 +175,13 @@ export function needsOf(state: Pick<HiveState, "questions" | "approvals" | "cont
     ...state.containers.filter((each) => each.needs_login && !each.held_by_operator).map((each): NeedItem => ({ kind: "login", key: `login:${each.name}`, agent: each.name, at: each.turn_state_since })),
     ...state.containers.filter((each) => each.state === "failed").map((each): NeedItem => ({ kind: "failed", key: `failed:${each.name}`, agent: each.name, at: each.turn_state_since })),
   ];
+}
+
+/** `fresh`, or `before` where they say the same: whoever shows them is not drawn again for each frame of the hive. */
+export function settled(before: NeedItem[], fresh: NeedItem[]): NeedItem[] {
+  const what = (item: NeedItem): unknown => (item.kind === "question" ? item.question : item.kind === "approval" ? item.approval : undefined);
+  const same = before.length === fresh.length && fresh.every((item, i) => item.key === before[i]!.key && item.at === before[i]!.at && what(item) === what(before[i]!));
+  return same ? before : fresh;
 }
 
 export type { Reminder, Tombstone, MetaInput };

@@ -3,7 +3,7 @@
 import { computed, signal, type ReadonlySignal } from "@preact/signals";
 import { asApiError, get, request, type ApiError } from "./api";
 import { openFeed } from "./feed";
-import { applyFrames, fromSnapshot, needsOf, type HiveState, type MailRow, type NeedItem, type Resolved } from "./hive-state";
+import { applyFrames, fromSnapshot, needsOf, settled, type HiveState, type MailRow, type NeedItem, type Resolved } from "./hive-state";
 import type { Approval, ContainerView, DashboardEvent, HiveFacts, MetaInput, OperatorInboxRow, Question, Reminder, Request, Snapshot, Tombstone, Transient } from "./protocol";
 import { now } from "./time";
 
@@ -13,10 +13,13 @@ const state = signal<HiveState | undefined>(undefined);
 const failure = signal<ApiError | undefined>(undefined);
 const pending = signal<ReadonlyMap<string, Transient>>(new Map());
 const errors = signal<ReadonlyMap<string, ApiError>>(new Map());
+const rounds = signal(0);
 const listeners = new Set<(frame: DashboardEvent) => void>();
 
 /** Undefined until the first snapshot. */
 export const hive: ReadonlySignal<HiveState | undefined> = state;
+/** Counts snapshots: frames before the last one may have been missed, so what was fetched beside them is fetched anew. */
+export const snapshots: ReadonlySignal<number> = rounds;
 /** Why there is no snapshot, or no new one. */
 export const hiveError: ReadonlySignal<ApiError | undefined> = failure;
 export const facts: ReadonlySignal<HiveFacts | undefined> = computed(() => state.value?.hive);
@@ -31,15 +34,15 @@ export const mail: ReadonlySignal<readonly MailRow[]> = computed(() => state.val
 export const approvalChanges: ReadonlySignal<ReadonlyMap<number, Approval>> = computed(() => state.value?.approvalChanges ?? new Map());
 export const resolvedQuestions: ReadonlySignal<ReadonlyMap<number, Resolved>> = computed(() => state.value?.resolvedQuestions ?? new Map());
 /** What is being done to which agent: the hive's word, and what was clicked a moment ago. */
-export const transients: ReadonlySignal<ReadonlyMap<string, Transient>> = computed(
-  () => new Map([...pending.value, ...Object.entries(state.value?.transients ?? {})]),
-);
+const told = computed(() => state.value?.transients); // the same object until one of them changes: a frame draws no row but its own
+export const transients: ReadonlySignal<ReadonlyMap<string, Transient>> = computed(() => new Map([...pending.value, ...Object.entries(told.value ?? {})]));
 /** The last failure of an action on an agent, until the next one or until it is put away. */
 export const rowErrors: ReadonlySignal<ReadonlyMap<string, ApiError>> = errors;
 const fiveSeconds = computed(() => Math.floor(now.value / 5) * 5);
+let needed: NeedItem[] = [];
 export const needsYou: ReadonlySignal<NeedItem[]> = computed(() => {
   const known = state.value;
-  return known ? needsOf(known, fiveSeconds.value) : [];
+  return (needed = settled(needed, known ? needsOf(known, fiveSeconds.value) : []));
 });
 export const agentNames: ReadonlySignal<string[]> = computed(() => containers.value.map((each) => each.name).sort());
 
@@ -70,6 +73,7 @@ export function startStore(): () => void {
     reset(snapshot) {
       failure.value = undefined;
       state.value = fromSnapshot(snapshot, state.peek());
+      rounds.value++;
     },
     apply(frames) {
       const before = state.peek();
@@ -92,6 +96,7 @@ export function startStore(): () => void {
 }
 
 const GATHER_MS = 1500;
+const RETRY_MS = 10_000;
 let refetching = false;
 /** Fetch what frames only named, once for a burst of them. */
 async function refetch(): Promise<void> {
@@ -100,17 +105,29 @@ async function refetch(): Promise<void> {
   try {
     while ((state.peek()?.stale.size ?? 0) > 0) {
       await new Promise((done) => setTimeout(done, GATHER_MS));
-      if (state.peek() === undefined) return;
-      const before = state.peek()!;
+      const before = state.peek();
+      if (before === undefined) return;
       state.value = { ...before, stale: new Set() };
-      const { tombstones, meta_inputs, reminders } = await get<Snapshot>("/api/state");
-      if (state.peek() !== undefined) state.value = { ...state.peek()!, tombstones, meta_inputs, reminders };
+      try {
+        const { tombstones, meta_inputs, reminders, hive } = await get<Snapshot>("/api/state");
+        if (state.peek() !== undefined) state.value = { ...state.peek()!, tombstones, meta_inputs, reminders, hive };
+      } catch {
+        // Still to be fetched: with the next round, or by the snapshot after the line was down.
+        if (state.peek() !== undefined) state.value = { ...state.peek()!, stale: new Set([...state.peek()!.stale, ...before.stale]) };
+        await new Promise((done) => setTimeout(done, RETRY_MS));
+      }
     }
-  } catch (error) {
-    failure.value = asApiError(error);
   } finally {
     refetching = false;
   }
+}
+
+/** Its counts are others by something that no frame tells of. */
+export function recount(): void {
+  const known = state.peek();
+  if (known === undefined) return;
+  state.value = { ...known, stale: new Set([...known.stale, "hive" as const]) };
+  void refetch();
 }
 
 /** The hive's own word about an agent ends what we only supposed. */

@@ -4,6 +4,7 @@ import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { type ApiError, asApiError, request } from "../lib/api";
 import type { Request } from "../lib/protocol";
+import { recount } from "../lib/store";
 import { Banner, Button, ConfirmDialog, ErrorBox, Text, toast } from "../ui";
 
 export function Dead({ id, to, note, onDone }: { id: number; to: string; note?: string | undefined; onDone?: () => void }): JSX.Element {
@@ -16,6 +17,7 @@ export function Dead({ id, to, note, onDone }: { id: number; to: string; note?: 
     try {
       await request(asked);
       toast(said);
+      recount();
       onDone?.();
     } catch (failure) {
       setError(asApiError(failure));

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { DashboardEvent } from "../lib/protocol";
-import { type FlowRow, ROWS_MAX, applied, belongs, joined, threads } from "./flow";
+import { type FlowRow, ROWS_MAX, applied, belongs, joined, news, threads } from "./flow";
 
 const row = (id: number, change: Partial<FlowRow> = {}): FlowRow => ({ id, from: "alice", to: "bob", body: `text ${id}`, at: id, state: "acked", tries: 0, file_refs: [], ...change });
 const sent = (id: number, from = "alice", to = "bob"): DashboardEvent => ({ kind: "sent", seq: id, id, from, to, body: `text ${id}`, at: id, file_refs: [] }) as DashboardEvent;
@@ -32,6 +32,14 @@ describe("the flow", () => {
   it("stays the same object where nothing changed", () => {
     const rows = [row(1)];
     expect(applied(rows, [{ kind: "message_state", id: 99, state: "acked" } as DashboardEvent], {})).toBe(rows);
+  });
+
+  it("counts as new only what belongs here, and keeps what became of it while it waits", () => {
+    const read = { kind: "message_state", id: 1, state: "acked", turn: 7 } as DashboardEvent;
+    const waiting = [sent(1), sent(2, "carol", "dave"), read, { ...read, id: 99 } as DashboardEvent];
+    const fresh = news(waiting, { agent: "alice" });
+    expect(fresh.count).toBe(1);
+    expect(applied([], fresh.frames, { agent: "alice" })).toMatchObject([{ id: 1, state: "acked", turn: 7 }]);
   });
 
   it("never holds more than a page can bear", () => {

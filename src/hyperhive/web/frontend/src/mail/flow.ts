@@ -56,6 +56,13 @@ function step(frame: DashboardEvent, known: ReadonlyMap<number, FlowRow>): FlowR
   return { id, from, to, body, at, state: frame.kind === "sent" ? "pending" : "in_flight", tries: 0, file_refs, ...(cut ? { cut } : {}) };
 }
 
+/** Of frames that wait: the messages that are new and wanted here, with what became of them; at most as many as are shown. */
+export function news(frames: readonly DashboardEvent[], filter: FlowFilter): { frames: DashboardEvent[]; count: number } {
+  const wanted = frames.flatMap((frame) => (frame.kind === "sent" && belongs({ ...frame, state: "pending", tries: 0 }, filter) ? [frame.id] : []));
+  const ids = new Set(wanted.slice(-ROWS_MAX));
+  return { frames: frames.filter((frame) => (frame.kind === "sent" || frame.kind === "delivered" || frame.kind === "message_state") && ids.has(frame.id)), count: ids.size };
+}
+
 /** With another page of older ones. */
 export function joined(rows: readonly FlowRow[], page: readonly FlowRow[]): readonly FlowRow[] {
   const byId = new Map([...page, ...rows].map((row) => [row.id, row]));

@@ -7,7 +7,7 @@ import { useDraft } from "../../lib/drafts";
 import { useActions } from "../../lib/keys";
 import { useLoad } from "../../lib/load";
 import { Link } from "../../lib/router";
-import { agentNames, mail } from "../../lib/store";
+import { agentNames, mail, snapshots } from "../../lib/store";
 import { now } from "../../lib/time";
 import { oneLine } from "../../lib/visible";
 import { Age, Button, ErrorBox, Icon, TextArea, toast, type IconName } from "../../ui";
@@ -133,7 +133,7 @@ function run(name: string, command: string, argument: string): Promise<{ note?: 
 
 /** The operator's last messages to the agent that are not done with, or were a moment ago. */
 function Queue({ name, round }: { name: string; round: number }) {
-  const known = useLoad((stop) => request({ cmd: "flow", agent: name, with: "operator", limit: 20 }, { signal: stop }), [name, round]);
+  const known = useLoad((stop) => request({ cmd: "flow", agent: name, with: "operator", limit: 20 }, { signal: stop }), [name, round, snapshots.value]);
   const rows = new Map<number, Queued>();
   for (const row of known.value?.rows ?? []) if (row.to === name) rows.set(row.id, row);
   for (const row of mail.value) if (row.to === name && row.from === "operator") rows.set(row.id, { ...rows.get(row.id), ...row });

@@ -5,8 +5,8 @@ import { shortSha } from "../../lib/format";
 import { useLoad } from "../../lib/load";
 import type { LooseEnd } from "../../lib/protocol";
 import { Link } from "../../lib/router";
-import { approvals, mail, onFrame, questions, reminders } from "../../lib/store";
-import { oneLine } from "../../lib/visible";
+import { approvals, mail, onFrame, questions, reminders, snapshots } from "../../lib/store";
+import { hiveWords, summary } from "../../mail/words";
 import { Age, AgentLink, Button, Empty, ErrorBox, Icon, Loading, Section, Text, Until, toast } from "../../ui";
 import { Prose } from "./blocks";
 import { QuestionCard } from "../questions/card";
@@ -17,7 +17,7 @@ export function LooseEnds({ name }: { name: string }) {
   const mine = new Set(asked.map((each) => each.id));
   const [round, setRound] = useState(0);
   useEffect(() => onFrame((frame) => /^(question|approval|reminders)_/.test(frame.kind) && setRound((before) => before + 1)), []);
-  const loaded = useLoad((stop) => get<{ loose_ends: LooseEnd[] }>(`/agents/${encodeURIComponent(name)}/api/loose-ends`, stop), [name, round, reminders.value]);
+  const loaded = useLoad((stop) => get<{ loose_ends: LooseEnd[] }>(`/agents/${encodeURIComponent(name)}/api/loose-ends`, stop), [name, round, reminders.value, snapshots.value]);
   const ends = loaded.value?.loose_ends ?? [];
   const between = ends.filter((end) => end.kind === "question" && !mine.has(end.id));
   const reminding = ends.filter((end) => end.kind === "reminder");
@@ -83,7 +83,7 @@ const INBOX = 30;
 
 /** The newest messages to the agent, newest first, live. */
 export function InboxPanel({ name }: { name: string }) {
-  const known = useLoad((stop) => request({ cmd: "flow", agent: name, limit: 100 }, { signal: stop }), [name]);
+  const known = useLoad((stop) => request({ cmd: "flow", agent: name, limit: 100 }, { signal: stop }), [name, snapshots.value]);
   const rows = new Map((known.value?.rows ?? []).filter((row) => row.to === name).map((row) => [row.id, row as { id: number; from: string; body: string; at: number; state: string; turn?: number | undefined }]));
   for (const row of mail.value) if (row.to === name) rows.set(row.id, { ...rows.get(row.id), ...row });
   const shown = [...rows.values()].sort((a, b) => b.id - a.id).slice(0, INBOX);
@@ -99,7 +99,7 @@ export function InboxPanel({ name }: { name: string }) {
             <li key={row.id} class={`mail-row state-${row.state}`}>
               <button type="button" class="mail-title" aria-expanded={open === row.id} onClick={() => setOpen(open === row.id ? undefined : row.id)}>
                 <span class="mail-from">{row.from}</span>
-                <span class="mail-gist">{oneLine(row.body.slice(0, 120))}</span>
+                <span class="mail-gist">{summary(row.from, row.body, 120)}</span>
                 <span class="mail-state">{row.state === "acked" ? <Icon name="check" size={12} /> : row.state.replace("_", " ")}</span>
                 <Age at={row.at} />
               </button>
@@ -109,7 +109,7 @@ export function InboxPanel({ name }: { name: string }) {
                     from <AgentLink name={row.from} /> · {row.state.replace("_", " ")}
                     {row.turn !== undefined && <> · <Link href={`/agents/${encodeURIComponent(name)}/t/${row.turn}`}>turn {row.turn}</Link></>}
                   </div>
-                  <Prose text={row.body} />
+                  <Prose text={(row.from === "system" && hiveWords(row.body)?.text) || row.body} />
                 </div>
               )}
             </li>

@@ -3,9 +3,8 @@
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { type ApiError, asApiError, request } from "../../lib/api";
 import type { DashboardEvent } from "../../lib/protocol";
-import { onFrame } from "../../lib/store";
-import { subscribe } from "../../lib/stream";
-import { type FlowFilter, type FlowRow, ROWS_MAX, applied, joined } from "../../mail/flow";
+import { onFrame, snapshots } from "../../lib/store";
+import { type FlowFilter, type FlowRow, ROWS_MAX, applied, joined, news } from "../../mail/flow";
 
 const PAGE = 100;
 const FLUSH_MS = 200;
@@ -35,6 +34,10 @@ export function useFlow(filter: FlowFilter, before: number | undefined, hold: ()
   const latest = useRef({ filter, hold, live: before === undefined });
   latest.current = { filter, hold, live: before === undefined };
   const key = JSON.stringify([filter, before]);
+  const shown = useRef(key);
+  shown.current = key;
+  // After frames were missed: the newest page again, rather than a hole that nobody sees.
+  const snapshot = snapshots.value;
 
   useEffect(() => {
     const stop = new AbortController();
@@ -43,6 +46,7 @@ export function useFlow(filter: FlowFilter, before: number | undefined, hold: ()
     waiting.current = [];
     request(ask(filter, before), { signal: stop.signal }).then(
       (page) => {
+        if (stop.signal.aborted) return;
         // Frames that came meanwhile are applied on top of the page.
         ready.current = true;
         setRows(applied(page.rows, waiting.current.splice(0), filter));
@@ -58,7 +62,7 @@ export function useFlow(filter: FlowFilter, before: number | undefined, hold: ()
       },
     );
     return () => stop.abort();
-  }, [key, round]);
+  }, [key, round, snapshot]);
 
   const flush = useCallback((): void => {
     const frames = waiting.current.splice(0);
@@ -69,14 +73,18 @@ export function useFlow(filter: FlowFilter, before: number | undefined, hold: ()
     let timer: ReturnType<typeof setTimeout> | undefined;
     const later = (): void => {
       timer = undefined;
-      if (!ready.current) return; // the page takes them when it is here
+      if (!ready.current) {
+        waiting.current = waiting.current.slice(-ROWS_MAX); // the page takes them when it is here
+        return;
+      }
       const { hold: held, live } = latest.current;
       if (!held() && live) return flush();
       // States move where they are; new rows wait.
       const states = waiting.current.filter((frame) => frame.kind !== "sent");
-      waiting.current = live ? waiting.current.filter((frame) => frame.kind === "sent") : [];
+      const fresh = live ? news(waiting.current, latest.current.filter) : { frames: [], count: 0 };
+      waiting.current = fresh.frames;
       if (states.length > 0) setRows((shown) => shown && applied(shown, states.filter((frame) => "id" in frame && shown.some((row) => row.id === frame.id)), latest.current.filter));
-      setFresh(waiting.current.length);
+      setFresh(fresh.count);
     };
     const stop = onFrame((frame) => {
       if (frame.kind !== "sent" && frame.kind !== "delivered" && frame.kind !== "message_state") return;
@@ -89,20 +97,19 @@ export function useFlow(filter: FlowFilter, before: number | undefined, hold: ()
     };
   }, [flush]);
 
-  // Frames were missed: the newest page again, rather than a hole that nobody sees.
-  useEffect(() => subscribe("hive", (message) => message.t === "gap" && setRound((one) => one + 1)), []);
-
   const older = (): void => {
     const last = rows?.at(-1);
     if (!last || loading) return;
     setLoading(true);
     request(ask(filter, last.id)).then(
       (page) => {
+        if (shown.current !== key) return; // of another filter by now
         setRows((held) => joined(held ?? [], page.rows));
         setMore(page.more && (rows?.length ?? 0) + page.rows.length < ROWS_MAX);
         setLoading(false);
       },
       (failure: unknown) => {
+        if (shown.current !== key) return;
         setError(asApiError(failure));
         setLoading(false);
       },
