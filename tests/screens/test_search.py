@@ -1,5 +1,6 @@
 """Searching what a hive has said: the index keeps up by itself, off the senders' way, and may be thrown away."""
 
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -82,6 +83,19 @@ async def test_pages_go_on_where_the_last_one_ended(
         got += [hit.id for hit in hits]
         before = hits[-1].cursor
     assert got == sent[::-1]
+
+
+async def test_what_the_index_is_just_taking_in_is_found_once(
+    broker: Broker, indexer: Indexer, search: Search
+) -> None:
+    """It is written first, and noted as known a moment later."""
+    await broker.send("alice", "bob", "first word")
+    await caught_up(indexer)
+    known = dict(indexer._marks)
+    await broker.send("alice", "bob", "second word")
+    await caught_up(indexer)
+    indexer._marks = known
+    assert len(await ids(search, "word")) == 2
 
 
 async def test_questions_and_what_is_gone(broker: Broker, indexer: Indexer, search: Search) -> None:
@@ -186,6 +200,85 @@ async def test_an_agents_words_and_tool_calls_are_found_with_the_way_to_them(
     await caught_up(indexer)
     assert len((await search.find("giraffe", scope="events")).hits) == 3
     await indexer.aclose()
+    await logs.aclose()
+
+
+async def test_events_leave_the_index_as_they_leave_the_log(
+    broker: Broker, clock: FakeClock, tmp_path: Path
+) -> None:
+    logs = EventLogs()
+    path = tmp_path / "events.sqlite"
+    log = await logs.open(path)
+    start = int(clock.time())
+    log.append(start, "note", encode_live(Note(text="an old giraffe"), turn=1))
+    log.append(start + 8 * 86_400, "note", encode_live(Note(text="a new giraffe"), turn=2))
+    await log.flush()
+    await broker.send("alice", "bob", "a giraffe in the mail")
+    events = AgentEvents(lambda: ["alice"], lambda _: path)
+    indexer = Indexer(
+        database=broker, path=tmp_path / "s" / "words.sqlite", bus=broker.bus, clock=clock, events=events
+    )
+    await indexer.open()
+    await caught_up(indexer)
+    await clock.advance(8 * 86_400)
+    await log.sweep(int(clock.time()))
+    await indexer.sweep()
+    assert await peek(indexer, index.gone, (0, 0)) == (1, 3)
+    found = (await Search(broker, indexer, clock, events).find("giraffe")).hits
+    assert [(hit.kind, hit.turn) for hit in found] == [("event", 2), ("message", None)]
+    await clock.advance(8 * 86_400)
+    await log.sweep(int(clock.time()))
+    await caught_up(indexer)
+    assert not events.lost(dict(indexer._marks)), "an agent that said nothing for a week was not purged"
+    await indexer.aclose()
+    await logs.aclose()
+
+
+@pytest.mark.parametrize("then", ["nothing", "another log"])
+async def test_of_an_agent_that_was_purged_no_word_stays_in_the_index(
+    broker: Broker, clock: FakeClock, tmp_path: Path, then: str
+) -> None:
+    """Words that lead nowhere could still be read from the index's file."""
+    logs = EventLogs()
+    path = tmp_path / "alice" / "events.sqlite"
+    path.parent.mkdir()
+    log = await logs.open(path)
+    for _ in range(3):
+        log.append(1000, "note", encode_live(Note(text="xylophone")))
+    await log.flush()
+    mail = await broker.send("alice", "bob", "hello")
+    events = AgentEvents(lambda: ["alice"], lambda _: path)
+    indexer = Indexer(
+        database=broker, path=tmp_path / "s" / "words.sqlite", bus=broker.bus, clock=clock, events=events
+    )
+    search = Search(broker, indexer, clock, events)
+
+    async def knows(word: str) -> bool:
+        async for one in anyio.Path(tmp_path / "s").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # thrown away just now
+                if word.encode() in await one.read_bytes():
+                    return True
+        return False
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(indexer.run)
+        with anyio.fail_after(20):
+            while not (await search.find("xylophone")).hits:
+                await clock.advance(10)
+            assert await knows("xylophone")
+            await logs.aclose()
+            path.unlink()
+            if then == "another log":
+                logs = EventLogs()
+                log = await logs.open(path)
+                log.append(1000, "note", encode_live(Note(text="zither")))
+                await log.flush()
+            while await knows("xylophone"):
+                await clock.advance(10)
+            while indexer.behind or (then == "another log" and not (await search.find("zither")).hits):
+                await clock.advance(10)
+        assert await ids(search, "hello") == [mail.id]
+        group.cancel_scope.cancel()
     await logs.aclose()
 
 

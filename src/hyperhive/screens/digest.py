@@ -200,7 +200,8 @@ class Digests:
         )
         tail = conn.execute(_TAIL, (self._indexer.through, TAIL_ROWS)).fetchall()
         items = []
-        for number in [row[0] for row in tail] + self._indexer.look(look, list[int]()):
+        found = self._indexer.look(look, list[int]())
+        for number in dict.fromkeys([*(row[0] for row in tail), *found]):  # it may be taking some in just now
             row = conn.execute("SELECT sent_at, body FROM messages WHERE id = ?", (number,)).fetchone()
             if number < first or row is None:
                 continue

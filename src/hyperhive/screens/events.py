@@ -24,7 +24,8 @@ _AFTER: Final = (
     " AND kind IN ('stream', 'note', 'turn_end') ORDER BY id LIMIT ?"
 )
 _ONE: Final = "SELECT CAST(payload_json AS BLOB) FROM events WHERE id = ?"
-_NEWEST: Final = "SELECT coalesce(max(id), 0) FROM events"
+_NEWEST: Final = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'"
+"""Also where all of a log is older than is kept: an empty one is no other one."""
 
 
 class _Fields(msgspec.Struct):
@@ -51,6 +52,7 @@ class AgentEvents:
         self._names = names
         self._log_of = log_of
         self._looked: dict[str, tuple[int, ...]] = {}
+        self._replaced: set[str] = set()
 
     def __call__(self, marks: dict[str, int], rows: int) -> tuple[list[Doc], dict[str, int]]:
         """See `EventSource`."""
@@ -67,12 +69,24 @@ class AgentEvents:
                 found, through = _read(self._log_of(name), name, after, rows)
             except sqlite3.Error:  # locked or damaged: its harness says so, and the next look may be luckier
                 continue
+            if through < after:  # another log than the one that was read
+                self._replaced.add(name)
+                continue
             docs += found
             if through != after:
                 read[MARK + name] = through
             if len(found) < rows:
                 self._looked[name] = stamp
         return docs, read
+
+    def lost(self, marks: dict[str, int]) -> bool:
+        """See `EventSource`."""
+        read = [mark.removeprefix(MARK) for mark in marks if mark.startswith(MARK)]
+        found = any(name in self._replaced or not self._log_of(name).exists() for name in read)
+        if found:  # whoever asks begins anew
+            self._replaced.clear()
+            self._looked.clear()
+        return found
 
     def text(self, agent: str, eid: int) -> str | None:
         """An event's text again; None where it is gone."""
@@ -105,11 +119,11 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _read(path: Path, agent: str, after: int, rows: int) -> tuple[list[Doc], int]:
-    """Texts after this row, and how far that is."""
+    """Texts after this row, and how far that is: less far than `after` where the log does not go that far."""
     with closing(_connect(path)) as conn:
         (newest,) = conn.execute(_NEWEST).fetchone()
-        if newest < after:  # another log than the one that was read: from its beginning
-            after = 0
+        if newest < after:
+            return [], newest
         docs: list[Doc] = []
         through = after
         for eid, ts, payload in conn.execute(_AFTER, (after, rows)):

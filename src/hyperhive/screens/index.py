@@ -8,7 +8,7 @@ number alone. Who fills it is in `indexer.py`; nobody who sends waits for it.
 # ruff: noqa: S608 - statements are made of our own words, values are bound
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -126,13 +126,23 @@ def add(conn: sqlite3.Connection, docs: Iterable[Doc], read: dict[str, int]) -> 
 
 def forget_mail(conn: sqlite3.Connection, ids: Sequence[int]) -> None:
     """Forgets these messages. Their words stay (FTS5 would need the text to find them), and lead nowhere."""
+    statement = f"DELETE FROM docs WHERE kind = {MESSAGE} AND ref = ?"
+    _forget(conn, lambda: sum(conn.execute(statement, (number,)).rowcount for number in ids))
+
+
+def forget_events(conn: sqlite3.Connection, before: int) -> None:
+    """Forgets the events of before this time (unix seconds), as `forget_mail` does messages."""
+    statement = f"DELETE FROM docs WHERE kind = {EVENT} AND doc < ?"
+    _forget(conn, lambda: conn.execute(statement, (number_of(before, 0),)).rowcount)
+
+
+def _forget(conn: sqlite3.Connection, delete: Callable[[], int]) -> None:
+    """Deletes, and counts of how many texts the words now lead nowhere."""
     conn.execute("BEGIN IMMEDIATE")
     try:
-        conn.executemany(
-            f"DELETE FROM docs WHERE kind = {MESSAGE} AND ref = ?", [(number,) for number in ids]
-        )
+        count = delete()
         conn.execute("INSERT OR IGNORE INTO marks VALUES ('gone', 0)")
-        conn.execute("UPDATE marks SET value = value + ? WHERE name = 'gone'", (len(ids),))
+        conn.execute("UPDATE marks SET value = value + ? WHERE name = 'gone'", (count,))
         conn.execute("COMMIT")
     finally:
         if conn.in_transaction:

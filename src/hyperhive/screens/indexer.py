@@ -18,8 +18,9 @@ import anyio
 import anyio.to_thread
 
 from hyperhive.bus import Bus
-from hyperhive.clock import Clock
+from hyperhive.clock import Clock, unix_seconds
 from hyperhive.errors import StoreFailed
+from hyperhive.eventlog import KEPT_DAYS
 from hyperhive.protocol.events import AnyDashboardEvent, ApprovalChanged, QuestionAdded, Sent
 from hyperhive.screens import index
 from hyperhive.screens.index import DECISION, DECISION_TEXT, MESSAGE, QUESTION, Doc
@@ -54,6 +55,10 @@ class EventSource(Protocol):
 
     def __call__(self, marks: dict[str, int], rows: int) -> tuple[Sequence[Doc], dict[str, int]]:
         """Texts after these marks, at most about so many, and the marks then."""
+        ...
+
+    def lost(self, marks: dict[str, int]) -> bool:
+        """Whether a log that was read is not there any more, or another one is in its place: its agent was purged."""
         ...
 
 
@@ -138,13 +143,14 @@ class Indexer:
         await self.open()
         if not await self._database.read(self._is_of):
             log.warning("index_of_another_database path=%s", self._path)
-            await self._off_loop(self._throw_away)
-            await self.open()
+            await self._make_anew()
         while True:
             self._wake = anyio.Event()
             began = self._clock.monotonic()
             if await self.step():
                 await self._clock.sleep(SHARE * (self._clock.monotonic() - began))
+                continue
+            if await self._drop_purged():
                 continue
             self.behind = False
             if self._clock.monotonic() - self._swept >= SWEEP_SECONDS:
@@ -166,9 +172,23 @@ class Indexer:
         self._marks |= read
         return bool(docs)
 
+    async def _drop_purged(self) -> bool:
+        """Where an agent was purged, not even its words stay: all is made anew. Whether it was."""
+        events = self._events
+        if events is None or not await self._off_loop(lambda: events.lost(dict(self._marks))):
+            return False
+        log.info("index_made_anew after=purge")
+        await self._make_anew()
+        return True
+
+    async def _make_anew(self) -> None:
+        await self._off_loop(self._throw_away)
+        await self.open()
+
     async def sweep(self) -> None:
-        """Forgets messages that the hive has forgotten; where most of it is such, all of it is made anew."""
+        """Forgets what the hive and its agents' logs have forgotten; where most of it is such, it is made anew."""
         self._swept = self._clock.monotonic()
+        await self._off_loop(partial(self._forget_events, unix_seconds(self._clock) - KEPT_DAYS * 86_400))
         after = 0
         while known := await self._off_loop(
             partial(self.look, partial(index.mail_after, after=after, limit=SWEEP_ROWS), list[int]())
@@ -181,9 +201,7 @@ class Indexer:
         gone, all_ = await self._off_loop(partial(self.look, index.gone, (0, 0)))
         if gone > GONE_MIN and gone * 2 > all_:
             log.info("index_made_anew gone=%s", gone)
-            await self._off_loop(self._throw_away)
-            await self.open()
-            self.behind = True
+            await self._make_anew()
 
     # --- in a reader's thread of the hive's database ----------------------------------------------------------------
 
@@ -234,6 +252,10 @@ class Indexer:
     def _forget(self, ids: Sequence[int]) -> None:
         if self._conn is not None:
             index.forget_mail(self._conn, ids)
+
+    def _forget_events(self, before: int) -> None:
+        if self._conn is not None:
+            index.forget_events(self._conn, before)
 
     def _throw_away(self) -> None:
         self._close()

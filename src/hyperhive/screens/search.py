@@ -74,6 +74,7 @@ class Search:
         kinds = [kind for name, kinds in index.KINDS.items() if scope in (name, "all") for kind in kinds]
         hits, cut = self._tail(conn, query, before) if MESSAGE in kinds else ([], False)
         hits = hits[:limit]
+        new = {hit.id for hit in hits}  # the index may be taking them in just now
         more = True
         while more and len(hits) < limit:
             page = self._indexer.look(
@@ -82,6 +83,8 @@ class Search:
             more = len(page) == limit
             for found in page:
                 before = found.doc
+                if found.kind == MESSAGE and found.ref in new:
+                    continue
                 text = self._text(conn, found)
                 if text is not None and (found.kind != EVENT or words.found_in(query, text)):
                     hits.append(_hit(query, found, text))
