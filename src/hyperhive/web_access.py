@@ -24,6 +24,7 @@ MIGRATIONS: Final = Migrations("web")
 
 LINK_SECONDS: Final = 600
 SESSION_SECONDS: Final = 30 * 86_400
+WATCH_SECONDS: Final = 15.0
 LINKS_MAX: Final = 32
 """Links that may wait at once; a newer one takes the place of the oldest."""
 WRONG_TOKENS_PER_MINUTE: Final = 20
@@ -171,6 +172,18 @@ class WebAccess:
             for each in sorted(self._sessions.values(), key=lambda one: -one.id)
             if each.expires_at > self.clock.time()
         ]
+
+    async def watch(self) -> None:
+        """Ends sessions as their time comes, for ever: a stream that is open asks nothing more."""
+        while True:
+            await self.clock.sleep(WATCH_SECONDS)
+            self.expire()
+
+    def expire(self) -> None:
+        """Ends those whose time is over; their streams are closed."""
+        now = self.clock.time()
+        for session in [each for each in self._sessions.values() if each.expires_at <= now]:
+            self._forget(session)
 
     async def end(self, number: int) -> None:
         """Ends a session, durably; its streams are closed.

@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import anyio
+import msgspec
 import pytest
 
 from hyperhive.client import connect
@@ -12,7 +13,14 @@ from hyperhive.errors import BadRequest, Forbidden, LimitReached, NotAvailable, 
 from hyperhive.protocol import requests as r
 from hyperhive.store import Store
 from hyperhive.testing import FakeClock
-from hyperhive.web_access import LINK_SECONDS, MIGRATIONS, SESSION_SECONDS, WRONG_TOKENS_PER_MINUTE, WebAccess
+from hyperhive.web_access import (
+    LINK_SECONDS,
+    MIGRATIONS,
+    SESSION_SECONDS,
+    WATCH_SECONDS,
+    WRONG_TOKENS_PER_MINUTE,
+    WebAccess,
+)
 from web_client import Browser, Served, serving
 
 
@@ -139,6 +147,42 @@ async def test_a_link_is_over_after_ten_minutes_and_a_session_after_thirty_days(
     await clock.advance(1)
     assert access.check(begun.cookie, begun.secret) is None
     assert (ended, access.sessions()) == ([begun.id], [])
+    await store.aclose()
+
+
+async def test_a_stream_that_is_open_when_its_session_is_over_ends(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody asks anything more on it that could be refused."""
+    monkeypatch.setattr("hyperhive.web_access.WATCH_SECONDS", 0.05)
+    async with serving(home) as served:
+        browser, access = await served.browser(), served.hive.access
+        ask = f"GET /stream HTTP/1.1\r\nHost: {served.host}\r\nCookie: {browser.cookie}\r\n"
+        async with await anyio.connect_tcp("127.0.0.1", served.port) as stream:
+            await stream.send(f"{ask}X-Hive-Secret: {browser.secret}\r\n\r\n".encode())
+            got = b""
+            with anyio.fail_after(30):
+                while b"resume" not in got:
+                    got += await stream.receive()
+                for cookie, session in access._sessions.items():
+                    access._sessions[cookie] = msgspec.structs.replace(session, expires_at=1)
+                while not got.endswith(b"0\r\n\r\n"):
+                    got += await stream.receive()
+
+
+async def test_sessions_end_by_themselves(home: Path) -> None:
+    clock = FakeClock()
+    store, access = await access_in(home, clock)
+    begun = await access.log_in(token(access.link().url), "Firefox")
+    ended: list[int] = []
+    access.ended.append(ended.append)
+    async with anyio.create_task_group() as group:
+        group.start_soon(access.watch)
+        await clock.advance(SESSION_SECONDS - 3600)
+        assert ended == []
+        await clock.advance(3600 + WATCH_SECONDS)
+        group.cancel_scope.cancel()
+    assert ended == [begun.id]
     await store.aclose()
 
 

@@ -59,6 +59,7 @@ class Program:
             self._files,
             [*stream_routes(self._hub, access.clock), *agent_routes(front)],
         )
+        self._access = access
         self._waiting = Waiting()
         self._server = _Server(self._configure(self.application))
         standing = access.cautions
@@ -97,6 +98,7 @@ class Program:
             await self._hub.start()
             async with anyio.create_task_group() as group:
                 group.start_soon(self._ports.run)
+                group.start_soon(self._access.watch)
                 await self._server.serve(sockets)
                 group.cancel_scope.cancel()
         finally:
