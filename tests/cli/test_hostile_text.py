@@ -21,14 +21,13 @@ import pytest
 
 from desk import answers, desk, raises
 from hyperhive import cli
-from hyperhive.cli import frames, top
+from hyperhive.cli import frames
 from hyperhive.cli.app import names
-from hyperhive.cli.common import Common, Session
 from hyperhive.errors import HiveError
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.answers import ANSWERS
 from hyperhive.protocol.dispatch import Handler
-from hyperhive.protocol.replies import HiveStatus, Reply
+from hyperhive.protocol.replies import Reply
 
 GOLDEN = Path(__file__).parents[1] / "protocol" / "golden"
 EVIL = "\x1b]52;c;ZXZpbA==\x07\x9b2J\x1b]8;;x\x1b\\\u202eevil\u2066\r\x00\u200b\U000e0041\ue000\u2028 end\n\x1b[2A"
@@ -45,11 +44,12 @@ COMMANDS: list[list[str]] = [
     ["reminders"],
     ["pending"], ["show", "7"], ["approve", "7"], ["deny", "7"], ["audit"],
     ["logs", "x"], ["events", "x"], ["turns", "x"], ["stats", "x"],
+    ["search", "x"], ["messages"], ["config", "x"], ["digest", "--since", "1h"],
 ]  # fmt: skip
 ELSEWHERE = {
     "up", "serve", "demo", "doctor", "login", "service", "backup", "restore-backup", "open", "agent", "top", "attach",
 }  # fmt: skip
-"""What prints no text of an agent's, or runs until it is ended: tests/cli/test_up.py, tests/cli/test_watch.py."""
+"""What prints no text of an agent's, or runs until it is ended: tests/cli/test_up.py, test_top.py, test_attach.py."""
 
 
 def hostile(kind: type[Reply]) -> Reply:
@@ -158,14 +158,3 @@ def test_no_frame_of_a_stream_steers_the_operators_terminal(union: str) -> None:
                 assert "\n" not in (line or "")
                 said.append(line or "")
     assert any("evil" in line for line in said)
-
-
-def test_no_agent_steers_the_live_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    status = hostile(ANSWERS[r.Status])
-    assert isinstance(status, HiveStatus)
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stdout", terminal)
-    top._draw(Session(Common()), status)
-    shown = terminal.getvalue()
-    assert "\\u{1b}]52;" in shown
-    assert not steering(shown.replace(top._HOME_AND_CLEAR, ""))

@@ -1,4 +1,4 @@
-"""Commands that follow: events, logs, top, attach. They lose no line, and end with Ctrl-C."""
+"""Commands that follow: events, and login while it lasts. They lose no line, and end with Ctrl-C."""
 
 import json
 import signal
@@ -18,7 +18,6 @@ from hyperhive.protocol import replies as p
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.codec import encode
 from hyperhive.protocol.dispatch import Handler
-from up import Running
 
 
 @pytest.fixture
@@ -104,82 +103,6 @@ async def test_the_hives_past_is_printed_and_goes_on_without_a_double(console: C
         ["#5", "is", "done"],
     ]
     assert (refused.code, "one agent" in refused.err) == (2, True)
-
-
-def log_line(number: int) -> str:
-    return json.dumps(
-        {"timestamp": "2026-01-01T00:00:00+00:00", "level": "info", "event": "counted", "number": number}
-    )
-
-
-def test_the_hives_log_is_followed_through_its_rotation(console: Console, tmp_path: Path) -> None:
-    """Also when the hive is down: it is a file."""
-    log = tmp_path / "state" / "log" / "hive.log"
-    log.parent.mkdir(parents=True)
-    log.write_text("".join(log_line(number) + "\n" for number in range(5)))
-    with Running(console, "logs", "-f", "--lines", "2", "--state-dir", str(tmp_path / "state")) as command:
-        command.until(lambda: "number=4" in command.out)
-        assert "number=2" not in command.out
-        with log.open("a") as file:
-            file.write(log_line(5)[:20])
-            file.flush()
-            file.write(log_line(5)[20:] + "\n")
-        command.until(lambda: "number=5" in command.out)
-        log.rename(log.with_suffix(".log.1"))
-        log.write_text(log_line(6) + "\n")
-        command.until(lambda: "number=6" in command.out)
-        command.signal(signal.SIGINT)
-        assert command.end() == 130
-    assert [line.split()[-1] for line in command.out.splitlines()] == [
-        "number=3",
-        "number=4",
-        "number=5",
-        "number=6",
-    ]
-    assert "info     counted number=3" in command.out
-
-
-def test_a_log_that_is_not_there_is_not_found(console: Console, tmp_path: Path) -> None:
-    assert console.run("logs", "--state-dir", str(tmp_path), "--json").code == 3
-
-
-async def test_top_looks_again_and_again(console: Console, at: Path) -> None:
-    info = p.HiveInfo(revision="0", runtime="bwrap", started_at=0, pid=1, state_dir="/s", run_dir="/r")
-    async with desk(at, {r.Status: answers(p.HiveStatus(hive=info, agents=[]))}):
-        following = await follow(console, "top", "--interval", "0.2", "--json")
-        looks = [json.loads(line) for line in await following.lines(3)]
-        assert await following.stop() == 130
-        await following.process.aclose()
-    assert [look["hive"]["runtime"] for look in looks] == ["bwrap"] * 3
-
-
-async def test_attach_shows_an_agent_and_sends_it_what_is_typed(console: Console, at: Path) -> None:
-    sent: list[tuple[str, str]] = []
-    noted = anyio.Event()
-
-    async def send(request: r.Request) -> p.Reply:
-        assert isinstance(request, r.Send)
-        sent.append((request.to, request.body))
-        noted.set()
-        return p.Ok(id=len(sent))
-
-    async def stream(name: str) -> AsyncIterator[bytes]:
-        assert name == "alice"
-        yield encode(e.Resume(resume="new", id="x:1"))
-        yield encode(e.Note(text="hello"))
-        await noted.wait()
-        yield encode(e.Note(text="heard"))
-        await anyio.sleep_forever()
-
-    async with desk(at, {r.Send: does(send)}, stream):
-        following = await follow(console, "attach", "alice")
-        assert "note: hello" in (await following.lines(2))[1]
-        assert following.process.stdin is not None
-        await following.process.stdin.send(b"\nwrite this down\n")
-        assert "note: heard" in (await following.lines(1))[0]
-        assert await following.stop() == 130
-        await following.process.aclose()
-    assert sent == [("alice", "write this down")]
 
 
 # --- one agent's own login ------------------------------------------------------------------------------------------

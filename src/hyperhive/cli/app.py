@@ -80,7 +80,7 @@ COMMANDS: Final[dict[str, tuple[Command, ...]]] = {
         Command("audit", "approvals:audit", "List the decisions."),
     ),
     "Watching": (
-        Command("logs", "watch:logs", "Print the log of an agent or of the hive; -f follows."),
+        Command("logs", "logs:logs", "Print the log of an agent or of the hive; -f follows."),
         Command("events", "watch:events", "Print what happens in the hive or in one agent."),
         Command("turns", "turns:turns", "List an agent's turns."),
         Command("stats", "turns:stats", "Show an agent's turn statistics."),

@@ -145,11 +145,11 @@ def config(name: str, /, *, common: Common = DEFAULTS) -> int:
         if page.deployed is None or not page.deployed.sha:
             line("deployed: nothing of its own yet")
         else:
-            line(f"deployed: {page.deployed.sha[:12]} (number {page.deployed.id})")
+            line(f"deployed: {visible(page.deployed.sha[:12])} (number {page.deployed.id})")
         wanted = page.proposed
         if wanted.sha is not None:
             how = "differs from what is deployed" if wanted.differs else "is what is deployed"
-            line(f"proposed: {wanted.sha[:12]} by approval {wanted.approval}: {how}")
+            line(f"proposed: {visible(wanted.sha[:12])} by approval {wanted.approval}: {how}")
         for key, value in page.effective.items():
             line(f"  {visible(key)} = {visible(str(value))}")
         for one in page.cut:
@@ -160,7 +160,7 @@ def config(name: str, /, *, common: Common = DEFAULTS) -> int:
                 session.screen.body(one_file.text, indent="    ")
         for deployment in page.deployments:
             when = "" if deployment.at is None else f"  {clock(deployment.at)}"
-            line(f"rollback --to {deployment.id}  {deployment.sha[:12]}{when}")
+            line(f"rollback --to {deployment.id}  {visible(deployment.sha[:12])}{when}")
 
     return session.show(answer, render)
 

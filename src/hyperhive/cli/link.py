@@ -144,6 +144,40 @@ class Link:
             first = b""
         return Frames(self, first)
 
+    def fileno(self) -> int:
+        """The socket's, for whoever waits for several things at once: `post` and `arrived` go with it."""
+        return self._socket.fileno()
+
+    def post(self, request: Request) -> None:
+        """Sends a request whose reply will be among what has `arrived`.
+
+        Raises:
+            Closed: the hive went away.
+        """
+        self._socket.settimeout(self.timeout)
+        self._send(request)
+
+    def arrived(self) -> list[bytes]:
+        """The lines that are there by now; waits for nothing.
+
+        Raises:
+            Closed: the hive went away, and every line of it was given out.
+        """
+        self._socket.settimeout(0)
+        try:
+            chunk = self._socket.recv(1 << 18)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise Closed("the hive closed the connection") from error
+        else:
+            if not chunk:
+                raise Closed("the hive closed the connection", hint="it may have been stopped")
+            self._rest += chunk
+        *lines, rest = bytes(self._rest).split(b"\n")
+        self._rest = bytearray(rest)
+        return lines
+
     def next_line(self, timeout: float | None) -> bytes:
         """The next line of a stream; `TimedOut` after `timeout` seconds without one, `Closed` at its end."""
         self._deadline(timeout)
@@ -186,8 +220,13 @@ class Frames:
     """An endless stream of frames, each as its line."""
 
     def __init__(self, link: Link, first: bytes) -> None:
-        self._link = link
+        self.link = link
         self._first = first
+
+    def arrived(self) -> list[bytes]:
+        """The frames that are there by now; waits for nothing. Raises Closed as `Link.arrived`."""
+        first, self._first = self._first, b""
+        return [first, *self.link.arrived()] if first else self.link.arrived()
 
     def next(self, timeout: float | None = None) -> bytes:
         """The next frame.
@@ -199,7 +238,7 @@ class Frames:
         if self._first:
             first, self._first = self._first, b""
             return first
-        return self._link.next_line(timeout)
+        return self.link.next_line(timeout)
 
 
 def _connect(places: Sequence[Path]) -> tuple[socket.socket, Path]:
@@ -227,6 +266,16 @@ def _why(error: OSError) -> str:
     if error.errno in {errno.EACCES, errno.EPERM}:
         return "not yours"
     return error.strerror or str(error)
+
+
+def answer_of(line: bytes) -> tuple[str | int | None, Answer | HiveError]:
+    """The number that a reply bears, and the reply, or the error that it is."""
+    try:
+        return msgspec.json.decode(line, type=_Head).req, _checked(line)
+    except HiveError as error:
+        return msgspec.json.decode(line, type=_Head).req, error
+    except msgspec.MsgspecError as error:
+        return None, HiveError(f"the hive answered with what is no reply: {error}")
 
 
 def _checked(line: bytes) -> Answer:
