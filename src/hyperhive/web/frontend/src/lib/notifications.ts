@@ -7,6 +7,7 @@ import icon from "../assets/hive.svg?url";
 import type { NeedItem } from "./hive-state";
 import { navigate } from "./router";
 import { settings } from "./settings";
+import { keep, kept } from "./storage";
 import { hive, needsYou } from "./store";
 import { oneLine } from "./visible";
 
@@ -83,8 +84,9 @@ export function startNotifications(): () => void {
     document.getElementById("favicon")?.setAttribute("href", count > 0 ? alertIcon : icon);
     const { withdraw, fresh } = notifier.update(items, Date.now(), looking());
     for (const key of withdraw) {
-      open.get(key)?.close();
+      const shown = open.get(key);
       open.delete(key);
+      if (![...open.values()].includes(shown!)) shown?.close(); // one for several stays while any of them waits
     }
     if (fresh.length > 0) said.value = fresh.length > 3 ? `${fresh.length} things need you` : fresh.map((item) => words(item).title).join(", ");
   });
@@ -115,12 +117,11 @@ async function tell(items: NeedItem[], open: Map<string, Notification>): Promise
   if (typeof Notification === "undefined" || Notification.permission !== "granted") return;
   const [first] = heard;
   const told = heard.length === 1 ? words(first!) : { title: `${new Set(heard.map((item) => item.agent)).size} agents need you`, body: heard.slice(0, 4).map((item) => words(item).title).join(", "), url: "/needs-you" };
-  const key = heard.length === 1 ? first!.key : "many";
   const tag = heard.map((item) => `${item.key}@${item.at}`).join(" "); // an agent may fail again: that is another transition
-  if (localStorage.getItem("hive.told") === tag) return;
-  localStorage.setItem("hive.told", tag);
+  if (kept("hive.told") === tag) return;
+  keep("hive.told", tag);
   const shown = new Notification(told.title, { body: told.body, tag, icon });
-  open.set(key, shown);
+  for (const item of heard) open.set(item.key, shown);
   shown.onclick = () => {
     focus();
     navigate(told.url);
