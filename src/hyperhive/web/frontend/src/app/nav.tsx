@@ -153,7 +153,7 @@ export function BottomTabs({ current }: { current: string }): VNode {
             </Link>
           );
         })}
-        <button type="button" class="bottom-tab" aria-expanded={more} onClick={() => setMore(!more)}>
+        <button type="button" class={`bottom-tab${TABS.includes(current) ? "" : " here"}`} aria-expanded={more} onClick={() => setMore(!more)}>
           <span class="bottom-icon">
             <Icon name="menu" size={20} />
           </span>

@@ -6,7 +6,7 @@ import { useEffect, useState } from "preact/hooks";
 import { asApiError, logout, signedIn, type ApiError } from "../lib/api";
 import { useActions, type Action } from "../lib/keys";
 import { announcement, startNotifications } from "../lib/notifications";
-import { navigate, place } from "../lib/router";
+import { Link, navigate, place } from "../lib/router";
 import { settings } from "../lib/settings";
 import { hive, hiveError, startStore } from "../lib/store";
 import { Login } from "../screens/login";
@@ -127,6 +127,7 @@ function SignedIn(): VNode {
                   <p>
                     Nothing is at <code>{path}</code>.
                   </p>
+                  <Link href="/">All agents</Link>
                 </Empty>
               </Page>
             ) : error ? (

@@ -1,17 +1,18 @@
 // What this browser remembers of its operator's taste. Each setting is a signal kept in the origin's storage.
 import { effect, signal, type Signal } from "@preact/signals";
+import { keep, kept as recall } from "./storage";
 
 function kept<T>(name: string, initial: T): Signal<T> {
   const key = `hive.setting.${name}`;
   let first = initial;
   try {
-    const stored = localStorage.getItem(key);
+    const stored = recall(key);
     if (stored !== null) first = JSON.parse(stored) as T;
   } catch {
     // Unreadable: as if it had never been set.
   }
   const setting = signal(first);
-  effect(() => localStorage.setItem(key, JSON.stringify(setting.value)));
+  effect(() => void keep(key, JSON.stringify(setting.value)));
   addEventListener("storage", (event) => {
     if (event.key === key && event.newValue !== null) setting.value = JSON.parse(event.newValue) as T;
   });
@@ -33,6 +34,8 @@ export const settings = {
   /** "22:00-07:00" or empty. */
   quietHours: kept("quiet-hours", ""),
   recentActions: kept<string[]>("recent-actions", []),
+  /** Columns of the fleet table that are not shown. */
+  hiddenColumns: kept<string[]>("hidden-columns", []),
   /** When the operator last looked at the fleet (unix seconds), for the digest. */
   lastVisit: kept("last-visit", 0),
   lastRecipient: kept("last-recipient", ""),

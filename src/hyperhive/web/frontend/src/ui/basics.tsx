@@ -141,12 +141,14 @@ export function StateBadge({ state, transient }: { state: ContainerState; transi
   );
 }
 
-/** How long ago, ticking; the moment itself in the title. */
-export function Age({ at, prefix }: { at: number; prefix?: string }): VNode {
+/** How long ago, ticking; the moment itself in the title. `sentence`: as words of one ("12s ago", "just now"). */
+export function Age({ at, prefix, sentence = false }: { at: number; prefix?: string; sentence?: boolean }): VNode {
+  const age = settings.absoluteTimes.value ? clock(at) : ago(at, now.value);
+  const inWords = settings.absoluteTimes.value ? age : age === "now" ? "just now" : `${age} ago`;
   return (
     <time class="age" dateTime={new Date(at * 1000).toISOString()} title={absolute(at)}>
       {prefix && `${prefix} `}
-      {settings.absoluteTimes.value ? clock(at) : ago(at, now.value)}
+      {sentence ? inWords : age}
     </time>
   );
 }

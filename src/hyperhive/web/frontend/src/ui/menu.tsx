@@ -8,6 +8,8 @@ export interface MenuItem {
   icon?: IconName;
   danger?: boolean;
   disabled?: boolean;
+  /** An item that is on or off; the menu stays open. */
+  checked?: boolean;
   /** Shown smaller behind the label. */
   hint?: string;
   /** A line above it. */
@@ -24,14 +26,16 @@ export function Menu({ label, items, icon = "more", text }: { label: string; ite
   useEffect(() => {
     if (!open) return;
     place(button.current!, list.current!);
-    list.current?.querySelector<HTMLElement>("[role=menuitem]:not([aria-disabled])")?.focus();
+    list.current?.querySelector<HTMLElement>("[role^=menuitem]:not([aria-disabled])")?.focus();
     const away = (event: Event): void => {
       if (!root.current?.contains(event.target as Node)) setOpen(false);
     };
     const scrolled = (event: Event): void => {
       // Only what carries the button away: a log that runs on elsewhere in the page closes nothing.
       const what = event.target as Node;
-      if (!list.current?.contains(what) && (what === (window as unknown) || what.contains(button.current))) setOpen(false);
+      if (list.current?.contains(what) || !(what === (window as unknown) || what.contains(button.current))) return;
+      if (list.current?.contains(document.activeElement)) button.current?.focus({ preventScroll: true });
+      setOpen(false);
     };
     document.addEventListener("pointerdown", away, true);
     addEventListener("scroll", scrolled, true);
@@ -47,7 +51,7 @@ export function Menu({ label, items, icon = "more", text }: { label: string; ite
     button.current?.focus();
   };
   const move = (by: number): void => {
-    const all = [...(list.current?.querySelectorAll<HTMLElement>("[role=menuitem]") ?? [])];
+    const all = [...(list.current?.querySelectorAll<HTMLElement>("[role^=menuitem]") ?? [])];
     const at = all.indexOf(document.activeElement as HTMLElement);
     all[(at + by + all.length) % all.length]?.focus();
   };
@@ -81,17 +85,18 @@ export function Menu({ label, items, icon = "more", text }: { label: string; ite
             <button
               key={item.label}
               type="button"
-              role="menuitem"
+              role={item.checked === undefined ? "menuitem" : "menuitemcheckbox"}
+              aria-checked={item.checked}
               tabIndex={-1}
               class={`menu-item${item.danger ? " danger" : ""}${item.separate ? " separate" : ""}`}
               aria-disabled={item.disabled || undefined}
               onClick={() => {
                 if (item.disabled) return;
-                close();
+                if (item.checked === undefined) close();
                 item.run();
               }}
             >
-              {item.icon ? <Icon name={item.icon} size={14} /> : <span class="icon-gap" />}
+              {item.icon || item.checked ? <Icon name={item.icon ?? "check"} size={14} /> : <span class="icon-gap" />}
               <span>{item.label}</span>
               {item.hint && <span class="menu-hint">{item.hint}</span>}
             </button>

@@ -227,6 +227,7 @@ export function Lifecycle({ name, view, facts }: Pick<Props, "name" | "view" | "
           phrase={name}
           confirm={asking === "destroy" ? "Destroy" : "Purge for good"}
           danger
+          lostTitle={asking === "destroy" ? "Removed" : "Lost for good"}
           lost={asking === "destroy" ? ["its box and what runs in it", "its open approvals and questions"] : ["its state directory", "its credentials", "its config repos", "its reminders"]}
           kept={asking === "destroy" ? ["its state directory, as a tombstone", "its config repos", "mail that waits"] : ["the copy on the forge", "the audit log"]}
           onClose={close}

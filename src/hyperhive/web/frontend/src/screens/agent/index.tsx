@@ -5,10 +5,11 @@ import { asApiError, request, type ApiError } from "../../lib/api";
 import { bytes } from "../../lib/format";
 import { useActions } from "../../lib/keys";
 import { useLoad } from "../../lib/load";
+import { briefly } from "../../lib/needs";
 import type { TurnRow } from "../../lib/protocol";
 import { Link, navigate, place, setQuery } from "../../lib/router";
 import { settings } from "../../lib/settings";
-import { container, hive, hiveError, tombstones } from "../../lib/store";
+import { container, hive, hiveError, needsYou, tombstones } from "../../lib/store";
 import { Age, Banner, Button, Empty, ErrorBox, IconButton, Loading, Page, Tabs } from "../../ui";
 import { KINDS, parseQuery, type Filter, type Kind } from "../../rows";
 import { Composer } from "./composer";
@@ -52,7 +53,7 @@ function Gone({ name }: { name: string }) {
         <Empty title={`${name} was destroyed`} icon="archive" command={`hyperhive restore ${name}`}>
           <p>
             Its state is kept{tombstone.size_bytes === undefined ? "" : `, ${bytes(tombstone.size_bytes)}`}
-            {tombstone.destroyed_at !== undefined && <> (<Age at={tombstone.destroyed_at} prefix="destroyed" />)</>}.
+            {tombstone.destroyed_at !== undefined && <> (<Age sentence at={tombstone.destroyed_at} prefix="destroyed" />)</>}.
           </p>
           <p>
             <Button kind="primary" icon="undo" busy={busy} onClick={restore}>Restore</Button>
@@ -107,7 +108,7 @@ function AgentPage({ name, params, query }: Props & { name: string }) {
               tabs={[
                 { id: "live", label: "Live", href: page },
                 { id: "turns", label: "Turns", href: `${page}/turns` },
-                { id: "mail", label: "Mail", href: `${page}/mail` },
+                { id: "mail", label: "Mail", href: `${page}/mail`, count: view?.unread ?? 0 },
                 { id: "stats", label: "Stats", href: `${page}/stats` },
                 { id: "config", label: "Config", href: `/config/${encodeURIComponent(name)}` },
               ]}
@@ -154,6 +155,7 @@ function Live({ session, params, query, turns, busy, needsLogin, onLogin }: Live
     <div class="agent-grid">
       <div class="agent-main">
         <FilterBar filter={filter} query={query} session={session} />
+        <Waiting name={name} />
         {needsLogin && (
           <Banner tone="needs" icon="key" action={<Button small kind="primary" onClick={onLogin}>Log in</Button>}>
             {name} is not logged in. Its mail waits.
@@ -176,6 +178,21 @@ function Live({ session, params, query, turns, busy, needsLogin, onLogin }: Live
         <LooseEnds name={name} />
         <InboxPanel name={name} />
       </aside>
+    </div>
+  );
+}
+
+/** Where the panel beside the terminal has no room: what of the agent's waits for the operator, a tap away. */
+function Waiting({ name }: { name: string }) {
+  const items = needsYou.value.filter((each) => each.agent === name && (each.kind === "question" || each.kind === "approval"));
+  const first = items[0];
+  if (!first) return null;
+  return (
+    <div class="narrow-only">
+      <Banner tone="needs" icon="bell" action={<Button small kind="primary" onClick={() => navigate(`/agents/${encodeURIComponent(name)}/mail`)}>Answer</Button>}>
+        {name} {briefly(first)}
+        {items.length > 1 && ` (+${items.length - 1})`}
+      </Banner>
     </div>
   );
 }

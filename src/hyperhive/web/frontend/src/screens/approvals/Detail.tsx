@@ -83,7 +83,7 @@ function News({ review }: { review: Review }): JSX.Element | null {
       ) : null}
       {!isOpen(approval) && decision ? (
         <Banner tone={approval.status === "denied" ? "muted" : approval.status === "failed" ? "failed" : "ok"} icon={approval.status === "denied" ? "x" : approval.status === "failed" ? "alert" : "check"}>
-          <Text text={capital(decisionWords(decision))} />, <Age at={decision.at} />.{approval.status === "failed" ? " It failed; what ran before runs on:" : ""}
+          <Text text={capital(decisionWords(decision))} />, <Age sentence at={decision.at} />.{approval.status === "failed" ? " It failed; what ran before runs on:" : ""}
           {approval.status === "denied" && approval.note ? <blockquote><Text text={approval.note} /></blockquote> : null}
           {approval.status !== "denied" && approval.status !== "failed" && approval.note ? <> <Text text={approval.note} /></> : null}
         </Banner>

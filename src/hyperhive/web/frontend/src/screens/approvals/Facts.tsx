@@ -7,14 +7,14 @@ import type { Approval, AuditEntry } from "../../lib/protocol";
 import { Link } from "../../lib/router";
 import { now } from "../../lib/time";
 import { turnAt } from "../../lib/turn-at";
-import { Age, AgentLink, Icon, Id, Text } from "../../ui";
+import { Age, AgentLink, Icon, Id, Sentence, Text } from "../../ui";
 import { type Remarks, decisiveLines, stepsOf } from "./model";
 
 export function Provenance({ approval }: { approval: Approval }): JSX.Element {
   return (
     <dl class="approval-facts">
       <Fact label="Agent"><AgentLink name={approval.agent} /></Fact>
-      <Fact label="Asked by"><Text text={approval.requested_by ?? "unknown"} />, <Age at={approval.requested_at} /> <Cause approval={approval} /></Fact>
+      <Fact label="Asked by"><Text text={approval.requested_by ?? "unknown"} />, <Age sentence at={approval.requested_at} /> <Cause approval={approval} /></Fact>
       <Fact label="Kind">{approval.kind === "spawn" ? "a new agent (spawn)" : "a commit of its config repo (apply_commit)"}</Fact>
       {approval.commit_ref ? (
         <Fact label="Commit">
@@ -97,7 +97,7 @@ export function Meaning({ remarks }: { remarks: Remarks }): JSX.Element | null {
       {restarts.length > 0 ? <li class="restart"><Icon name="rebuild" /><span><b>Restarts</b> between two turns, for <Text text={restarts.join(", ")} /></span></li> : null}
       {live.length > 0 ? <li><Icon name="play" /><span><b>Taken live</b>: <Text text={live.join(", ")} /></span></li> : null}
       {cut.map((one) => <li key={one} class="cut"><Icon name="minus" /><span><b>Cut by your limits</b>: <Text text={one} /></span></li>)}
-      {others.map((one) => <li key={one}><Icon name="info" /><span><Text text={one} /></span></li>)}
+      {others.map((one) => <li key={one}><Icon name="info" /><span><Sentence text={one} /></span></li>)}
     </ul>
   );
 }

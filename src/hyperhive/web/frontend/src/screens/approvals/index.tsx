@@ -78,7 +78,7 @@ function Decided(): JSX.Element {
           <Link key={entry.id} href={`/approvals/${entry.approval}`} class="approval-row quiet">
             <span class="approval-row-what">
               <strong><Text text={entry.agent} /></strong>
-              <span class="muted">{`#${entry.approval}`} · <Age at={entry.at} /> · <Text text={`${entry.who} ${wayOf(entry.channel)}`} /></span>
+              <span class="muted">{`#${entry.approval}`} · <Age sentence at={entry.at} /> · <Text text={`${entry.who} ${wayOf(entry.channel)}`} /></span>
             </span>
             <Chip tone={tones[entry.action] ?? "muted"} title={`${entry.action} by ${entry.who}`}>{entry.action}</Chip>
           </Link>

@@ -17,7 +17,7 @@ export function ApprovalRow({ approval, current }: { approval: Approval; current
       <span class="approval-row-what">
         <strong><Text text={titleOf(approval)} /></strong>
         <span class="muted">
-          {`#${approval.id}`} · asked by <Text text={approval.requested_by ?? "unknown"} /> · <Age at={approval.requested_at} />
+          {`#${approval.id}`} · asked by <Text text={approval.requested_by ?? "unknown"} /> · <Age sentence at={approval.requested_at} />
         </span>
       </span>
       {rivals.length > 0 && isOpen(approval) ? (

@@ -51,9 +51,9 @@ function Stand({ name, config }: { name: string; config: Config }): JSX.Element 
   return (
     <>
       <dl class="config-facts">
-        <Fact label="Deployed">{deployed ? <><Chip title="The number of its deployment">{`#${deployed.id ?? 0}`}</Chip> <Id value={deployed.sha} label="commit" /> {deployed.at === undefined ? null : <Age at={deployed.at} />}</> : "nothing"}</Fact>
+        <Fact label="Deployed">{deployed ? <><Chip title="The number of its deployment">{`#${deployed.id ?? 0}`}</Chip> <Id value={deployed.sha} label="commit" /> {deployed.at === undefined ? null : <Age sentence at={deployed.at} />}</> : "nothing"}</Fact>
         <Fact label="Applied">{applied ? <Id value={applied.sha} label="commit" /> : "nothing"}</Fact>
-        <Fact label="Proposed">{proposed.sha ? <><Id value={proposed.sha} label="commit" /> {proposed.at === undefined ? null : <Age at={proposed.at} />}</> : "nothing"}</Fact>
+        <Fact label="Proposed">{proposed.sha ? <><Id value={proposed.sha} label="commit" /> {proposed.at === undefined ? null : <Age sentence at={proposed.at} />}</> : "nothing"}</Fact>
       </dl>
       {going ? <Banner tone="working" icon="clock"><Text text={`${name} is ${going}…`} /></Banner> : null}
       {deployed && applied && deployed.sha !== applied.sha ? <Banner tone="needs" icon="alert">What is applied is not what is deployed: a deploy is under way, or was cut short and is made good at the next start.</Banner> : null}
@@ -134,7 +134,7 @@ function Deployments({ config, onPick }: { config: Config; onPick: (target: Sche
             <li key={one.id}>
               <b>{`#${one.id}`}</b>
               <Id value={one.sha} label="commit" />
-              <span class="muted">{one.at === undefined ? "what it began with" : <Age at={one.at} />}</span>
+              <span class="muted">{one.at === undefined ? "what it began with" : <Age sentence at={one.at} />}</span>
               <span class="config-do">
                 {one.id > 0 ? <Link href={`/approvals/${one.id}`}>what it changed</Link> : null}
                 {one.id === now ? <Chip tone="ok" title="This is what runs">deployed</Chip> : <Button small icon="undo" onClick={() => onPick(one)}>Roll back…</Button>}

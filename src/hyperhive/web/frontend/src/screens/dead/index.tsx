@@ -53,7 +53,7 @@ function Letter({ row, open, onToggle, onDone }: { row: DeadLetter; open: boolea
       </button>
       {open ? (
         <div class="mail-full">
-          <p class="mail-meta"><span>{`#${row.id}`}</span><span><AgentLink name={row.from} /> → <AgentLink name={row.to} /></span><span>sent <Age at={row.at} /></span><span>given up <Age at={row.dead_at} /></span></p>
+          <p class="mail-meta"><span>{`#${row.id}`}</span><span><AgentLink name={row.from} /> → <AgentLink name={row.to} /></span><span>sent <Age sentence at={row.at} /></span><span>given up <Age sentence at={row.dead_at} /></span></p>
           <Body id={row.id} from={row.from} body={row.body} />
           <Dead id={row.id} to={row.to} note={row.reason} onDone={onDone} />
         </div>

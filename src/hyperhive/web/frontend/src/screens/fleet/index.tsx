@@ -6,6 +6,7 @@ import type { ScreenProps } from "../../app/routes";
 import { useActions } from "../../lib/keys";
 import type { ContainerView } from "../../lib/protocol";
 import { navigate, setQuery } from "../../lib/router";
+import { settings } from "../../lib/settings";
 import { act, containers, tombstones } from "../../lib/store";
 import { now } from "../../lib/time";
 import { plural } from "../../lib/format";
@@ -14,12 +15,15 @@ import { FleetBanners } from "./banners";
 import { Bulk } from "./bulk";
 import { Digest } from "./digest";
 import { SpawnDialog, StopAllDialog, UpdateAllDialog } from "./dialogs";
-import { GROUP_ORDER, grouped, held, matches, SORTS, type Group, type Sort } from "./model";
+import { COLUMNS, GROUP_ORDER, grouped, held, matches, SORTS, type Group, type Sort } from "./model";
 import { Row } from "./row";
 import { Tombstones } from "./tombstones";
 import "./fleet.css";
 
 const SORT_WORDS: Record<Sort, string> = { name: "Name", age: "Longest in its state", unread: "Most unread", context: "Largest context", budget: "Most of its budget" };
+
+/** Words that are no agent's may be in a message or a turn. */
+const everywhere = (words: string): string => `/search?q=${encodeURIComponent(words.trim())}`;
 
 type Open = "spawn" | "request-spawn" | "stop-all" | "update-all" | undefined;
 
@@ -48,6 +52,7 @@ export default function Screen({ query }: ScreenProps): VNode {
     if (!chosen.delete(name)) chosen.add(name);
     selected.value = chosen;
   };
+  const selectAll = (): void => void (selected.value = new Set(shown.map((agent) => agent.name)));
   const here = (): ContainerView | undefined => all.find((agent) => agent.name === current.value);
 
   useActions(
@@ -91,7 +96,7 @@ export default function Screen({ query }: ScreenProps): VNode {
           <Button kind="primary" icon="plus" onClick={() => setOpen("spawn")}>
             New agent
           </Button>
-          <Menu label="More" items={[{ label: "Ask for a new agent", icon: "approvals", run: () => setOpen("request-spawn") }, { label: "Spend by agent and day", icon: "chart", run: () => navigate("/stats") }]} />
+          <Menu label="More" items={[{ label: "Ask for a new agent", icon: "approvals", run: () => setOpen("request-spawn") }, { label: "Select all that are shown", icon: "check", run: selectAll }, { label: "Spend by agent and day", icon: "chart", run: () => navigate("/stats") }]} />
         </>
       }
     >
@@ -120,6 +125,7 @@ export default function Screen({ query }: ScreenProps): VNode {
                     setQuery({ q: undefined });
                     event.currentTarget.blur();
                   } else if (event.key === "Enter" && shown[0]) navigate(`/agents/${shown[0].name}`);
+                  else if (event.key === "Enter" && filter.trim()) navigate(everywhere(filter));
                 }}
               />
             </div>
@@ -128,16 +134,24 @@ export default function Screen({ query }: ScreenProps): VNode {
               <span class="muted">Sort</span>
               <Select options={SORTS.map((value) => ({ value, label: SORT_WORDS[value] }))} value={sort} onValue={(value) => setQuery({ sort: value === "name" ? undefined : value })} />
             </label>
+            <span class="fleet-columns">
+              <Columns />
+            </span>
           </div>
           {selected.value.size > 0 && <Bulk names={[...selected.value]} onDone={() => (selected.value = new Set())} />}
           {shown.length === 0 ? (
             <Empty title="No agent matches" icon="filter">
               <p>
-                {plural(all.length, "agent")} in all. <Button small onClick={() => setQuery({ q: undefined, state: undefined })}>Clear the filter</Button>
+                {plural(all.length, "agent")} in all. <Button small onClick={() => setQuery({ q: undefined, state: undefined })}>Clear the filter</Button>{" "}
+                {filter.trim() && (
+                  <Button small icon="search" keys="enter" onClick={() => navigate(everywhere(filter))}>
+                    Search messages and turns for it
+                  </Button>
+                )}
               </p>
             </Empty>
           ) : (
-            <div class="fleet" role="table" aria-label="Agents" aria-rowcount={shown.length}>
+            <div class={`fleet ${settings.hiddenColumns.value.map((id) => `hide-${id}`).join(" ")}`} role="table" aria-label="Agents" aria-rowcount={shown.length}>
               {groups.map((group) => (
                 <div key={group.state} role="rowgroup" class={`fleet-group tone-${STATES[group.state].tone}`} aria-label={STATES[group.state].word}>
                   <div role="row" class="fleet-heading">
@@ -163,6 +177,10 @@ export default function Screen({ query }: ScreenProps): VNode {
   );
 }
 
+/** After a finger has left the table, its rows stay for so long: the next tap is on its way to what was seen. */
+const FINGER_MS = 2000;
+const FINGER = ["pointerdown", "pointerup", "pointercancel"] as const;
+
 /** The groups to show. While the pointer is over the table, no row moves: what would, waits until it has left. */
 function useStill(all: readonly ContainerView[], filter: string, only: string | undefined, sort: Sort): Group[] {
   const over = useRef(false);
@@ -172,7 +190,8 @@ function useStill(all: readonly ContainerView[], filter: string, only: string | 
   const fresh = useMemo(() => grouped(all.filter((agent) => (only === undefined || agent.state === only) && matches(agent, filter, at)), sort), [all, filter, only, sort, at]);
   useEffect(() => {
     const look = (event: PointerEvent): void => {
-      const inside = event.pointerType === "mouse" && (event.target as Element | null)?.closest?.(".fleet") != null;
+      if (event.pointerType !== "mouse") return;
+      const inside = (event.target as Element | null)?.closest?.(".fleet") != null;
       if (over.current && !inside) redraw((n) => n + 1);
       over.current = inside;
     };
@@ -180,9 +199,19 @@ function useStill(all: readonly ContainerView[], filter: string, only: string | 
       if (over.current) redraw((n) => n + 1);
       over.current = false;
     };
+    let later = 0;
+    const touched = (event: PointerEvent): void => {
+      if (event.pointerType === "mouse" || (event.target as Element | null)?.closest?.(".fleet") == null) return;
+      clearTimeout(later);
+      over.current = true;
+      if (event.type !== "pointerdown") later = window.setTimeout(left, FINGER_MS);
+    };
+    for (const type of FINGER) document.addEventListener(type, touched);
     document.addEventListener("pointerover", look);
     document.documentElement.addEventListener("pointerleave", left);
     return () => {
+      clearTimeout(later);
+      for (const type of FINGER) document.removeEventListener(type, touched);
       document.removeEventListener("pointerover", look);
       document.documentElement.removeEventListener("pointerleave", left);
     };
@@ -191,6 +220,13 @@ function useStill(all: readonly ContainerView[], filter: string, only: string | 
   const groups = over.current && before.current.key === key ? held(fresh, before.current.groups) : fresh;
   before.current = { key, groups };
   return groups;
+}
+
+/** Which columns are shown: kept in this browser. */
+function Columns(): VNode {
+  const hidden = settings.hiddenColumns.value;
+  const toggle = (id: string): void => void (settings.hiddenColumns.value = hidden.includes(id) ? hidden.filter((each) => each !== id) : [...hidden, id]);
+  return <Menu label="Columns" icon="config" items={COLUMNS.map(({ id, label }) => ({ label, checked: !hidden.includes(id), run: () => toggle(id) }))} />;
 }
 
 /** How many are in which state; a click shows only those. */
@@ -203,7 +239,7 @@ function Counts({ all, only }: { all: readonly ContainerView[]; only: string | u
         return (
           <button key={state} type="button" class={`fleet-count tone-${STATES[state].tone}`} aria-pressed={only === state} onClick={() => setQuery({ state: only === state ? undefined : state })}>
             <span class="fleet-count-dot" aria-hidden="true" />
-            {count} {STATES[state].word.toLowerCase()}
+            {count} {state === "needs_you" && count > 1 ? "need you" : STATES[state].word.toLowerCase()}
           </button>
         );
       })}

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { ContainerView } from "../../lib/protocol";
-import { chipsOf, grouped, held, matches } from "./model";
+import { chipsOf, doing, grouped, held, matches } from "./model";
 
 const agent = (name: string, more: Partial<ContainerView> = {}): ContainerView => ({
   name, role: "agent", running: true, state: "idle", turn_state: "idle", turn_state_since: 1, unread: 0, model: "haiku", isolation: "bwrap",
@@ -21,6 +21,13 @@ describe("the fleet table", () => {
     expect(matches(one, "!update:needed", 0)).toBe(false);
     expect(matches(one, "login:needed", 0)).toBe(false);
     expect(matches(one, "", 0)).toBe(true);
+  });
+
+  it("says what an agent that needs the operator waits for, and how much more there is", () => {
+    const login = { kind: "login", key: "login:a", agent: "a", at: 1 } as const;
+    expect(doing(agent("a", { turn_state: "thinking" }), [login])).toBe("is not logged in");
+    expect(doing(agent("a"), [login, { ...login, key: "other" }])).toBe("is not logged in (+1)");
+    expect(doing(agent("a", { turn_state: "thinking" }))).toBe("thinking");
   });
 
   it("gives every chip a title, and a filter that finds its agent", () => {

@@ -1,5 +1,7 @@
 // What the fleet table shows, from what the hive says: filters, order, groups, chips. Pure.
 import { duration, percent, plural, shortSha, tokens } from "../../lib/format";
+import type { NeedItem } from "../../lib/hive-state";
+import { briefly } from "../../lib/needs";
 import type { ContainerState, ContainerView, Request, Transient } from "../../lib/protocol";
 import type { IconName, Tone } from "../../ui";
 
@@ -47,6 +49,17 @@ export function chipsOf(agent: ContainerView, now: number): ChipModel[] {
   if (agent.deployed_sha) add(`sha:${agent.deployed_sha}`, "approvals", "muted", shortSha(agent.deployed_sha), `Deployed config ${agent.deployed_sha}`, true);
   return chips;
 }
+
+/** What the operator may hide from the table: columns, and chips by their kind. */
+export const COLUMNS = [
+  { id: "doing", label: "What it does" },
+  { id: "unread", label: "Waiting mail" },
+  { id: "model", label: "Model" },
+  { id: "context", label: "Context" },
+  { id: "network", label: "Network" },
+  { id: "isolation", label: "Isolation" },
+  { id: "sha", label: "Deployed config" },
+] as const;
 
 /** Everything about an agent that the filter box finds. */
 function textOf(agent: ContainerView): string {
@@ -124,8 +137,10 @@ export function held(fresh: readonly Group[], before: readonly Group[]): Group[]
   return kept.filter((group) => group.agents.length > 0);
 }
 
-/** What an agent is doing, in a few words. */
-export function doing(agent: ContainerView): string {
+/** What an agent is doing, or waits for, in a few words; `needs`: what of its waits for the operator. */
+export function doing(agent: ContainerView, needs: readonly NeedItem[] = []): string {
+  const first = needs.find((each) => each.kind !== "failed");
+  if (first) return needs.length > 1 ? `${briefly(first)} (+${needs.length - 1})` : briefly(first);
   if (!agent.running) return agent.state === "failed" ? "stopped by itself" : "";
   if (agent.turn_state === "waiting") {
     const why = { limited: "at the usage limit", login: "for a login", budget: "for its budget", backoff: "before it tries again", operator: "for you" }[agent.waiting_reason ?? "operator"];

@@ -1,12 +1,13 @@
 // One agent's row: state, name, what it does, chips, and what can be done to it. A failed action is explained right here.
-import type { Signal } from "@preact/signals";
+import { useComputed, type Signal } from "@preact/signals";
 import { memo } from "./memo";
 import type { VNode } from "preact";
 import { useState } from "preact/hooks";
 import { plural } from "../../lib/format";
 import type { ContainerView } from "../../lib/protocol";
 import { Link, navigate, setQuery } from "../../lib/router";
-import { act, forgive, rowErrors, transients } from "../../lib/store";
+import { act, forgive, needsYou, rowErrors, transients } from "../../lib/store";
+import { settings } from "../../lib/settings";
 import { now } from "../../lib/time";
 import { Age, Chip, ConfirmDialog, Icon, IconButton, Menu, Sentence, StateBadge, type MenuItem } from "../../ui";
 import { DestroyDialog } from "./dialogs";
@@ -26,8 +27,13 @@ const LASTING = /^(network|isolation|sha):/;
 function PlainRow({ agent, filter, selected, current, onSelect }: RowProps): VNode {
   const { name } = agent;
   const [asking, setAsking] = useState<RowAction | "destroy">();
-  const error = rowErrors.value.get(name);
-  const transient = transients.value.get(name) ?? agent.transient;
+  // By signals of its own: what is done to another agent draws no row but that one's.
+  const error = useComputed(() => rowErrors.value.get(name)).value;
+  const transient = useComputed(() => transients.value.get(name)).value ?? agent.transient;
+  const here = useComputed(() => current.value === name).value;
+  const chosen = useComputed(() => selected.value.has(name)).value;
+  const does = useComputed(() => doing(agent, needsYou.value.filter((each) => each.agent === name))).value;
+  const hidden = settings.hiddenColumns.value;
   const busy = transient !== undefined;
   const url = `/agents/${encodeURIComponent(name)}`;
   const start = (action: RowAction): void => {
@@ -46,10 +52,10 @@ function PlainRow({ agent, filter, selected, current, onSelect }: RowProps): VNo
   ];
   const quick = ROW_ACTIONS.find((action) => action.id === (agent.running ? "stop" : "start"))!;
   return (
-    <div id={`agent-${name}`} role="row" class={`fleet-row${busy ? " busy" : ""}`} aria-current={current.value === name || undefined} onClick={(event) => !(event.target as Element).closest("a,button,input,label,[role=menu],dialog") && navigate(url)}>
+    <div id={`agent-${name}`} role="row" class={`fleet-row${busy ? " busy" : ""}`} aria-current={here || undefined} onClick={(event) => !(event.target as Element).closest("a,button,input,label,[role=menu],dialog") && navigate(url)}>
       <span role="cell" class="c-select">
         <label class="check">
-          <input type="checkbox" aria-label={`Select ${name}`} checked={selected.value.has(name)} onChange={() => onSelect(name)} />
+          <input type="checkbox" aria-label={`Select ${name}`} checked={chosen} onChange={() => onSelect(name)} />
         </label>
       </span>
       <span role="cell" class="c-state">
@@ -66,7 +72,9 @@ function PlainRow({ agent, filter, selected, current, onSelect }: RowProps): VNo
         )}
       </span>
       <span role="cell" class="c-doing">
-        <span class="truncate">{doing(agent)}</span>
+        <span class="truncate" title={does}>
+          {does}
+        </span>
         {agent.turn_state_since > 0 && <Age at={agent.turn_state_since} />}
       </span>
       <span role="cell" class="c-unread num">
@@ -81,7 +89,7 @@ function PlainRow({ agent, filter, selected, current, onSelect }: RowProps): VNo
         {agent.model}
       </span>
       <span role="cell" class="c-chips">
-        {chipsOf(agent, now.peek()).map((chip) => {
+        {chipsOf(agent, now.peek()).filter((chip) => !hidden.includes(chip.filter.split(":", 1)[0]!)).map((chip) => {
           const on = filter.split(/\s+/).includes(chip.filter);
           return (
             <Chip key={chip.filter} icon={chip.icon} tone={chip.tone} title={`${chip.title}. Click to filter.`} on={on} mono={chip.mono ?? false} class={LASTING.test(chip.filter) ? "lasting" : ""} onClick={() => setQuery({ q: on ? filter.replace(chip.filter, "").trim() : `${filter} ${chip.filter}`.trim() }, { push: true })}>

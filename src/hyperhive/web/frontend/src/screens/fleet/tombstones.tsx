@@ -41,8 +41,8 @@ function Stone({ stone }: { stone: Tombstone }): VNode {
         {bytes(stone.size_bytes)}
         {stone.destroyed_at !== undefined && (
           <>
-            {" · destroyed "}
-            <Age at={stone.destroyed_at} /> ago
+            {" · "}
+            <Age at={stone.destroyed_at} prefix="destroyed" sentence />
           </>
         )}
       </span>

@@ -43,9 +43,9 @@ function Whole({ row }: { row: FlowRow }): JSX.Element {
       <p class="mail-meta">
         <span>{`#${row.id}`}</span>
         <span><AgentLink name={row.from} /> → <AgentLink name={row.to} /></span>
-        <span>sent <Age at={row.at} /></span>
-        {row.delivered_at === undefined ? null : <span>delivered <Age at={row.delivered_at} /></span>}
-        {row.acked_at === undefined ? null : <span>read <Age at={row.acked_at} /></span>}
+        <span>sent <Age sentence at={row.at} /></span>
+        {row.delivered_at === undefined ? null : <span>delivered <Age sentence at={row.delivered_at} /></span>}
+        {row.acked_at === undefined ? null : <span>read <Age sentence at={row.acked_at} /></span>}
         <Delivery state={row.state} to={row.to} turn={row.turn} note={row.note} />
         <Link href={`/messages?agent=${encodeURIComponent(row.from)}&with=${encodeURIComponent(row.to)}&id=${row.id}&before=${row.id + 50}`}>their thread</Link>
       </p>

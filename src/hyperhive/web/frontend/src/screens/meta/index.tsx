@@ -29,7 +29,7 @@ export default function Screen(): JSX.Element {
               <li key={one.name}>
                 <AgentLink name={one.name.slice(AGENT.length)} />
                 {one.rev ? <Id value={one.rev} label="commit" /> : null}
-                <span class="muted">{one.updated_at === undefined ? "" : <>deployed <Age at={one.updated_at} /></>}</span>
+                <span class="muted">{one.updated_at === undefined ? "" : <>deployed <Age sentence at={one.updated_at} /></>}</span>
                 <Link class="input-do" href={`/config/${encodeURIComponent(one.name.slice(AGENT.length))}`}>configuration</Link>
               </li>
             ))}
@@ -139,7 +139,7 @@ function Shared({ inputs }: { inputs: readonly MetaInput[] }): JSX.Element {
             <li key={one.name}>
               <label><input type="checkbox" checked={picked.has(one.name)} onChange={() => toggle(one.name)} /> <b><Text text={one.name} line /></b></label>
               {one.rev ? <Id value={one.rev} label="revision" /> : <span class="muted">not pinned</span>}
-              <span class="muted">{one.updated_at === undefined ? "" : <>of <Age at={one.updated_at} /></>}</span>
+              <span class="muted">{one.updated_at === undefined ? "" : <>from <Age sentence at={one.updated_at} /></>}</span>
               {one.name === "hyperhive" && facts.value && one.rev !== facts.value.revision ? <Chip tone="needs" title="The hive itself runs from another revision">differs from the hive</Chip> : null}
             </li>
           ))}

@@ -81,7 +81,7 @@ function Item({ item, active }: { item: NeedItem; active: boolean }): VNode {
         <Plain icon="key" item={item} what="is not logged in" action={<Button icon="key" onClick={() => navigate(`${urlOf(item)}?login=1`)}>Log in</Button>} />
       );
     case "failed":
-      return <Plain icon="alert" item={item} what={container(item.agent).value?.waiting_reason === "backoff" ? "keeps failing; it waits before it tries again" : "has failed"} action={<Button icon="arrow" onClick={() => navigate(`${urlOf(item)}?kind=failed`)}>See why</Button>} />;
+      return <Plain icon="alert" item={item} what={container(item.agent).value?.waiting_reason === "backoff" ? "keeps failing; it waits before it tries again" : "has failed"} action={<Button icon="arrow" onClick={() => navigate(`${urlOf(item)}/turns?failed=1`)}>See why</Button>} />;
   }
 }
 
@@ -90,7 +90,7 @@ function Plain({ icon, item, what, action }: { icon: IconName; item: NeedItem; w
     <Card tone={item.kind === "failed" ? "failed" : "needs"} class="need-plain">
       <Icon name={icon} />
       <span>
-        <AgentLink name={item.agent} /> {what} <Age at={item.at} />
+        <AgentLink name={item.agent} /> {what} <Age sentence at={item.at} />
       </span>
       {action}
     </Card>

@@ -11,6 +11,7 @@ import { useDraft } from "../../lib/drafts";
 import { useActions } from "../../lib/keys";
 import type { Question } from "../../lib/protocol";
 import { Link, navigate } from "../../lib/router";
+import { keptFor, keyIn } from "../../lib/send-key";
 import { resolvedQuestions } from "../../lib/store";
 import { now } from "../../lib/time";
 import { turnPlace } from "../../lib/turn-at";
@@ -38,7 +39,7 @@ export function QuestionCard({ question, active, focus, linked }: QuestionCardPr
         <span>
           {kind === "system" ? <b>The hive</b> : <AgentLink name={question.asker} />}{" "}
           <span class="muted">
-            {kind === "tool" ? "wants to use a tool" : "asks"}{question.target === "operator" ? "" : <> <AgentLink name={question.target} /></>} · <Age at={question.asked_at} />
+            {kind === "tool" ? "wants to use a tool" : "asks"}{question.target === "operator" ? "" : <> <AgentLink name={question.target} /></>} · <Age sentence at={question.asked_at} />
           </span>
         </span>
         <span class="question-chips">
@@ -97,7 +98,7 @@ function Ended({ ended, question }: { ended: End; question: Question }): JSX.Ele
   return (
     <>
       <Banner tone={word === "answered" ? "ok" : "muted"} icon={word === "answered" ? "check" : "clock"}>
-        {word === "expired" ? "Expired without an answer" : word === "cancelled" ? <>Withdrawn by <Text text={by} /></> : <>Answered by <Text text={by} /></>}, <Age at={ended.at} />
+        {word === "expired" ? "Expired without an answer" : word === "cancelled" ? <>Withdrawn by <Text text={by} /></> : <>Answered by <Text text={by} /></>}, <Age sentence at={ended.at} />
         {word === "answered" ? <blockquote><Text text={ended.answer} /></blockquote> : "."}
       </Banner>
       {draft.value.trim() && kindOf(question) !== "system" && kindOf(question) !== "tool" && draft.value.trim() !== ended.answer ? (
@@ -111,11 +112,13 @@ function Ended({ ended, question }: { ended: End; question: Question }): JSX.Ele
 function AsMessage({ question, text, done }: { question: Question; text: string; done: () => void }): JSX.Element {
   const [error, setError] = useState<ApiError>();
   const [busy, setBusy] = useState(false);
+  const kept = useRef("");
   const send = async (): Promise<void> => {
     setBusy(true);
     const body = `About your question ${question.id} (“${question.question.slice(0, 200)}”): ${text.trim()}`;
     try {
-      await request({ cmd: "send", to: question.asker, body, dedupe_key: `late-${question.id}-${text.length}` });
+      kept.current = keptFor(kept.current, question.asker, body);
+      await request({ cmd: "send", to: question.asker, body, dedupe_key: keyIn(kept.current) });
       done();
       toast(`Sent to ${question.asker}`);
     } catch (failure) {
@@ -137,8 +140,10 @@ function AsMessage({ question, text, done }: { question: Question; text: string;
 function useAnswer(question: Question): { busy: boolean; error?: ApiError; send: (answer: string, then?: () => void) => Promise<void> } {
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<ApiError>();
+  const sending = useRef(false); // keys may call a `send` of an earlier drawing
   const send = async (answer: string, then?: () => void): Promise<void> => {
-    if (busy || !answer) return;
+    if (sending.current || !answer) return;
+    sending.current = true;
     setBusy(true);
     setError(undefined);
     try {
@@ -147,6 +152,7 @@ function useAnswer(question: Question): { busy: boolean; error?: ApiError; send:
     } catch (failure) {
       setError(asApiError(failure));
     } finally {
+      sending.current = false;
       setBusy(false);
     }
   };

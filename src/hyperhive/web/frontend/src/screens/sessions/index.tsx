@@ -43,8 +43,8 @@ function Browsers(): JSX.Element {
             <li key={one.id}>
               <b title={one.browser}><Text text={browserOf(one.browser)} line /></b>
               <span class="muted">
-                since <Age at={one.created_at} />
-                {one.last_used_at === undefined ? "" : <>, used <Age at={one.last_used_at} /></>}, ends <Until at={one.expires_at} />
+                logged in <Age sentence at={one.created_at} />
+                {one.last_used_at === undefined ? "" : <>, used <Age sentence at={one.last_used_at} /></>}, ends <Until at={one.expires_at} />
               </span>
               <Button small kind="danger" onClick={() => void end(one)}>Log out</Button>
             </li>
@@ -76,7 +76,7 @@ function Another(): JSX.Element {
           <span class="muted">Once, by whoever has it.</span>
         </p>
       ) : (
-        <p class="muted">`hyperhive open` prints one as well. From elsewhere the address must be reached first: by ssh, or over your own network.</p>
+        <p class="muted"><code>hyperhive open</code> prints one as well. From elsewhere the address must be reached first: by ssh, or over your own network.</p>
       )}
     </Section>
   );
@@ -98,7 +98,7 @@ function Rules(): JSX.Element {
               <AgentLink name={rule.agent} />
               <Chip tone="accent" mono title="The tool"><Text text={rule.tool} line /></Chip>
               <span class="muted">
-                {rule.input === undefined ? "any input" : "exactly one input"}, allowed <Age at={rule.allowed_at} /> by <Text text={rule.allowed_by} line /> in <Link href={`/questions/${rule.question}`}>{`question ${rule.question}`}</Link>
+                {rule.input === undefined ? "any input" : "exactly one input"}, allowed <Age sentence at={rule.allowed_at} /> by <Text text={rule.allowed_by} line /> in <Link href={`/questions/${rule.question}`}>{`question ${rule.question}`}</Link>
               </span>
               <Button small kind="danger" onClick={() => setRevoking(rule)}>Revoke</Button>
               {rule.input === undefined ? null : <pre tabIndex={0}><Text text={JSON.stringify(rule.input, undefined, 2)} /></pre>}
