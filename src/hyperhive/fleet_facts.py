@@ -192,17 +192,12 @@ class FleetFacts:
         return reply if isinstance(reply, p.AgentSnapshot) else None
 
     async def log(self, name: AgentName, asked: Logs) -> list[str]:
-        """An agent's log: what its events say in words, oldest first; with their times where one was asked for."""
+        """An agent's log: what its events say in words, oldest first, each with its time (ISO, UTC)."""
         history = History(req=0, limit=2000, since=asked.since, until=asked.until, before=asked.before)
         reply = await self._crew.ask(name, history)
         if not isinstance(reply, p.EventPage):
             return []
-        bounded = asked.since is not None or asked.until is not None
-        said = [
-            f"{_clock(event)} {line}" if bounded else line
-            for event in reply.events
-            if (line := _in_words(event)) is not None
-        ]
+        said = [f"{_stamp(event)} {line}" for event in reply.events if (line := _in_words(event)) is not None]
         return said[-asked.lines :]
 
 
@@ -215,9 +210,16 @@ def adopted(lifecycle: Lifecycle) -> list[str]:
     return [f"found without being known: {', '.join(left)}; {how}"]
 
 
-def _clock(event: dict[str, object]) -> str:
+_LAST_SECOND: Final = 253_402_300_799
+"""Of the year 9999, where dates end."""
+
+
+def _stamp(event: dict[str, object]) -> str:
     at = event.get("ts")
-    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S") if isinstance(at, int) else "--:--:--"
+    # From a harness that its agent may have in its hands: any number.
+    return datetime.fromtimestamp(min(max(0, at), _LAST_SECOND) if isinstance(at, int) else 0, UTC).strftime(
+        "%Y-%m-%dT%H:%M:%SZ"
+    )
 
 
 def _in_words(event: dict[str, object]) -> str | None:

@@ -1,6 +1,7 @@
 """What can be asked of an agent that does not run, and its stream, which outlives each of its harnesses."""
 
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 
 import anyio
 import pytest
@@ -50,6 +51,9 @@ async def test_a_stopped_agents_log_turns_events_and_statistics_can_be_read(
     log = await operator.request(r.Logs(name="alice"))
     assert isinstance(log, LogLines)
     assert any("ended well" in line for line in log.lines)
+    stamps = [datetime.fromisoformat(line.split()[0]) for line in log.lines]
+    assert stamps == sorted(stamps), "every line says when, in UTC"
+    assert {stamp.utcoffset() for stamp in stamps} == {timedelta(0)}
     turns = await operator.request(r.Turns(name="alice"))
     assert isinstance(turns, TurnRows)
     assert [row.result_kind for row in turns.turns] == ["ok"]
