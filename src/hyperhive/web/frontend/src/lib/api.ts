@@ -2,6 +2,7 @@
 // Streams are `stream.ts`. Keeps no state but the secret.
 import { computed, signal, type ReadonlySignal } from "@preact/signals";
 import type { AnswerTo, Request } from "./protocol";
+import { keep, kept } from "./storage";
 
 const SECRET = "hive.secret";
 
@@ -19,7 +20,7 @@ export class ApiError extends Error {
   }
 }
 
-const secret = signal<string | null>(localStorage.getItem(SECRET));
+const secret = signal<string | null>(kept(SECRET));
 export const signedIn: ReadonlySignal<boolean> = computed(() => secret.value !== null);
 
 /** The session's secret, for the worker that holds the stream. */
@@ -27,9 +28,8 @@ export function currentSecret(): string | null {
   return secret.value;
 }
 
-function keep(value: string | null): void {
-  if (value === null) localStorage.removeItem(SECRET);
-  else localStorage.setItem(SECRET, value);
+function become(value: string | null): void {
+  keep(SECRET, value); // where that is not possible, one is signed in as long as the page is open
   secret.value = value;
 }
 
@@ -41,7 +41,7 @@ addEventListener("storage", (event) => {
 /** Trade the login link's token for a session. */
 export async function login(token: string): Promise<void> {
   const reply = await call<{ secret: string }>("POST", "/session", { token });
-  keep(reply.secret);
+  become(reply.secret);
 }
 
 /** End this browser's session; it is forgotten here also where the hive cannot be reached. */
@@ -49,7 +49,7 @@ export async function logout(): Promise<void> {
   try {
     await call("DELETE", "/session");
   } finally {
-    keep(null);
+    become(null);
   }
 }
 
@@ -90,7 +90,7 @@ async function call<T>(method: string, path: string, body?: unknown, signal?: Ab
   const reply = parsed(text);
   if (response.ok && (reply !== undefined || text === "")) return (reply ?? {}) as T;
   // Not where another session has begun meanwhile: that one is as good as it was.
-  if (response.status === 401 && path !== "/session" && secret.value === used) keep(null);
+  if (response.status === 401 && path !== "/session" && secret.value === used) become(null);
   throw problem(response, reply);
 }
 
@@ -129,5 +129,5 @@ export function asApiError(error: unknown): ApiError {
 
 /** The hive said, elsewhere than to a request, that this session has ended. */
 export function signedOutByServer(): void {
-  keep(null);
+  become(null);
 }

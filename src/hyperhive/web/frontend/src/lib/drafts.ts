@@ -1,5 +1,6 @@
 // Text that is being written survives a reload, a crash of the tab and a walk to another screen.
 import { effect, signal, type Signal } from "@preact/signals";
+import { keep, kept } from "./storage";
 
 const PREFIX = "hive.draft.";
 const open = new Map<string, Signal<string>>();
@@ -8,11 +9,8 @@ const open = new Map<string, Signal<string>>();
 export function draft(key: string): [Signal<string>, () => void] {
   let text = open.get(key);
   if (text === undefined) {
-    const made = signal(localStorage.getItem(PREFIX + key) ?? "");
-    effect(() => {
-      if (made.value === "") localStorage.removeItem(PREFIX + key);
-      else localStorage.setItem(PREFIX + key, made.value);
-    });
+    const made = signal(kept(PREFIX + key) ?? "");
+    effect(() => void keep(PREFIX + key, made.value === "" ? null : made.value));
     open.set(key, made);
     text = made;
   }

@@ -1,6 +1,6 @@
 // Snapshot and frames by the seq contract: subscribe, buffer, fetch the snapshot, drop what it already holds, apply the
 // rest in order and once each. After a gap it starts over. `Feed` is pure but for `load`; `openFeed` gives it a stream.
-import { asApiError, type ApiError } from "./api";
+import { ApiError, asApiError } from "./api";
 import type { Frame } from "./protocol";
 import { subscribe, type StreamMessage } from "./stream";
 
@@ -11,7 +11,7 @@ export interface FeedOf<S extends { seq: number }> {
   reset(snapshot: S): void;
   /** What happened since, in order. */
   apply(frames: Frame[]): void;
-  /** The snapshot could not be had (it is tried again), or there is no such stream. */
+  /** The snapshot could not be had (it is tried again), or there is no such stream (code "refused": nothing follows). */
   failed?(error: ApiError): void;
 }
 
@@ -110,7 +110,7 @@ export function openFeed<S extends { seq: number }>(stream: string, of: FeedOf<S
   };
   const feed = new Feed(of, flushSoon, later);
   const leave = subscribe(stream, (message) => {
-    if (message.t === "refused") of.failed?.(asApiError(new Error(message.detail)));
+    if (message.t === "refused") of.failed?.(new ApiError(404, "refused", message.detail));
     feed.hear(message);
   });
   return () => {

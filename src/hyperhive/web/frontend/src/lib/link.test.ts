@@ -245,4 +245,20 @@ describe("the link", () => {
     await settled();
     expect(world.changes.at(-1)).toEqual({ add: [], remove: ["hive"] });
   });
+
+  it("asks once more for a stream that ended, and takes a refusal for an answer", async () => {
+    const world = await connected();
+    world.server.send({ kind: "ended", stream: "hive" }, "e:1");
+    await settled();
+    expect(world.changes).toHaveLength(1);
+    await world.pass(2000);
+    expect(world.changes.at(-1)).toEqual({ add: ["hive"], remove: [] });
+    expect(world.count("subscribed")).toBe(2);
+    world.unknown.add("hive");
+    world.server.send({ kind: "ended", stream: "hive" }, "e:2");
+    await settled();
+    await world.pass(60_000 / 4);
+    expect(world.count("refused")).toBe(1);
+    expect(world.changes).toHaveLength(2);
+  });
 });

@@ -39,6 +39,7 @@ export interface LinkPorts {
 export const BEAT_MS = 15_000;
 const CONNECT_MS = 10_000;
 const SILENT_MS = 3 * BEAT_MS;
+const ENDED_MS = 2000;
 
 /** Tries that come quickly: about half a minute of them, so that a restarted hive is found at once. */
 const QUICK = 20;
@@ -180,9 +181,9 @@ export class StreamLink {
         else if (frame.kind !== "heartbeat") {
           if (this.#isNext(event.id)) frames.push(frame);
           if (frame.kind === "ended" && frame.stream !== undefined) {
-            // There is no such agent any more: asked for again only by who comes anew.
             this.#standing.delete(frame.stream);
             this.#refused.add(frame.stream);
+            this.#askAgain(frame.stream);
           }
           continue;
         }
@@ -190,6 +191,13 @@ export class StreamLink {
       }
       if (frames.length > 0) this.tell({ t: "frames", frames });
     }
+  }
+
+  /** A stream ended: by a fault, or there is no such agent any more. The one is subscribed to anew, the other refused. */
+  #askAgain(stream: string): void {
+    this.ports.later(() => {
+      if (this.#refused.delete(stream)) void this.#sync();
+    }, ENDED_MS);
   }
 
   /** Whether a frame is a new one; notices doubled ones (dropped) and missing ones (told). */

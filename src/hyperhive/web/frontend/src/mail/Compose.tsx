@@ -7,6 +7,7 @@ import type { JSX, Ref } from "preact";
 import { useState } from "preact/hooks";
 import { type ApiError, asApiError, request } from "../lib/api";
 import { useDraft } from "../lib/drafts";
+import { keptFor, keyIn } from "../lib/send-key";
 import { settings } from "../lib/settings";
 import { agentNames } from "../lib/store";
 import { Button, ErrorBox, TextArea, toast } from "../ui";
@@ -25,7 +26,7 @@ export interface ComposeProps {
 
 export function Compose({ draft, to, areaRef, onSent, quiet }: ComposeProps): JSX.Element {
   const [text, clear] = useDraft(draft);
-  const [key, clearKey] = useDraft(`${draft}.key`);
+  const [kept, clearKey] = useDraft(`${draft}.key`);
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<ApiError>();
   const names = agentNames.value;
@@ -38,9 +39,9 @@ export function Compose({ draft, to, areaRef, onSent, quiet }: ComposeProps): JS
     if (!body || !whom || busy) return;
     setBusy(true);
     setError(undefined);
-    key.value ||= crypto.randomUUID();
+    kept.value = keptFor(kept.value, whom, body);
     try {
-      const reply = await request({ cmd: "send", to: whom, body, dedupe_key: key.value });
+      const reply = await request({ cmd: "send", to: whom, body, dedupe_key: keyIn(kept.value) });
       clear();
       clearKey();
       settings.lastRecipient.value = whom;

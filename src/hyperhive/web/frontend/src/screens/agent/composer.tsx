@@ -7,6 +7,7 @@ import { useDraft } from "../../lib/drafts";
 import { useActions } from "../../lib/keys";
 import { useLoad } from "../../lib/load";
 import { Link } from "../../lib/router";
+import { keptFor, keyIn } from "../../lib/send-key";
 import { agentNames, mail, snapshots } from "../../lib/store";
 import { now } from "../../lib/time";
 import { oneLine } from "../../lib/visible";
@@ -30,22 +31,12 @@ interface Queued {
   turn?: number | undefined;
 }
 
-const KEY = "hive.sendkey.";
 /** So long a message that was read stays in sight. */
 const RECENT = 900;
 
-/** The key of what is being written: the same for every try of one text, another one after it was taken. */
-function sendKey(name: string, text: string): string {
-  const kept = sessionStorage.getItem(KEY + name);
-  const [key, of] = kept ? (JSON.parse(kept) as [string, string]) : ["", ""];
-  if (key && of === text) return key;
-  const made = `web-${crypto.randomUUID()}`;
-  sessionStorage.setItem(KEY + name, JSON.stringify([made, text]));
-  return made;
-}
-
 export function Composer({ name, busy, model }: { name: string; busy: boolean; model: string }) {
   const [text, clear] = useDraft(`send:${name}`);
+  const [kept, clearKey] = useDraft(`send:${name}.key`);
   const [sending, setSending] = useState(false);
   const [error, setError] = useState<ApiError>();
   const [fault, setFault] = useState("");
@@ -61,12 +52,13 @@ export function Composer({ name, busy, model }: { name: string; busy: boolean; m
     setError(undefined);
     if (parsed.kind === "fault" || (parsed.kind === "text" && parsed.text === "")) return;
     setSending(true);
-    const done = parsed.kind === "command" ? run(name, parsed.name, parsed.argument) : request({ cmd: "send", to: name, body: parsed.text, dedupe_key: sendKey(name, parsed.text) });
+    if (parsed.kind === "text") kept.value = keptFor(kept.value, name, parsed.text);
+    const done = parsed.kind === "command" ? run(name, parsed.name, parsed.argument) : request({ cmd: "send", to: name, body: parsed.text, dedupe_key: keyIn(kept.value) });
     done
       .then(
         (reply) => {
-          sessionStorage.removeItem(KEY + name);
           clear();
+          clearKey();
           sent.value++;
           if (parsed.kind === "command") toast(`/${parsed.name}: done${"note" in reply && reply.note ? `; ${reply.note}` : ""}`);
         },

@@ -74,6 +74,7 @@ export class AgentSession {
       apply: (frames) => this.hear(frames as Frame[]),
       failed: (error) => {
         this.error.value = error;
+        if (error.code === "refused") this.close(); // it is gone; where it is restored, its page opens anew
         if (!this.loaded.peek()) void this.loadAlone();
       },
     });
@@ -147,6 +148,7 @@ export class AgentSession {
   private hear(frames: readonly (Frame | WireFrame)[]): void {
     const away = this.paused.peek() || this.detached.peek() || (!this.following && this.model.size >= ROWS_MAX);
     for (const frame of frames as readonly Frame[]) {
+      if (frame.kind === "ended") continue; // of the stream, not of the agent's doing
       this.learn(frame);
       if (away) {
         this.held.push(frame);

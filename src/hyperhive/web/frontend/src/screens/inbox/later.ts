@@ -2,6 +2,7 @@
 
 import { type Signal, signal } from "@preact/signals";
 import { asApiError, request } from "../../lib/api";
+import { keep, kept } from "../../lib/storage";
 import { toast } from "../../ui";
 
 const KEY = "hive.snoozed";
@@ -16,7 +17,7 @@ const timers = new Map<number, ReturnType<typeof setTimeout>>();
 export function snooze(id: number, until: number | undefined): void {
   const { [id]: _, ...others } = snoozed.peek();
   snoozed.value = until === undefined ? others : { ...others, [id]: until };
-  localStorage.setItem(KEY, JSON.stringify(snoozed.peek()));
+  keep(KEY, JSON.stringify(snoozed.peek()));
 }
 
 /** Marks them done; the toast takes it back. */
@@ -43,12 +44,12 @@ async function tell(ids: readonly number[], stay: () => void): Promise<void> {
 
 // A page that goes away says so at once: what was marked done stays done.
 addEventListener("pagehide", () => {
-  if (leaving.peek().size > 0) void request({ cmd: "ack", ids: [...leaving.peek()] }).catch(() => undefined);
+  if (leaving.peek().size > 0) void request({ cmd: "ack", ids: [...leaving.peek()] }, { keepalive: true }).catch(() => undefined);
 });
 
 function read(): Readonly<Record<number, number>> {
   try {
-    const found: unknown = JSON.parse(localStorage.getItem(KEY) ?? "{}");
+    const found: unknown = JSON.parse(kept(KEY) ?? "{}");
     return typeof found === "object" && found !== null ? (found as Record<number, number>) : {};
   } catch {
     return {};
