@@ -19,15 +19,18 @@ import anyio.to_thread
 import msgspec
 
 from hive_process import HivePlace
+from hyperhive.broker import Broker
 from hyperhive.clock import SYSTEM_CLOCK
 from hyperhive.config import HiveConfig, HiveFile
 from hyperhive.eventlog import EventLogs
 from hyperhive.harness.stats import STATS_FILE, TurnStats
 from hyperhive.host import Hive
 from hyperhive.names import parse_resident
+from hyperhive.paths import Paths
 from hyperhive.protocol.events import AnyLiveEvent, Note, Stream, TurnEnd, TurnStart
 from hyperhive.protocol.live import encode_live, kind_of
 from hyperhive.protocol.types import ResultKind, TurnRow
+from hyperhive.screens.indexer import Indexer
 
 DAY_SECONDS = 86_400
 MONTH_SECONDS = 30 * DAY_SECONDS
@@ -110,6 +113,7 @@ async def seed(place: HivePlace, scale: Scale = TYPICAL) -> Seeded:
     await anyio.to_thread.run_sync(_rows, place.state, seeded, scale)
     for name in seeded.agents[: scale.pasts]:
         await _past(place.state / "agents" / name / "harness", name, scale.turns)
+    await _indexed(place.state)
     return seeded
 
 
@@ -149,6 +153,17 @@ async def _people(place: HivePlace, seeded: Seeded, scale: Scale) -> None:
         now = int(time.time())
         await hive.broker.reminders.set(first, "look at the nightly run", due_at=now + 7200)
         await hive.broker.purge("manager")
+
+
+async def _indexed(state: Path) -> None:
+    """The search's index, so that no test waits for a hive to make it beside its work."""
+    path = Paths(state, state).index
+    async with Broker.open(state / "hive.sqlite") as broker:
+        indexer = Indexer(database=broker, path=path, bus=broker.bus, clock=SYSTEM_CLOCK)
+        await indexer.open()
+        while await indexer.step():
+            pass
+        await indexer.aclose()
 
 
 # --- what is over, as rows ------------------------------------------------------------------------------------------
