@@ -8,6 +8,7 @@ from typing import Final, cast
 
 from hyperhive.cli.tui.rows import Row, Rows
 from hyperhive.cli.tui.term import Line
+from hyperhive.cli.tui.tools import MAIL
 from hyperhive.cli.tui.wrapping import wrapped
 from hyperhive.terminal import cut, pad, visible, visible_lines, width
 
@@ -191,13 +192,15 @@ def plain_line(row: Row) -> str:
     """A row as one line of text, without its time: for a pipe."""
     first = next((line for _, line in row.body if line.strip()), "")
     more = " …" if len(row.body) > 1 else ""
-    text = f"{row.title}: {first}{more}" if row.title and row.level and first else row.title or first + more
+    beside = row.label in {"turn", *MAIL} and first
+    how = f"  · {row.how}" if row.how not in {"", "runs"} else ""
+    text = f"{row.title}: {first}{more}" if beside else f"{row.title}{how}" if row.title else first + more
     return f"{pad(visible(row.label), _LABEL)} {visible(text)}".rstrip()
 
 
 def _draw(row: Row, columns: int, *, chosen: bool) -> list[Line]:
     """The lines of a row: time and label in columns of their own, its text beside them."""
-    label, title = row.label, row.title
+    label, title = row.label, row.title + (f"  · {row.how}" if row.how else "")
     if width(label) > _LABEL:  # another server's tool: its name is long, and must not be cut
         label, title = "tool", f"{label}  {title}"
     stamp = "" if columns < 60 else pad(_stamp(row.at), _STAMP)

@@ -10,7 +10,18 @@ from typing import Any, Final
 
 from hyperhive.cli.render import count, plural
 from hyperhive.cli.tui.said import system_line
-from hyperhive.cli.tui.tools import MAIL, Body, as_list, as_object, body_of, call, first_line, plain, result
+from hyperhive.cli.tui.tools import (
+    CHANGES,
+    MAIL,
+    Body,
+    as_list,
+    as_object,
+    body_of,
+    call,
+    first_line,
+    plain,
+    result,
+)
 
 Frame = Mapping[str, Any]
 
@@ -30,7 +41,20 @@ _SILENT: Final = frozenset(
 class Row:
     """One row. `title` stands beside the label, `body` below it while `level` is above 0 (1: its beginning)."""
 
-    __slots__ = ("at", "body", "depth", "eid", "error", "label", "level", "lines", "style", "title", "tool")
+    __slots__ = (
+        "at",
+        "body",
+        "depth",
+        "eid",
+        "error",
+        "how",
+        "label",
+        "level",
+        "lines",
+        "style",
+        "title",
+        "tool",
+    )
 
     def __init__(
         self,
@@ -52,6 +76,8 @@ class Row:
         self.eid: int | None = None
         self.error = False
         self.tool = ""
+        self.how = ""
+        """Of a call: that it runs, or what came of it."""
         self.lines: object = None
         """How it was drawn last, kept by whoever draws; None after a change."""
 
@@ -231,6 +257,7 @@ class Rows:
         label, line, body, open_ = call(str(block.get("name", "?")), block.get("input"))
         row = Row(label, line, body, style="blue", open_=open_, depth=depth)
         row.tool = label
+        row.how = "runs"
         self._put(row)
         if len(self._calls) >= _CALLS_MAX:
             del self._calls[next(iter(self._calls))]
@@ -259,6 +286,9 @@ class Rows:
             as_object(as_object(meta).get("permission_decision")).get("decision") == "reject"
             for meta in as_list(frame.get("tool_result_meta"))
         )
+        if row.tool in CHANGES and not error and not denied:  # its differences are there, and say more
+            _end_call(row, "")
+            return
         lines = len(text.splitlines())
         how = (
             "denied"
@@ -308,8 +338,7 @@ _INPUTS: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_inp
 
 
 def _end_call(row: Row, how: str) -> None:
-    if how:
-        row.title += f"  · {how}"
+    row.how = how
     row.style = "red" if how in {"failed", "denied"} else row.style
     row.lines = None
 

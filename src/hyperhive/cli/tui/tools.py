@@ -18,7 +18,8 @@ _NAME: Final = re.compile(r"mcp__(.+?)__(.+)", re.DOTALL)
 _LETTERS: Final = re.compile(r"^---\n(?=(?:\[redelivered[^\n]*\]\n)?from: )", re.MULTILINE)
 _COMPARED_LINES_MAX: Final = 400
 MAIL: Final = frozenset({"send", "ask", "answer", "recv"})
-_OPEN: Final = frozenset({"Edit", "MultiEdit", "Write", "TodoWrite"})
+CHANGES: Final = frozenset({"Edit", "MultiEdit", "Write"})
+_OPEN: Final = CHANGES | {"TodoWrite"}
 
 
 def plain(value: object) -> str:
