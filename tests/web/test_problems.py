@@ -37,38 +37,36 @@ async def test_a_problem_says_what_is_wrong_how_to_mend_it_and_where_to_look(bro
     }
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "status", "code"),
-    [
-        ("/api/request", b"[[[", 400, "bad_request"),
-        ("/api/request", b"[" * 100_000, 400, "bad_request"),
-        ("/api/request", b"\xff\xfe", 400, "bad_request"),
-        ("/api/request", b"", 400, "bad_request"),
-        ("/api/request", b'{"cmd":"nope"}', 400, "bad_request"),
-        ("/api/request", b'{"cmd":"recv"}', 403, "forbidden"),
-        ("/api/request", b'{"cmd":"attach"}', 403, "forbidden"),
-        ("/api/request", b'{"cmd":"subscribe","stream":"hive"}', 501, "not_available"),
-        ("/op-send", b'{"to":"manager"}', 400, "bad_request"),
-        ("/op-send", b'{"to":"manager","body":"hi","cmd":"list"}', 400, "bad_request"),
-        ("/op-send", b'{"to":"manager","body":"hi","colour":"red"}', 400, "bad_request"),
-        ("/op-send", b'{"to":"No","body":"hi"}', 400, "invalid_name"),
-        ("/op-send", b"[1]", 400, "bad_request"),
-        ("/approve/1", b'{"id":2}', 400, "bad_request"),
-        ("/approve/99999999999999999999999", b"{}", 400, "bad_request"),
-        ("/approve/0", b"{}", 400, "bad_request"),
-        ("/approve/x", b"{}", 404, "not_found"),
-        ("/approve/1", b"{}", 404, "not_found"),
-        ("/destroy/manager", b"{}", 403, "forbidden"),
-        ("/session", b'{"token":1}', 400, "bad_request"),
-        ("/session", b'{"token":"a","x":1}', 400, "bad_request"),
-    ],
-)  # fmt: skip
-async def test_bad_input_gets_one_clear_error(
-    browser: Browser, path: str, body: bytes, status: int, code: str
-) -> None:
-    told = await browser.ask("POST", path, raw_body=body)
-    assert (told.status, told.json["code"]) == (status, code), told
-    assert len(told.body) < 1500
+BAD = [  # path, body, status, code
+    ("/api/request", b"[[[", 400, "bad_request"),
+    ("/api/request", b"[" * 100_000, 400, "bad_request"),
+    ("/api/request", b"\xff\xfe", 400, "bad_request"),
+    ("/api/request", b"", 400, "bad_request"),
+    ("/api/request", b'{"cmd":"nope"}', 400, "bad_request"),
+    ("/api/request", b'{"cmd":"recv"}', 403, "forbidden"),
+    ("/api/request", b'{"cmd":"attach"}', 403, "forbidden"),
+    ("/api/request", b'{"cmd":"subscribe","stream":"hive"}', 501, "not_available"),
+    ("/op-send", b'{"to":"manager"}', 400, "bad_request"),
+    ("/op-send", b'{"to":"manager","body":"hi","cmd":"list"}', 400, "bad_request"),
+    ("/op-send", b'{"to":"manager","body":"hi","colour":"red"}', 400, "bad_request"),
+    ("/op-send", b'{"to":"No","body":"hi"}', 400, "invalid_name"),
+    ("/op-send", b"[1]", 400, "bad_request"),
+    ("/approve/1", b'{"id":2}', 400, "bad_request"),
+    ("/approve/99999999999999999999999", b"{}", 400, "bad_request"),
+    ("/approve/0", b"{}", 400, "bad_request"),
+    ("/approve/x", b"{}", 404, "not_found"),
+    ("/approve/1", b"{}", 404, "not_found"),
+    ("/destroy/manager", b"{}", 403, "forbidden"),
+    ("/session", b'{"token":1}', 400, "bad_request"),
+    ("/session", b'{"token":"a","x":1}', 400, "bad_request"),
+]  # fmt: skip
+
+
+async def test_bad_input_gets_one_clear_error(browser: Browser) -> None:
+    for path, body, status, code in BAD:
+        told = await browser.ask("POST", path, raw_body=body)
+        assert (told.status, told.json["code"]) == (status, code), (path, body[:50], told)
+        assert len(told.body) < 1500, (path, body[:50])
 
 
 async def test_a_bug_is_told_as_one_and_logged_without_the_body(
