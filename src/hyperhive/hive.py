@@ -323,6 +323,7 @@ class BareHive:
             room=self._disk.check,
             log_tail=lambda name: self._facts.log(name, Logs(lines=CRASH_LOG_LINES)),
             drain_seconds=self.config.file.drain_seconds,
+            stay=self.config.serving,
         )
         self._agent_events = AgentEvents(
             lambda: self.lifecycle.names(),
@@ -610,7 +611,7 @@ class BareHive:
 
     async def drain(self) -> None:
         """Returns when every running turn has ended; none starts any more. `aclose` hurries it."""
-        self._crew.core_is_leaving = True
+        self._crew.core_is_leaving = self.lifecycle.harnesses_stay
         await self.lifecycle.shutdown()
 
     async def aclose(self) -> None:
@@ -622,7 +623,7 @@ class BareHive:
             if hasattr(self, "config_code"):
                 await self.config_code.aclose()
             if hasattr(self, "lifecycle"):
-                self._crew.core_is_leaving = True
+                self._crew.core_is_leaving = self.lifecycle.harnesses_stay
                 await self.lifecycle.aclose()
                 await self.lifecycle.runtime.aclose()
             if hasattr(self, "_edges"):

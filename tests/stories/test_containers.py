@@ -91,6 +91,25 @@ async def test_a_container_outlives_a_killed_core_and_its_own_crash_is_told_and_
         assert harness_of(place, "alice") != harness
 
 
+async def test_a_hive_in_a_terminal_takes_its_containers_along_and_lets_their_turns_end(
+    places: NewPlace, api: FakeAnthropic
+) -> None:
+    """What was started by `up` is over when that is. A service's go on: see test_nspawn_hosts.py."""
+    place = places(runtime="nspawn", environ={"HYPERHIVE_NSPAWN_BASE": str(NSPAWN_BASE)})
+    work = tool_turn(r"\nwork\n", send("operator", "half way"), send("operator", "all done"))
+    for step in work["steps"]:
+        step["delay"] = 0.7
+    api.scenario = {"rules": [work]}
+    async with running(place) as (hive, client):
+        await client.lifecycle.spawn("alice")
+        await client.broker.send("operator", "alice", "work")
+        await hive.until(lambda: any("\nwork\n" in one["text"] for one in api.requests))
+        assert await hive.stop() == 0
+        assert place.harnesses() == []
+    assert [one.body for one in place.mail()] == ["work", "half way", "all done"]
+    assert all(one.acked for one in place.mail() if one.recipient == "alice")
+
+
 TOKEN = {"ANTHROPIC_API_KEY": "", "CLAUDE_CODE_OAUTH_TOKEN": "dummy-token-for-tests"}
 
 

@@ -4,6 +4,8 @@ The containers are boxes with the binds that the hive asked `nixos-container` fo
 A key account, so the model is reached by the gateway's socket in the container.
 """
 
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,8 +71,10 @@ async def test_agents_live_in_containers_through_turns_a_restart_of_the_core_and
         assert (view.isolation, view.network) == ("nixos-container", "none")
         with pytest.raises(InvalidName):
             await client.lifecycle.spawn("twelve-chars")
+        os.kill(hive.pid, signal.SIGKILL)
+        await hive.process.wait()
     assert (place.state / "agents/alice/state/note").read_text() == "kept\n"
-    # The core has stopped. The agents have not, and the next core finds them as they are.
+    # The core is gone. The agents are not, and the next core finds them as they are.
     assert machine.run("status", "alice").stdout == "up\n"
     before = machine.verbs()
     async with running(place) as (hive, client):

@@ -43,6 +43,7 @@ class Fleet:
         facts_of: FactsOf,
         behind_gateway: Callable[[AgentName], bool],
         basis: Callable[[AgentName], Basis],
+        stay: bool,
     ) -> None:
         """See `Lifecycle`."""
         self.bus = bus
@@ -52,7 +53,7 @@ class Fleet:
         self._facts_of = facts_of
         self._behind_gateway = behind_gateway
         self._basis = basis
-        self._lodgings = Lodgings(runtime, self._lodging)
+        self._lodgings = Lodgings(runtime, self._lodging, stay=stay)
         self._roster = Roster(store)
         self._background = Background("lifecycle")
         self._views = Views(self._look, bus, clock)
@@ -125,8 +126,13 @@ class Fleet:
 
     @property
     def lodges(self) -> bool:
-        """Whether each agent lives in a container with its harness, which outlives the core."""
-        return self._lodgings.outlive_the_core
+        """Whether each agent lives in a container with its harness."""
+        return self._lodgings.there_are
+
+    @property
+    def harnesses_stay(self) -> bool:
+        """Whether harnesses in processes of their own go on when only the core stops."""
+        return self._lodgings.outlive_the_core or not self.lodges
 
     def _lodging(self, name: AgentName) -> Lodging:
         config, file, commit, account = self._basis(name)

@@ -31,16 +31,23 @@ class Lodgings:
     Args:
         runtime: what agents live in.
         lodging: an agent's, as it is in force now.
+        stay: they go on when only the core stops, as those of a service do.
     """
 
-    def __init__(self, runtime: Runtime, lodging: Callable[[AgentName], Lodging]) -> None:
+    def __init__(self, runtime: Runtime, lodging: Callable[[AgentName], Lodging], *, stay: bool) -> None:
         self._containers = runtime if isinstance(runtime, Containers) else None
         self._lodging = lodging
+        self._stay = stay
+
+    @property
+    def there_are(self) -> bool:
+        """Whether agents live in containers with their harnesses."""
+        return self._containers is not None
 
     @property
     def outlive_the_core(self) -> bool:
         """When only the core stops, agents are left running."""
-        return self._containers is not None
+        return self.there_are and self._stay
 
     async def admit(self, agent: AgentName) -> None:
         """Raises: InvalidName, Conflict: as `Containers.admit`."""

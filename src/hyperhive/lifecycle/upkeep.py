@@ -78,6 +78,7 @@ class Upkeep(Fleet):
         provision: Provision = provide_nothing,
         basis: Callable[[AgentName], Basis] = lambda _: Basis(),
         room: Callable[[], Awaitable[None]] = room_for_all,
+        stay: bool = False,
     ) -> None:
         """A lifecycle on a shared store, opened with `hyperhive.lifecycle.MIGRATIONS`; await `start_up` before use.
 
@@ -96,6 +97,7 @@ class Upkeep(Fleet):
             provision: makes what an agent needs beside its directories, where it is missing; called at each start.
             basis: what an agent's container is made from, where the runtime has containers.
             room: raises WorldError where there is no room for one more agent.
+            stay: containers go on when only the core stops, where the runtime has any.
         """
         super().__init__(
             store=store,
@@ -107,6 +109,7 @@ class Upkeep(Fleet):
             facts_of=facts_of,
             behind_gateway=behind_gateway,
             basis=basis,
+            stay=stay,
         )
         self.adopted: list[AgentName] = []
         """Whose files were found at this start, and whose rows were not: tombstones now."""
