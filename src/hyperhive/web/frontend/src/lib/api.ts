@@ -5,6 +5,7 @@ import type { AnswerTo, Request } from "./protocol";
 import { keep, kept } from "./storage";
 
 const SECRET = "hive.secret";
+const SESSION = "hive.session";
 
 /** A request that failed: `detail` is a plain sentence, `hint` what to do. Status 0: nobody answered. */
 export class ApiError extends Error {
@@ -40,8 +41,14 @@ addEventListener("storage", (event) => {
 
 /** Trade the login link's token for a session. */
 export async function login(token: string): Promise<void> {
-  const reply = await call<{ secret: string }>("POST", "/session", { token });
+  const reply = await call<{ secret: string; id: number }>("POST", "/session", { token });
+  keep(SESSION, String(reply.id));
   become(reply.secret);
+}
+
+/** Which of the hive's sessions this browser's is. */
+export function currentSession(): number {
+  return Number(kept(SESSION) ?? 0);
 }
 
 /** End this browser's session; it is forgotten here also where the hive cannot be reached. */

@@ -11,6 +11,7 @@ export function duration(seconds: number): string {
 
 /** A span in two units where that says more: "1m 05s", "2h 10m". */
 export function durationLong(seconds: number): string {
+  if (seconds >= 0.05 && seconds < 0.95) return `${seconds.toFixed(1)}s`;
   const s = Math.max(0, Math.round(seconds));
   const two = (n: number): string => String(n).padStart(2, "0");
   if (s < 60) return `${s}s`;
@@ -32,6 +33,14 @@ export function absolute(at: number): string {
 export function clock(at: number): string {
   const date = new Date(at * 1000);
   return [date.getHours(), date.getMinutes(), date.getSeconds()].map((n) => String(n).padStart(2, "0")).join(":");
+}
+
+/** The moment in few characters: the time of day, and before today the date too: "11-17 14:03". */
+export function moment(at: number, now: number): string {
+  const [date, today] = [new Date(at * 1000), new Date(now * 1000)];
+  if (date.toDateString() === today.toDateString()) return clock(at);
+  const two = (n: number): string => String(n).padStart(2, "0");
+  return `${two(date.getMonth() + 1)}-${two(date.getDate())} ${two(date.getHours())}:${two(date.getMinutes())}`;
 }
 
 function scaled(n: number, units: readonly string[], step: number): string {
@@ -60,6 +69,7 @@ export function bytes(n: number | undefined | null): string {
 /** US dollars; an unknown price is "–", never 0. */
 export function money(x: number | undefined | null): string {
   if (x === undefined || x === null) return "–";
+  if (x > 0 && x < 0.0001) return "<$0.0001";
   return x !== 0 && Math.abs(x) < 0.01 ? `$${x.toPrecision(1)}` : `$${x.toFixed(2)}`;
 }
 

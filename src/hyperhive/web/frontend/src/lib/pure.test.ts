@@ -106,7 +106,7 @@ describe("what does not show", () => {
 describe("numbers", () => {
   it("are short, and an unknown price is no zero", () => {
     expect([0, 59, 61, 7300, 200_000].map(duration)).toEqual(["0s", "59s", "1m", "2h", "2d"]);
-    expect([65, 7800, 90_000].map(durationLong)).toEqual(["1m 05s", "2h 10m", "1d 1h"]);
+    expect([0, 0.32, 65, 7800, 90_000].map(durationLong)).toEqual(["0s", "0.3s", "1m 05s", "2h 10m", "1d 1h"]);
     expect([0, 812, 12_340, 1_250_000].map(tokens)).toEqual(["0", "812", "12.3k", "1.25M"]);
     expect([undefined, 0, 0.004, 1.5].map(money)).toEqual(["–", "$0.00", "$0.004", "$1.50"]);
     expect(bytes(1536)).toBe("1.5 KB");

@@ -130,13 +130,13 @@ export default function Screen({ query }: ScreenProps): VNode {
               />
             </div>
             <Counts all={all} only={only} />
-            <label class="fleet-sort">
-              <span class="muted">Sort</span>
-              <Select options={SORTS.map((value) => ({ value, label: SORT_WORDS[value] }))} value={sort} onValue={(value) => setQuery({ sort: value === "name" ? undefined : value })} />
-            </label>
-            <span class="fleet-columns">
+            <div class="fleet-view">
+              <label class="fleet-sort">
+                <span class="muted">Sort</span>
+                <Select options={SORTS.map((value) => ({ value, label: SORT_WORDS[value] }))} value={sort} onValue={(value) => setQuery({ sort: value === "name" ? undefined : value })} />
+              </label>
               <Columns />
-            </span>
+            </div>
           </div>
           {selected.value.size > 0 && <Bulk names={[...selected.value]} onDone={() => (selected.value = new Set())} />}
           {shown.length === 0 ? (

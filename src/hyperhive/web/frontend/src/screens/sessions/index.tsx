@@ -2,7 +2,7 @@
 
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
-import { type ApiError, asApiError, logout, request } from "../../lib/api";
+import { type ApiError, asApiError, currentSession, logout, request } from "../../lib/api";
 import { useLoad } from "../../lib/load";
 import type { Schemas } from "../../lib/protocol";
 import { Link } from "../../lib/router";
@@ -42,6 +42,7 @@ function Browsers(): JSX.Element {
           {loaded.value.map((one) => (
             <li key={one.id}>
               <b title={one.browser}><Text text={browserOf(one.browser)} line /></b>
+              {one.id === currentSession() ? <Chip title="The browser that you look at this with" tone="ok">this one</Chip> : null}
               <span class="muted">
                 logged in <Age sentence at={one.created_at} />
                 {one.last_used_at === undefined ? "" : <>, used <Age sentence at={one.last_used_at} /></>}, ends <Until at={one.expires_at} />

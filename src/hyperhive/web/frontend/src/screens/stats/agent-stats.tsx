@@ -104,7 +104,7 @@ function Charts({ name, stats }: { name: string; stats: Stats }) {
     <div class="stats-grid">
       {turns && (
         <Section title="Turns">
-          <Bars label="Turns that ended, over time" bars={barsOf(turns)} format={count} hrefOf={hrefOf} />
+          <Bars label="Turns that ended, over time" bars={barsOf(turns)} format={count} whole hrefOf={hrefOf} />
         </Section>
       )}
       {turns && cost && cost.total > 0 && (

@@ -8,6 +8,8 @@ import { oneLine } from "../../lib/visible";
 import { niceTop, spanLabel, type Bar, type Part } from "./figures";
 
 interface BarsProps {
+  /** The bars count things: no tick stands between two of them. */
+  whole?: boolean;
   /** What is shown, for those who do not see it. */
   label: string;
   bars: readonly Bar[];
@@ -17,8 +19,8 @@ interface BarsProps {
 }
 
 /** Bars over time. */
-export function Bars({ label, bars, format, hrefOf }: BarsProps) {
-  const top = niceTop(Math.max(0, ...bars.map((bar) => bar.value)));
+export function Bars({ label, bars, format, hrefOf, whole = false }: BarsProps) {
+  const top = niceTop(Math.max(whole ? 2 : 0, ...bars.map((bar) => bar.value)));
   const every = Math.max(1, Math.ceil(bars.length / 8));
   return (
     <figure class="chart" aria-label={label}>

@@ -1,7 +1,7 @@
 // What the hive spent, by agent and day (UTC). The list, its rows and its sums are the same figures.
 import { useMemo } from "preact/hooks";
 import { request } from "../../lib/api";
-import { money, tokens } from "../../lib/format";
+import { money, plural, tokens } from "../../lib/format";
 import { useLoad } from "../../lib/load";
 import { Link } from "../../lib/router";
 import { now } from "../../lib/time";
@@ -88,7 +88,7 @@ function Legend({ spending }: { spending: Spending }) {
       {spending.agents.length > COLOURS && (
         <li>
           <span class={`swatch colour-${COLOURS}`} aria-hidden="true" />
-          {spending.agents.length - COLOURS} others
+          {plural(spending.agents.length - COLOURS, "other")}
         </li>
       )}
     </ul>
