@@ -239,11 +239,8 @@ async def test_a_pipe_gets_plain_lines_and_sends_what_it_is_given(console: Conso
 
     at = tmp_path / "r"
     console.env["HYPERHIVE_RUN_DIR"] = str(at)
-    handlers = {
-        r.AgentState: answers(PAGE),
-        r.Events: answers(p.EventPage(seq=0, events=notes("hello"))),
-        r.Send: does(send),
-    }
+    handlers: dict[type[r.Request], Handler] = {r.AgentState: answers(PAGE), r.Send: does(send)}
+    handlers[r.Events] = answers(p.EventPage(seq=0, events=notes("hello")))
     script = r"printf '\nwrite this down\n' | hyperhive attach alice | head -n 2"
     async with desk(at, handlers, stream):
         with anyio.fail_after(30):

@@ -3,6 +3,7 @@
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,6 +129,18 @@ def test_no_colour_means_no_colour_and_nothing_that_only_colour_said(hive: Conso
         top.type("q")
         assert top.end() == 0
     assert re.search(rb"\x1b\[[\d;]+m", top.raw.removesuffix(LEAVING).replace(b"\x1b[0m", b"")) is None
+
+
+def test_screens_load_no_framework_and_no_event_loop() -> None:
+    names = "agent_screen, fleet_screen, loop, plain, term"
+    program = (
+        f"import hyperhive.cli.top\nfrom hyperhive.cli.tui import {names}\nimport sys; print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True
+    )
+    heavy = {"litestar", "mcp", "sqlite_utils", "structlog", "uvicorn", "rich", "asyncio", "anyio"}
+    assert not heavy & set(done.stdout.split())
 
 
 def test_an_idle_table_costs_next_to_nothing(hive: Console) -> None:

@@ -110,7 +110,7 @@ class Fleet:
         if view.transient:
             return view.transient + "…"
         if view.needs_login:
-            return f"needs a login: hyperhive login {view.name}"
+            return "needs a login"
         if view.state == "needs_you" and view.name in self.needs:
             return self.needs[view.name]
         if not view.running:

@@ -13,16 +13,13 @@ from hyperhive.cli.tui.edit import Edit
 from hyperhive.cli.tui.fleet import STATES, Fleet, chips, state_word
 from hyperhive.cli.tui.fleet_pages import Page
 from hyperhive.cli.tui.term import Line
-from hyperhive.names import OPERATOR
 from hyperhive.protocol.types import ContainerView
 from hyperhive.terminal import cut, pad, visible, width
 
 ICONS: Final = {"needs_you": "!", "failed": "✗", "working": "●", "idle": "○", "stopped": "-"}
 COLOURS: Final = {"needs_you": "amber", "failed": "red", "working": "blue", "idle": "green", "stopped": "dim"}
-_KEYS: Final = (
-    "j/k move  Enter attach  r write  Space peek  / filter  s sort  S stop  A start  ? keys  q quit"
-)
-_KEYS_SHORT: Final = "Enter attach  r write  / filter  s sort  S stop  A start  ? keys  q quit"
+_KEYS: Final = "j/k move  Enter open  r write  Space peek  / filter  s sort  S stop  A start  ? keys  q quit"
+_KEYS_SHORT: Final = "Enter open  r write  / filter  s sort  S stop  A start  ? keys  q quit"
 
 
 @dataclass
@@ -52,7 +49,9 @@ def head(fleet: Fleet, look: Look, columns: int, now: float) -> list[Line]:
             line += [("", "  "), (COLOURS[state] if counts[state] else "dim", f"{ICONS[state]} {words}")]
     stamp = time.strftime("%H:%M:%S", time.localtime(now))
     used = sum(width(text) for _, text in line)
-    lines: list[Line] = [[*line, ("dim", pad(stamp, max(0, columns - used), right=True))]]
+    if columns - used > len(stamp):
+        line.append(("dim", pad(stamp, columns - used, right=True)))
+    lines: list[Line] = [line]
     lines.append(_waits(fleet, look))
     if look.lost is not None:
         lines.append(
@@ -69,8 +68,11 @@ def _waits(fleet: Fleet, look: Look) -> Line:
     parts: list[str] = []
     if snapshot is not None:
         approvals = sum(approval.status == "pending" for approval in snapshot.approvals)
-        yours = sum(question.target == OPERATOR for question in snapshot.questions)
-        waiting = ((yours, "question"), (approvals, "approval"), (snapshot.hive.operator_unread, "message"))
+        waiting = (
+            (snapshot.hive.questions, "question"),
+            (approvals, "approval"),
+            (snapshot.hive.operator_unread, "message"),
+        )
         parts = [plural(number, noun) for number, noun in waiting if number]
         parts += [plural(snapshot.hive.dead, "dead letter")] if snapshot.hive.dead else []
         parts += [plural(snapshot.hive.held, "held message")] if snapshot.hive.held else []
@@ -133,7 +135,8 @@ def _foot(look: Look, below: int, columns: int) -> tuple[Line, int | None]:
         return [("bold", cut(visible(look.said), columns))], None
     keys = _KEYS if columns >= width(_KEYS) + 12 else _KEYS_SHORT
     more = f"{below} more" if below > 0 else ""
-    return [("dim", cut(pad(keys, columns - width(more) - 1), columns - width(more))), ("", more)], None
+    room = columns - width(more) - 2
+    return [("dim", pad(cut(keys, room), room + 2)), ("", more)], None
 
 
 def _question(asks: tuple[str, list[str], Edit], said: str, columns: int) -> tuple[Line, int | None]:
