@@ -28,6 +28,13 @@ const says = (block: object, more: Record<string, unknown> = {}): Frame =>
 const result = (id: string, content: unknown, more: Record<string, unknown> = {}): Frame =>
   line({ type: "user", message: { content: [{ type: "tool_result", tool_use_id: id, content, ...more }] } });
 
+describe("what the hive says of the agent", () => {
+  it("tells of its login in words, and of a state that it does not know by its name", () => {
+    const said = ["needs_login_idle", "online", "some_new_state"].map((status) => rowsOf([{ kind: "status_changed", eid: ++eid, status }]).map((row) => textOf(row)).join());
+    expect(said.map((each) => /it needs a login|it is logged in|some new state/.exec(each)?.[0])).toEqual(["it needs a login", "it is logged in", "some new state"]);
+  });
+});
+
 describe("a recorded turn", () => {
   const rows = rowsOf(recorded);
 

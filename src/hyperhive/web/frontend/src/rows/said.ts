@@ -83,9 +83,14 @@ function turnState(value: Json): Said | "nothing" {
   return said("state", words ? `waits ${words}` : "waits");
 }
 
+const LOGINS: Readonly<Record<string, string>> = { online: "it is logged in", needs_login_idle: "it needs a login", needs_login_in_progress: "a login is under way" };
+
 const SPEAKERS: ReadonlyMap<string, Speaker> = new Map<string, Speaker>([
   ["turn_state_changed", turnState],
-  ["status_changed", (value) => said("login", str(value["status"]).replaceAll("_", " "))],
+  ["status_changed", (value) => {
+    const status = str(value["status"]);
+    return said("login", Object.hasOwn(LOGINS, status) ? LOGINS[status]! : status.replaceAll("_", " "));
+  }],
   ["model_changed", (value) => said("model", str(value["model"]))],
   ["system/init", init],
   ["system/api_retry", retry],
