@@ -63,18 +63,24 @@ class Reader:
         )  # fmt: skip
 
 
-async def test_reconnects_over_real_sockets_lose_nothing_and_double_nothing(core: Core, port: int) -> None:
-    reader = Reader(core, port, "hive", "alice")
-    await reader.read(lambda: reader.page.stream_id)
-    for count in range(30):
-        core.publish("hive", count, "a")
-        core.publish("alice", count % 3, "b")
-        await reader.read((lambda: True) if count % 2 else reader.level)
-    await reader.read(reader.level)
-    assert reader.page.gaps == 0
-    assert reader.page.applied == {"hive": list(range(1, 31)), "alice": list(range(1, 31))}
-    assert reader.page.state == core.state
-    await reader.client.aclose()
+@pytest.mark.parametrize(
+    "drops", [30, pytest.param(1_000, marks=[pytest.mark.campaign, pytest.mark.timeout(600)])]
+)
+async def test_reconnects_over_real_sockets_lose_nothing_and_double_nothing(core: Core, drops: int) -> None:
+    with anyio.fail_after(drops):
+        async with served(core.hub()) as port:
+            reader = Reader(core, port, "hive", "alice")
+            await reader.read(lambda: reader.page.stream_id)
+            for count in range(drops):
+                core.publish("hive", count, "a")
+                core.publish("alice", count % 3, "b")
+                await reader.read((lambda: True) if count % 2 else reader.level)
+            await reader.read(reader.level)
+            assert reader.page.gaps == 0
+            whole = list(range(1, drops + 1))
+            assert reader.page.applied == {"hive": whole, "alice": whole}
+            assert reader.page.state == core.state
+            await reader.client.aclose()
 
 
 async def test_a_client_that_never_reads_costs_nobody_anything(core: Core, hub: Hub, port: int) -> None:
