@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from hyperhive.protocol import requests as r
+from hyperhive.protocol.events import QuestionResolved
 from hyperhive.web.front import WEB
 from hyperhive.web.routes.requests import SPELLINGS
 from web_client import Browser, Served, serving
@@ -35,6 +36,19 @@ async def test_the_original_spellings_do_what_their_requests_do(served: Served, 
     assert "bob" in hive.lifecycle.tombstones()
     assert (await browser.ask("POST", "/purge-tombstone/bob", {})).status == 200
     assert "bob" not in hive.lifecycle.tombstones()
+
+
+async def test_an_answer_given_in_a_browser_says_so_everywhere_else(served: Served, browser: Browser) -> None:
+    heard: list[QuestionResolved] = []
+    served.hive.bus.tap(lambda event: heard.append(event) if isinstance(event, QuestionResolved) else None)
+    asked = await served.hive.broker.questions.ask("manager", "Now?")
+    assert (await browser.ask("POST", f"/answer-question/{asked}", {"answer": "yes"})).status == 200
+    assert [(one.answerer, one.channel) for one in heard] == [("operator", "web")]
+    row = (await browser.request(cmd="questions", id=asked)).json["questions"][0]
+    assert (row["answerer"], row["channel"]) == ("operator", "web")
+    late = await browser.request(cmd="answer", id=asked, answer="no")
+    assert late.status == 409
+    assert "by operator (web)" in late.json["detail"]
 
 
 async def test_a_decision_made_in_a_browser_says_so_in_the_audit(browser: Browser) -> None:

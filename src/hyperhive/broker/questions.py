@@ -217,7 +217,15 @@ class Questions:
 
     # --- resolving --------------------------------------------------------------------------------------------------
 
-    async def answer(self, id: int, answer: str, *, by: str, override: bool = False) -> QuestionRow:  # noqa: A002
+    async def answer(
+        self,
+        id: int,  # noqa: A002 - the wire's name
+        answer: str,
+        *,
+        by: str,
+        override: bool = False,
+        channel: str | None = None,
+    ) -> QuestionRow:
         """Answers a question; the first answer wins, and reaches its asker as mail. Durable when it returns.
 
         Args:
@@ -226,6 +234,7 @@ class Questions:
                 options only.
             by: who answers: the one who was asked.
             override: `by` may answer in another's place: the operator's right alone.
+            channel: the way by which the operator answers; shown to whoever comes late.
 
         Raises:
             NotFound: there is no such question. Forbidden: it is not `by`'s to answer.
@@ -239,24 +248,38 @@ class Questions:
         place, cause = self._place(by)
         try:
             return await self._resolve(
-                id, "answer", answer, by, any_=override, place=None if cause is None else place
+                id,
+                "answer",
+                answer,
+                by,
+                any_=override,
+                place=None if cause is None else place,
+                channel=channel,
             )
         except HiveError:
             self._gate.give_back(by, size)
             raise
 
-    async def cancel(self, id: int, *, by: str, any: bool = False) -> QuestionRow:  # noqa: A002 - the wire's names
+    async def cancel(
+        self,
+        id: int,  # noqa: A002 - the wire's names
+        *,
+        by: str,
+        any: bool = False,  # noqa: A002
+        channel: str | None = None,
+    ) -> QuestionRow:
         """Withdraws a question: it is answered `[cancelled by NAME]`.
 
         Args:
             id: the question.
             by: who does it: its asker.
             any: `by` may cancel anybody's.
+            channel: see `answer`.
 
         Raises:
             NotFound, Forbidden, Conflict: see `answer`. A question of the hive's own cannot be cancelled.
         """
-        return await self._resolve(id, "cancel", f"[cancelled by {by}]", by, any_=any)
+        return await self._resolve(id, "cancel", f"[cancelled by {by}]", by, any_=any, channel=channel)
 
     async def withdraw(self, ids: Iterable[int], reason: str) -> int:
         """The hive itself ends questions that have become moot: `[withdrawn: REASON]`. How many were open still."""
@@ -286,9 +309,26 @@ class Questions:
         return None if row.answered_at is None else row
 
     async def _resolve(
-        self, number: int, how: changes.How, answer: str, by: str, *, any_: bool, place: Place | None = None
+        self,
+        number: int,
+        how: changes.How,
+        answer: str,
+        by: str,
+        *,
+        any_: bool,
+        place: Place | None = None,
+        channel: str | None = None,
     ) -> QuestionRow:
-        job = Resolve(id=number, how=how, answer=answer, by=by, at=self._desk.now(), any_=any_, place=place)
+        job = Resolve(
+            id=number,
+            how=how,
+            answer=answer,
+            by=by,
+            channel=channel,
+            at=self._desk.now(),
+            any_=any_,
+            place=place,
+        )
         return (await self._desk.store.submit(self._resolve_op, job)).row
 
     def _resolve_all(self, conn: sqlite3.Connection, batch: Sequence[Resolve]) -> list[Resolved | HiveError]:
@@ -352,7 +392,9 @@ class Questions:
         row = resolved.row
         self._post(resolved.posted)
         self._desk.bus.publish(
-            QuestionResolved(id=row.id, answer=row.answer or "", answerer=row.answerer or "")
+            QuestionResolved(
+                id=row.id, answer=row.answer or "", answerer=row.answerer or "", channel=row.channel
+            )
         )
         self._open.forget(row.id)
         self._say_changed(row)

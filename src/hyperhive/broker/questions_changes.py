@@ -115,6 +115,7 @@ class Resolve(msgspec.Struct, frozen=True, kw_only=True):
     how: How
     answer: str
     by: str
+    channel: str | None = None
     at: int
     any_: bool = False
     place: Place | None = None
@@ -130,7 +131,7 @@ class Resolved(msgspec.Struct, frozen=True):
 
 
 _RESOLVE: Final = (
-    "UPDATE questions SET answered_at = ?, answer = ?, answerer = ?"
+    "UPDATE questions SET answered_at = ?, answer = ?, answerer = ?, channel = ?"
     " WHERE id = ? AND typeof(answered_at) <> 'integer'"
 )
 
@@ -148,8 +149,10 @@ def resolve_one(conn: sqlite3.Connection, job: Resolve, errands: Mapping[str, Er
     if row.answered_at is not None:
         raise Conflict(already(row, job.at))
     errand = _errand(job, row, errands)
-    conn.execute(_RESOLVE, (job.at, job.answer, job.by, job.id))
-    row = msgspec.structs.replace(row, answered_at=job.at, answer=job.answer, answerer=job.by)
+    conn.execute(_RESOLVE, (job.at, job.answer, job.by, job.channel, job.id))
+    row = msgspec.structs.replace(
+        row, answered_at=job.at, answer=job.answer, answerer=job.by, channel=job.channel
+    )
     posted = None
     if row.kind != TOOL and row.asker not in ("", SYSTEM):
         posted = post(conn, row.asker, answered_mail(row), job.place or _next(row), job.at)
@@ -198,10 +201,11 @@ def _errand(job: Resolve, row: QuestionRow, errands: Mapping[str, Errand]) -> Er
 def already(row: QuestionRow, now: int) -> str:
     """Who was first, and when."""
     ago = max(0, now - (row.answered_at or now))
+    way = f" ({row.channel})" if row.channel else ""
     what = (
         "expired"
         if row.answerer == WATCHDOG
-        else f"was resolved by {row.answerer}: {(row.answer or '')[:200]}"
+        else f"was resolved by {row.answerer}{way}: {(row.answer or '')[:200]}"
     )
     return f"question {row.id} {what} ({ago} s ago)"
 
@@ -223,7 +227,7 @@ def close_all(conn: sqlite3.Connection, batch: Sequence[Close]) -> list[list[Res
 def _close(conn: sqlite3.Connection, job: Close) -> list[Resolved]:
     closed = []
     for row in open_rows(conn, job.name):
-        conn.execute(_RESOLVE, (job.at, job.answer, SYSTEM, row.id))
+        conn.execute(_RESOLVE, (job.at, job.answer, SYSTEM, None, row.id))
         done = msgspec.structs.replace(row, answered_at=job.at, answer=job.answer, answerer=SYSTEM)
         posted = None
         if row.kind != TOOL and row.asker not in ("", SYSTEM) and job.told(row.asker):

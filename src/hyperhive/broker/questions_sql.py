@@ -22,6 +22,7 @@ class QuestionRow(msgspec.Struct, frozen=True, kw_only=True):
         id: 0 for one that is not stored yet.
         kind, about: what a question of the hive's own machinery is for; `kind` names its `Errand`.
         cause, hops, chain: the place in a chain of messages that its asker had when it asked.
+        channel: by what way the operator resolved it: `web`, `host`.
         fault: why the row cannot be read; the other fields hold what could be, and `question` says so.
     """
 
@@ -39,6 +40,7 @@ class QuestionRow(msgspec.Struct, frozen=True, kw_only=True):
     answered_at: int | None = None
     answer: str | None = None
     answerer: str | None = None
+    channel: str | None = None
     cause: int | None = None
     hops: int = 0
     chain: int | None = None
@@ -63,7 +65,7 @@ class Errand(Protocol):
 
 # --- reading --------------------------------------------------------------------------------------------------------
 
-_TEXTS: Final = ("asker", "target", "question", "options", "tool", "kind", "about", "answer", "answerer")
+_TEXTS: Final = ("asker", "target", "question", "options", "tool", "kind", "about", "answer", "answerer", "channel")
 _NUMBERS: Final = ("multi", "asked_at", "expires_at", "answered_at", "cause", "hops", "chain")
 # Whatever somebody wrote into a column comes out as bytes or as a number, and only `_decoded` judges it.
 _COLUMNS: Final = ", ".join(

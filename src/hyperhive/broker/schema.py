@@ -160,3 +160,10 @@ def m0007_turn(db: Database) -> None:
     """The turn that read a message, where whoever acked it said so."""
     if "turn" not in db.table("messages").columns_dict:
         db.execute("ALTER TABLE messages ADD COLUMN turn INTEGER")
+
+
+@MIGRATIONS()
+def m0008_channel(db: Database) -> None:
+    """By what way the operator resolved a question."""
+    if "channel" not in db.table("questions").columns_dict:
+        db.execute("ALTER TABLE questions ADD COLUMN channel TEXT")

@@ -33,7 +33,9 @@ def questions(broker: Broker) -> dict[type[r.Request], Handler]:
         return p.QuestionQueued(id=number)
 
     async def answer(caller: Caller, request: r.Answer) -> p.Reply:
-        row = await broker.questions.answer(request.id, request.answer, by=caller.name, override=caller.any)
+        row = await broker.questions.answer(
+            request.id, request.answer, by=caller.name, override=caller.any, channel=_channel(caller)
+        )
         return p.Ok(id=row.id)
 
     async def waiting(caller: Caller, request: r.Questions) -> p.Reply:
@@ -54,7 +56,9 @@ def questions(broker: Broker) -> dict[type[r.Request], Handler]:
         return [question_shown(row)]
 
     async def cancel(caller: Caller, request: r.CancelQuestion) -> p.Reply:
-        row = await broker.questions.cancel(request.id, by=caller.name, any=caller.any)
+        row = await broker.questions.cancel(
+            request.id, by=caller.name, any=caller.any, channel=_channel(caller)
+        )
         return p.Ok(id=row.id)
 
     async def loose_ends(caller: Caller, request: r.GetLooseEnds) -> p.Reply:
@@ -76,6 +80,11 @@ def questions(broker: Broker) -> dict[type[r.Request], Handler]:
     }
 
 
+def _channel(caller: Caller) -> str | None:
+    """By what way the operator comes; an agent's has no name that says anything to anybody."""
+    return caller.channel if caller.name == OPERATOR else None
+
+
 def question_shown(row: QuestionRow, *, cut: bool = False) -> p.Question:
     """A question as it is listed; `cut`: only its beginning is here."""
     return p.Question(
@@ -91,5 +100,6 @@ def question_shown(row: QuestionRow, *, cut: bool = False) -> p.Question:
         answered_at=row.answered_at,
         answer=None if row.answered_at is None else (row.answer or "")[:ANSWER_SHOWN],
         answerer=None if row.answered_at is None else row.answerer,
+        channel=None if row.answered_at is None else row.channel,
         cut=cut,
     )

@@ -327,11 +327,12 @@ class QuestionAdded(DashboardEvent, frozen=True, kw_only=True, tag="question_add
 
 
 class QuestionResolved(DashboardEvent, frozen=True, kw_only=True, tag="question_resolved"):
-    """A question was answered, cancelled or expired."""
+    """A question was answered, cancelled or expired. `channel`: by what way the operator did it (`web`, `host`)."""
 
     id: int
     answer: str
     answerer: str
+    channel: str | None = None
 
 
 class TransientSet(DashboardEvent, frozen=True, kw_only=True, tag="transient_set"):

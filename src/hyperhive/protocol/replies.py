@@ -190,6 +190,7 @@ class DeadLetters(Reply, frozen=True, kw_only=True, tag="dead"):
 class Question(Wire, frozen=True, kw_only=True):
     """A question. `answered_at`, `answer` (its beginning), `answerer`: how it was resolved, where it is.
 
+    `channel`: by what way it was, where the operator did it (`web`, `host`).
     `cut`: it is too long for the list that it is in; `questions {id}` gives it whole, its options and its tool's input.
     """
 
@@ -205,6 +206,7 @@ class Question(Wire, frozen=True, kw_only=True):
     answered_at: int | None = None
     answer: str | None = None
     answerer: str | None = None
+    channel: str | None = None
     cut: bool = False
 
 

@@ -2590,6 +2590,7 @@ export interface components {
          * Question
          * @description A question. `answered_at`, `answer` (its beginning), `answerer`: how it was resolved, where it is.
          *
+         *         `channel`: by what way it was, where the operator did it (`web`, `host`).
          *         `cut`: it is too long for the list that it is in; `questions {id}` gives it whole, its options and its tool's input.
          */
         Question: {
@@ -2598,6 +2599,7 @@ export interface components {
             answerer?: string;
             asked_at: number;
             asker: string;
+            channel?: string;
             /** @default false */
             cut?: boolean;
             expires_at?: number;
@@ -2677,11 +2679,12 @@ export interface components {
         };
         /**
          * QuestionResolved
-         * @description A question was answered, cancelled or expired.
+         * @description A question was answered, cancelled or expired. `channel`: by what way the operator did it (`web`, `host`).
          */
         QuestionResolved: {
             answer: string;
             answerer: string;
+            channel?: string;
             id: number;
             /** @enum {unknown} */
             kind: "question_resolved";

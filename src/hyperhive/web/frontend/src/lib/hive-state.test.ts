@@ -47,9 +47,9 @@ describe("applying the hive's frames", () => {
 
   it("takes an answered question away and says who answered", () => {
     const before = state({ questions: [question(7)] });
-    const after = apply(before, { kind: "question_resolved", seq: 11, id: 7, answer: "yes", answerer: "operator" });
+    const after = apply(before, { kind: "question_resolved", seq: 11, id: 7, answer: "yes", answerer: "operator", channel: "web" });
     expect(after.questions).toEqual([]);
-    expect(after.resolvedQuestions.get(7)).toMatchObject({ answer: "yes", answerer: "operator", at: 100, question: { asker: "bob" } });
+    expect(after.resolvedQuestions.get(7)).toMatchObject({ answer: "yes", answerer: "operator", channel: "web", at: 100, question: { asker: "bob" } });
   });
 
   it("does not list questions that agents ask each other", () => {

@@ -22,6 +22,8 @@ export interface MailRow {
 export interface Resolved {
   answer: string;
   answerer: string;
+  /** By what way the operator did it. */
+  channel?: string;
   at: number;
   question?: Question;
 }
@@ -79,7 +81,7 @@ function applyFrame(state: HiveState, event: DashboardEvent, at: number): HiveSt
     case "question_resolved": {
       const asked = state.questions.find((each) => each.id === event.id);
       const resolved = new Map(state.resolvedQuestions);
-      resolved.set(event.id, { answer: event.answer, answerer: event.answerer, at, ...(asked && { question: asked }) });
+      resolved.set(event.id, { answer: event.answer, answerer: event.answerer, at, ...(event.channel && { channel: event.channel }), ...(asked && { question: asked }) });
       if (resolved.size > RESOLVED_MAX) resolved.delete(resolved.keys().next().value!);
       return { ...state, seq, questions: state.questions.filter((each) => each.id !== event.id), resolvedQuestions: resolved };
     }

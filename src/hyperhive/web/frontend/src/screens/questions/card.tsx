@@ -58,6 +58,8 @@ export function QuestionCard({ question, active, focus, linked }: QuestionCardPr
 interface End {
   readonly answer: string;
   readonly answerer: string;
+  /** By what way the operator did it. */
+  readonly channel?: string;
   readonly at: number;
 }
 
@@ -65,7 +67,7 @@ interface End {
 function endOf(question: Question): End | undefined {
   const told = resolvedQuestions.value.get(question.id);
   if (told) return told;
-  if (question.answered_at !== undefined) return { answer: question.answer ?? "", answerer: question.answerer ?? "", at: question.answered_at };
+  if (question.answered_at !== undefined) return { answer: question.answer ?? "", answerer: question.answerer ?? "", at: question.answered_at, ...(question.channel && { channel: question.channel }) };
   if (question.expires_at !== undefined && question.expires_at <= now.value) return { answer: "[expired]", answerer: "ttl-watchdog", at: question.expires_at };
   return undefined;
 }
@@ -98,7 +100,7 @@ function Ended({ ended, question }: { ended: End; question: Question }): JSX.Ele
   return (
     <>
       <Banner tone={word === "answered" ? "ok" : "muted"} icon={word === "answered" ? "check" : "clock"}>
-        {word === "expired" ? "Expired without an answer" : word === "cancelled" ? <>Withdrawn by <Text text={by} /></> : <>Answered by <Text text={by} /></>}, <Age sentence at={ended.at} />
+        {word === "expired" ? "Expired without an answer" : word === "cancelled" ? <>Withdrawn by <Text text={by} /></> : <>Answered by <Text text={by} />{ended.channel ? ` (${ended.channel})` : ""}</>}, <Age sentence at={ended.at} />
         {word === "answered" ? <blockquote><Text text={ended.answer} /></blockquote> : "."}
       </Banner>
       {draft.value.trim() && kindOf(question) !== "system" && kindOf(question) !== "tool" && draft.value.trim() !== ended.answer ? (
