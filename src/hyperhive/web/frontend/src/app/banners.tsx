@@ -1,7 +1,7 @@
 // The thin lines above a screen: the stream is down (after three silent seconds), the server has a newer build.
 import { signal } from "@preact/signals";
 import type { VNode } from "preact";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import { anyDraft } from "../lib/drafts";
 import { connection, retryNow } from "../lib/stream";
 import { now } from "../lib/time";
@@ -9,11 +9,14 @@ import { Banner, Button } from "../ui";
 
 const SILENT_MS = 3000;
 
-export function LineBanner(): VNode | null {
+export function LineBanner(): VNode {
   const line = connection.value;
+  const lost = useRef(false);
   // Read the ticker, so that the countdown runs.
   const at = Math.max(now.value * 1000, Date.now());
-  if (line.state === "live" || at - line.since < SILENT_MS) return null;
+  // The region is always there: a reader of the screen is told of what is put into it, not of what comes with it.
+  if (line.state === "live" || at - line.since < SILENT_MS) return <div role="status">{line.state === "live" && lost.current && <span class="sr">Connected again.</span>}</div>;
+  lost.current = true;
   const wait = line.nextAt === undefined ? 0 : Math.max(0, Math.ceil((line.nextAt - at) / 1000));
   const offline = typeof navigator !== "undefined" && !navigator.onLine;
   const what = offline ? "No network." : line.why === "silent" ? "The hive fell silent." : "The connection to the hive is lost.";

@@ -2,7 +2,7 @@
 // palette, and the few actions that are everywhere.
 import { signal } from "@preact/signals";
 import { Component, type ComponentChildren, type VNode } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { asApiError, logout, signedIn, type ApiError } from "../lib/api";
 import { useActions, type Action } from "../lib/keys";
 import { announcement, startNotifications } from "../lib/notifications";
@@ -24,14 +24,26 @@ function useScreen(route: RouteDef | undefined): { screen?: Screen | undefined; 
   const load = route?.load;
   useEffect(() => {
     setError(undefined);
-    if (!load || loaded.peek().has(load)) return;
+    if (!load || loaded.peek().has(load)) return undefined;
+    let left = false;
     load().then(
       (module) => (loaded.value = new Map(loaded.peek()).set(load, module.default)),
       // A chunk that is gone: the server was updated under this page.
-      (failed: unknown) => setError(asApiError(failed)),
+      (failed: unknown) => left || setError(asApiError(failed)),
     );
+    return () => void (left = true);
   }, [load]);
   return { screen: load && loaded.value.get(load), error };
+}
+
+/** Whoever stood on what the new screen replaced goes on at its beginning, not at the beginning of the page. */
+function useFocusKept(path: string): void {
+  const before = useRef(path);
+  useEffect(() => {
+    if (before.current === path) return;
+    before.current = path;
+    if (document.activeElement === null || document.activeElement === document.body) document.getElementById("main")?.focus({ preventScroll: true });
+  }, [path]);
 }
 
 /** A screen that throws shows what happened, and leaves the rest of the page alone. */
@@ -110,6 +122,7 @@ function SignedIn(): VNode {
   const found = find(path);
   const { screen: Shown, error } = useScreen(found?.route);
   const nav = found?.route.nav ?? "";
+  useFocusKept(path);
   return (
     <div class="shell">
       <a class="skip" href="#main">

@@ -11,6 +11,8 @@ export type ToHub =
   | { t: "unsub"; stream: string }
   | { t: "visible"; visible: boolean }
   | { t: "retry" }
+  /** Whether anybody is there: answered by the state. */
+  | { t: "ping" }
   | { t: "bye" };
 
 /** To a tab. */
@@ -54,6 +56,7 @@ export class Hub {
     else if (message.t === "unsub") this.#part(tab, message.stream);
     else if (message.t === "secret") this.#link.secret(message.secret);
     else if (message.t === "retry") this.#link.retry();
+    else if (message.t === "ping") send({ t: "state", connection: this.#link.connection });
     else if (message.t === "bye") this.leave(name);
     else {
       tab.visible = message.visible;

@@ -47,7 +47,12 @@ export function retryNow(): void {
   send({ t: "retry" });
 }
 
+const PING_MS = 15_000;
+const PONG_MS = 5_000;
+let heardAt = 0;
+
 function hear(message: FromHub): void {
+  heardAt = performance.now();
   if (message.t === "state") state.value = message.connection;
   else if (message.t === "unauthorized") signedOutByServer();
   else if (message.t === "frames") {
@@ -93,21 +98,49 @@ export function startStream(): void {
 function throughWorker(): boolean {
   if (typeof SharedWorker === "undefined") return false;
   try {
-    const worker = new SharedWorker(trusted(workerUrl), { type: "module", name: "hive-stream" });
-    worker.port.addEventListener("message", ({ data }: MessageEvent<FromHub>) => hear(data));
-    worker.port.start();
-    send = (message) => worker.port.postMessage({ tab, message });
+    toWorker();
+    watchWorker();
     return true;
   } catch {
     return false;
   }
 }
 
-/** The server's CSP lets nothing but this policy name a script. */
+function toWorker(): void {
+  const worker = new SharedWorker(trusted(workerUrl), { type: "module", name: "hive-stream" });
+  worker.port.addEventListener("message", ({ data }: MessageEvent<FromHub>) => hear(data));
+  worker.port.start();
+  send = (message) => worker.port.postMessage({ tab, message });
+}
+
+/** Nobody tells of a worker that crashed, and what is shown would be old for ever: so it is asked, and made anew. */
+function watchWorker(): void {
+  const ask = (): void => {
+    if (document.visibilityState !== "visible" || !signedIn.peek()) return;
+    const asked = performance.now();
+    send({ t: "ping" });
+    setTimeout(() => {
+      if (heardAt >= asked || document.visibilityState !== "visible") return;
+      state.value = { state: "reconnecting", attempt: 1, since: Date.now(), why: "silent" };
+      toWorker();
+      hello();
+    }, PONG_MS);
+  };
+  setInterval(ask, PING_MS);
+  document.addEventListener("visibilitychange", ask);
+}
+
+interface Policy {
+  createScriptURL(url: string): string;
+}
+let policy: Policy | undefined;
+
+/** The server's CSP lets nothing but this policy, made once, name a script. */
 function trusted(url: string): string {
-  const types = (window as { trustedTypes?: { createPolicy(name: string, rules: object): { createScriptURL(url: string): string } } }).trustedTypes;
+  const types = (window as { trustedTypes?: { createPolicy(name: string, rules: object): Policy } }).trustedTypes;
   if (types === undefined) return url;
-  return types.createPolicy("hive-worker", { createScriptURL: (asked: string) => (asked === workerUrl ? asked : "") }).createScriptURL(url);
+  policy ??= types.createPolicy("hive-worker", { createScriptURL: (asked: string) => (asked === workerUrl ? asked : "") });
+  return policy.createScriptURL(url);
 }
 
 interface Posted {

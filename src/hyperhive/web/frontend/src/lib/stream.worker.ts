@@ -9,15 +9,15 @@ const hub = new Hub(realPorts);
 
 self.addEventListener("connect", (event) => {
   const port = event.ports[0]!;
-  let tab: string | undefined;
-  port.addEventListener("message", ({ data }: MessageEvent<{ tab: string; message: ToHub }>) => {
-    if (tab === undefined) {
-      tab = data.tab;
-      // The tab holds a lock of its name while it lives: getting it means that the tab is gone, also when it crashed.
-      const gone = tab;
-      void navigator.locks?.request(`hive-tab-${gone}`, () => hub.leave(gone));
+  let watched = false;
+  port.addEventListener("message", ({ data: { tab, message } }: MessageEvent<{ tab: string; message: ToHub }>) => {
+    if (message.t === "hello" && !watched) {
+      // The tab that says hello holds a lock of its name while it lives: getting it means that the tab is gone, also when
+      // it crashed.
+      watched = true;
+      void navigator.locks?.request(`hive-tab-${tab}`, () => hub.leave(tab));
     }
-    hub.receive(tab, data.message, (message: FromHub) => port.postMessage(message));
+    hub.receive(tab, message, (answer: FromHub) => port.postMessage(answer));
   });
   port.start();
 });

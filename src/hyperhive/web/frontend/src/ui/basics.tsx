@@ -1,7 +1,7 @@
 // The small parts: buttons, chips, badges, ages, ids, text.
 import type { ComponentChildren, JSX, Ref, VNode } from "preact";
 import { useState } from "preact/hooks";
-import { absolute, clock, shortSha } from "../lib/format";
+import { absolute, moment, shortSha } from "../lib/format";
 import type { ContainerState } from "../lib/protocol";
 import { Link } from "../lib/router";
 import { settings } from "../lib/settings";
@@ -96,7 +96,7 @@ export function Chip({ children, title, icon, tone = "muted", onClick, on, mono,
   const cls = `chip tone-${tone}${mono ? " mono" : ""}${on ? " on" : ""} ${extra ?? ""}`;
   if (!onClick)
     return (
-      <span class={cls} title={title}>
+      <span class={cls} title={visible(title)}>
         {inside}
       </span>
     );
@@ -104,7 +104,7 @@ export function Chip({ children, title, icon, tone = "muted", onClick, on, mono,
     <button
       type="button"
       class={`${cls} chip-btn`}
-      title={title}
+      title={visible(title)}
       aria-pressed={on}
       onClick={(event) => {
         event.stopPropagation();
@@ -143,7 +143,7 @@ export function StateBadge({ state, transient }: { state: ContainerState; transi
 
 /** How long ago, ticking; the moment itself in the title. `sentence`: as words of one ("12s ago", "just now"). */
 export function Age({ at, prefix, sentence = false }: { at: number; prefix?: string; sentence?: boolean }): VNode {
-  const age = settings.absoluteTimes.value ? clock(at) : ago(at, now.value);
+  const age = settings.absoluteTimes.value ? moment(at, now.peek()) : ago(at, now.value);
   const inWords = settings.absoluteTimes.value ? age : age === "now" ? "just now" : `${age} ago`;
   return (
     <time class="age" dateTime={new Date(at * 1000).toISOString()} title={absolute(at)}>
@@ -157,7 +157,7 @@ export function Age({ at, prefix, sentence = false }: { at: number; prefix?: str
 export function Until({ at, prefix = "in" }: { at: number; prefix?: string }): VNode {
   return (
     <time class="age" dateTime={new Date(at * 1000).toISOString()} title={absolute(at)}>
-      {settings.absoluteTimes.value ? clock(at) : `${prefix} ${until(at, now.value)}`}
+      {settings.absoluteTimes.value ? moment(at, now.peek()) : `${prefix} ${until(at, now.value)}`}
     </time>
   );
 }

@@ -16,6 +16,7 @@ export interface DialogProps {
 export function Dialog({ title, onClose, children, footer, wide }: DialogProps): VNode {
   const ref = useRef<HTMLDialogElement>(null);
   const label = useId();
+  const pressed = useRef<EventTarget | null>(null); // what is selected with the mouse may end outside, and closes nothing
   useEffect(() => {
     const before = document.activeElement as HTMLElement | null;
     ref.current?.showModal();
@@ -31,7 +32,8 @@ export function Dialog({ title, onClose, children, footer, wide }: DialogProps):
         event.preventDefault();
         onClose();
       }}
-      onClick={(event) => event.target === ref.current && onClose()}
+      onPointerDown={(event) => void (pressed.current = event.target)}
+      onClick={(event) => event.target === ref.current && pressed.current === ref.current && onClose()}
     >
       <div class="dialog-in">
         <header class="dialog-head">

@@ -74,7 +74,10 @@ function AgentPage({ name, params, query }: Props & { name: string }) {
   }, [session]);
   const view = container(name).value;
   const facts = session.facts.value;
-  const [login, setLogin] = useState(query["login"] === "1");
+  const [login, setLogin] = useState(false);
+  useEffect(() => {
+    if (query["login"] === "1") setLogin(true); // also where a notification leads here from here
+  }, [query["login"]]);
   const tab = params["tab"] === "turns" ? "turns" : params["tab"] === "mail" ? "mail" : "live";
   const page = `/agents/${encodeURIComponent(name)}`;
   const busy = facts.state === "thinking" || facts.state === "compacting";

@@ -232,7 +232,7 @@ export function Terminal({ session, filter, turns, busy }: TerminalProps) {
           {plural(total, "row")} of those loaded
         </div>
       )}
-      <div class="log-box" ref={box} onScroll={scrolled} onWheel={unpin} onPointerDown={unpin} onTouchMove={unpin} onKeyDown={unpin} role="log" aria-label={`Events of ${session.name}`} aria-live={busy || away ? "off" : "polite"} tabIndex={0}>
+      <div class="log-box" ref={box} onScroll={scrolled} onWheel={unpin} onPointerDown={unpin} onTouchMove={unpin} onKeyDown={unpin} role="log" aria-label={`Events of ${session.name}`} aria-live={busy || away || working !== "" ? "off" : "polite"} aria-relevant="additions" tabIndex={0}>
         <div class="log-inner">
           {session.error.value && <ErrorBox error={session.error.value} retry={() => void session.toEnd()} />}
           {!session.loaded.value ? (

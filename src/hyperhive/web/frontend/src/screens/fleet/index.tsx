@@ -181,6 +181,9 @@ export default function Screen({ query }: ScreenProps): VNode {
 const FINGER_MS = 2000;
 const FINGER = ["pointerdown", "pointerup", "pointercancel"] as const;
 
+/** A row that changes its group is made anew: not while a dialog or a menu of it is open, or the keyboard is in it. */
+const IN_USE = ".fleet dialog[open], .fleet [aria-haspopup=menu][aria-expanded=true], .fleet :focus-visible";
+
 /** The groups to show. While the pointer is over the table, no row moves: what would, waits until it has left. */
 function useStill(all: readonly ContainerView[], filter: string, only: string | undefined, sort: Sort): Group[] {
   const over = useRef(false);
@@ -206,18 +209,23 @@ function useStill(all: readonly ContainerView[], filter: string, only: string | 
       over.current = true;
       if (event.type !== "pointerdown") later = window.setTimeout(left, FINGER_MS);
     };
+    const unfocused = (event: FocusEvent): void => {
+      if ((event.target as Element | null)?.closest?.(".fleet") != null) redraw((n) => n + 1);
+    };
+    document.addEventListener("focusout", unfocused);
     for (const type of FINGER) document.addEventListener(type, touched);
     document.addEventListener("pointerover", look);
     document.documentElement.addEventListener("pointerleave", left);
     return () => {
       clearTimeout(later);
       for (const type of FINGER) document.removeEventListener(type, touched);
+      document.removeEventListener("focusout", unfocused);
       document.removeEventListener("pointerover", look);
       document.documentElement.removeEventListener("pointerleave", left);
     };
   }, []);
   const key = `${filter} ${only} ${sort}`;
-  const groups = over.current && before.current.key === key ? held(fresh, before.current.groups) : fresh;
+  const groups = (over.current || document.querySelector(IN_USE) !== null) && before.current.key === key ? held(fresh, before.current.groups) : fresh;
   before.current = { key, groups };
   return groups;
 }
