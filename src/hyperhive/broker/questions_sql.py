@@ -65,7 +65,18 @@ class Errand(Protocol):
 
 # --- reading --------------------------------------------------------------------------------------------------------
 
-_TEXTS: Final = ("asker", "target", "question", "options", "tool", "kind", "about", "answer", "answerer", "channel")
+_TEXTS: Final = (
+    "asker",
+    "target",
+    "question",
+    "options",
+    "tool",
+    "kind",
+    "about",
+    "answer",
+    "answerer",
+    "channel",
+)
 _NUMBERS: Final = ("multi", "asked_at", "expires_at", "answered_at", "cause", "hops", "chain")
 # Whatever somebody wrote into a column comes out as bytes or as a number, and only `_decoded` judges it.
 _COLUMNS: Final = ", ".join(
