@@ -67,16 +67,14 @@ def trees() -> dict[Path, ast.Module]:
 
 def within(tree: ast.Module) -> Iterator[tuple[ast.AST, str]]:
     """Every node with the dotted name of the function or class that it stands in."""
-
-    def walk(node: ast.AST, name: str) -> Iterator[tuple[ast.AST, str]]:
+    waiting: list[tuple[ast.AST, str]] = [(tree, "")]
+    while waiting:
+        node, name = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            name = f"{name}.{node.name}".lstrip(".")
         for child in ast.iter_child_nodes(node):
             yield child, name
-            inner = name
-            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                inner = f"{name}.{child.name}".lstrip(".")
-            yield from walk(child, inner)
-
-    yield from walk(tree, "")
+            waiting.append((child, name))
 
 
 def short(path: Path) -> str:
@@ -132,11 +130,11 @@ def test_only_policy_looks_at_an_actors_role() -> None:
     """What an agent *is* (a row's column, a view's field) may be read; who *speaks* decides in one place alone."""
     strays = []
     for path, tree in trees().items():
+        nodes = list(ast.walk(tree))
         knows_actors = any(
-            isinstance(node, ast.ImportFrom) and node.module == "hyperhive.protocol.policy"
-            for node in ast.walk(tree)
+            isinstance(node, ast.ImportFrom) and node.module == "hyperhive.protocol.policy" for node in nodes
         )
-        for node in ast.walk(tree):
+        for node in nodes:
             if not isinstance(node, ast.Attribute) or node.attr not in {"role", "roles", "shown_role"}:
                 continue
             speaker = re.search(r"actor|caller", ast.unparse(node.value), re.IGNORECASE)
@@ -182,7 +180,9 @@ def test_no_bare_except_outside_a_named_supervisor() -> None:
 
 
 def test_every_named_supervisor_exists() -> None:
-    there = {(short(path), function) for path, tree in trees().items() for _, function in within(tree)}
+    there = {
+        (short(path), name) for path, tree in trees().items() for name in {name for _, name in within(tree)}
+    }
     assert there >= SUPERVISORS
 
 
