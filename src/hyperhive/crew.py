@@ -18,7 +18,7 @@ from hyperhive.clock import Clock
 from hyperhive.errors import HiveError, NotFound
 from hyperhive.harness import Harness
 from hyperhive.harness.display import KEEP
-from hyperhive.members import Attached, Gist
+from hyperhive.members import REPORT_SECONDS, Attached, Gist
 from hyperhive.names import MANAGER, AgentName
 from hyperhive.paths import Paths
 from hyperhive.protocol import replies as p
@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 HARNESS: Final = "harness"
 LOST: Final = "its harness went away and did not come back"
+NEVER_CAME: Final = f"its harness did not report for duty within {REPORT_SECONDS:.0f} s"
 
 Ended = Callable[[str | None], None]
 
@@ -274,7 +275,7 @@ class Crew:
             if self.core_is_leaving or self._members.get(agent) is not member:
                 return
             await self.close_sockets(agent)  # its next life opens them anew, should it come back after all
-            self._ended(agent, member, ended, LOST)
+            self._ended(agent, member, ended, LOST if member.was_attached else NEVER_CAME)
 
         member = Attached(agent, self._bus(agent), clock=self._clock, background=self._background, lost=lost)
         return member
@@ -351,6 +352,11 @@ class Membership:
         self._crew = crew
         self._agent = agent
         self._member = member
+
+    def moved_in(self) -> None:
+        """See `lifecycle.harnesses.Harness`."""
+        if isinstance(self._member, Attached):
+            self._member.expect()
 
     async def stop(self, *, now: bool) -> None:
         """See `lifecycle.harnesses.Harness`."""

@@ -36,6 +36,8 @@ DRAIN_ANSWER_SECONDS: Final = 3600.0
 PROBE_SECONDS: Final = 600.0
 CRASH_SECONDS: Final = 9.0
 """A harness whose line was lost has so long to dial again (it tries every second): a crash is told of within 10."""
+REPORT_SECONDS: Final = 60.0
+"""Within this a harness whose container has just come up reports for duty; a loaded machine takes its time."""
 
 
 class Gist(msgspec.Struct, kw_only=True):
@@ -78,6 +80,7 @@ class Attached:
         self._gist = Gist(state="waiting", reason="operator", since=unix_seconds(clock))
         self._status: LoginStatus | None = None
         self._line: HarnessLine | None = None
+        self.was_attached = False
         self._watch: anyio.CancelScope | None = None
 
     @property
@@ -88,6 +91,7 @@ class Attached:
     def attach(self, line: HarnessLine) -> None:
         """This is its line now. What it has to say of itself comes with its first events."""
         self._line = line
+        self.was_attached = True
         self._stop_watching()
 
     def detach(self, line: HarnessLine) -> None:
@@ -96,10 +100,21 @@ class Attached:
             return  # a newer one took its place before this one ended
         self._line = None
         self._tell(TurnStateChanged(state="waiting", reason="operator", since_unix=unix_seconds(self._clock)))
-        self._watch = self._background.spawn(self._wait_for_return, f"return of {self._agent}")
+        self._watch_for(CRASH_SECONDS)
 
-    async def _wait_for_return(self) -> None:
-        await self._clock.sleep(CRASH_SECONDS)
+    def expect(self) -> None:
+        """It was started by the hive: one that does not report for duty in time is lost, too."""
+        if self._line is None:
+            self._watch_for(REPORT_SECONDS)
+
+    def _watch_for(self, seconds: float) -> None:
+        self._stop_watching()
+        self._watch = self._background.spawn(
+            lambda: self._wait_for_return(seconds), f"return of {self._agent}"
+        )
+
+    async def _wait_for_return(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
         if self._line is None:
             await self._lost()
 

@@ -13,7 +13,7 @@ from hyperhive.client.attached import AttachedHarness
 from hyperhive.config import HiveConfig, load
 from hyperhive.crew import LOST
 from hyperhive.host import Hive
-from hyperhive.members import CRASH_SECONDS, Attached
+from hyperhive.members import CRASH_SECONDS, REPORT_SECONDS, Attached
 from hyperhive.names import AgentName
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.codec import encode
@@ -111,6 +111,22 @@ async def test_one_that_does_not_come_back_is_lost_within_ten_seconds_and_once(w
     assert world.lost == 1
 
 
+async def test_one_whose_container_is_up_and_that_never_reports_is_lost(world: World) -> None:
+    """Whatever keeps it from starting: nobody else would notice. One that does report is not."""
+    world.member.expect()
+    with anyio.fail_after(5):
+        await world.clock.until_sleepers()
+    await world.clock.advance(REPORT_SECONDS - 0.1)
+    assert world.lost == 0
+    await world.clock.advance(0.1)
+    assert world.lost == 1
+    world.member.expect()
+    world.member.attach(Line())
+    world.member.expect()
+    await world.clock.advance(600)
+    assert world.lost == 1
+
+
 async def test_one_that_dials_again_in_time_is_not_lost_and_repeats_no_event(world: World) -> None:
     older, newer = Line(), Line()
     world.member.attach(older)
@@ -179,7 +195,7 @@ async def test_the_loss_of_a_harness_is_told_as_a_crash_and_stopping_it_claims_n
             crash = await _news(news, lambda event: isinstance(event, Sent) and LOST in event.body)
             assert isinstance(crash, Sent)
             assert '"container_crash"' in crash.body
-            assert "| model: opus" in crash.body, "the news has the last lines of her log"
+            assert "Z model: opus" in crash.body, "the news has the last lines of her log"
             await _news(news, _waits)
         killed = await operator.request(r.Kill(name="alice"))
         assert isinstance(killed, Ok)

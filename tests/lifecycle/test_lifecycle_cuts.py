@@ -190,6 +190,7 @@ async def test_only_who_is_to_run_keeps_a_container_from_one_life_to_the_next(
     async with world.hive() as hive:
         for name in ("alice", "bob"):
             await hive.spawn(name)
+        assert world.loops["bob"].at_home, "its harness is expected to report for duty"
         cuts = Cuts(1, after=False)
         with monkeypatch.context() as patches:
             patches.setattr(Boxes, "release", cuts.step(Boxes.release))

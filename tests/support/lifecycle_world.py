@@ -30,8 +30,12 @@ class Loop:
         self.agent = agent
         self.crash = ended
         self.stopped: list[bool] = []
+        self.at_home = False
         self.idle = anyio.Event()
         self.idle.set()
+
+    def moved_in(self) -> None:
+        self.at_home = True
 
     async def stop(self, *, now: bool) -> None:
         self.stopped.append(now)
@@ -116,6 +120,7 @@ class World:
                 tell=lambda event, key: self.tell(event, key),  # looked up late: a test may cut it
                 forget=lambda name, _: self.forget(name),
                 log_tail=lambda name: self.log_tail(name),
+                stay=True,
             )
             try:
                 await lifecycle.start_up()

@@ -20,6 +20,10 @@ Ended = Callable[[str | None], None]
 class Harness(Protocol):
     """One agent's running loop."""
 
+    def moved_in(self) -> None:
+        """The container that it lives in is up, where agents live in containers: it should be heard of soon."""
+        ...
+
     async def stop(self, *, now: bool) -> None:
         """Ends the loop: after the running turn, or by ending that turn where `now`.
 
@@ -45,6 +49,8 @@ class HarnessFactory(Protocol):
 
 
 class _NoLoop:
+    def moved_in(self) -> None: ...
+
     async def stop(self, *, now: bool) -> None:
         del now
         await anyio.lowlevel.checkpoint()

@@ -129,6 +129,8 @@ class Supervisor:
                 if harness is not None:
                     await harness.stop(now=True)
             raise
+        if self._lodgings.there_are and agent.harness is not None:
+            agent.harness.moved_in()
 
     async def try_start(self, agent: Agent) -> bool:
         """As `start`, for when nobody waits for the answer. False: it could not be started, or is being acted on."""
