@@ -4,9 +4,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -143,19 +141,12 @@ def test_screens_load_no_framework_and_no_event_loop() -> None:
     assert not heavy & set(done.stdout.split())
 
 
-def test_an_idle_table_costs_next_to_nothing(hive: Console) -> None:
+def test_an_idle_table_is_not_drawn_anew_each_second(hive: Console) -> None:
     """A second changes the clock and the ages: those lines are written, and nothing else."""
     with PtyScreen(hive, "top") as top:
         top.sees("alice")
         top.drain(0.5)
-        before = _cpu_seconds(top.process.pid)
         assert top.drain(2.0) < 3000
-        assert _cpu_seconds(top.process.pid) - before < 0.2
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / 100
 
 
 # --- without a screen -----------------------------------------------------------------------------------------------
@@ -239,17 +230,6 @@ def _plain(view: ContainerView) -> dict[str, object]:
     import msgspec
 
     return msgspec.to_builtins(view)  # type: ignore[no-any-return]
-
-
-def test_two_hundred_agents_are_drawn_in_a_few_milliseconds() -> None:
-    fleet = Fleet()
-    fleet.asked()
-    fleet.load(snapshot(*(agent(f"agent-{number:03}") for number in range(200))))
-    began = time.perf_counter()
-    for _ in range(20):
-        views = fleet.shown("", "state", 2000.0)
-        picture_of(fleet, Look(), views, 100, 90, 120, 40, 2000.0)
-    assert (time.perf_counter() - began) / 20 < 0.05
 
 
 @pytest.mark.parametrize("columns", [20, 40, 60, 80, 100, 200])
