@@ -3,6 +3,7 @@ import type { Signal } from "@preact/signals";
 import { cloneElement, type JSX, type Ref, type VNode } from "preact";
 import { useId, useRef, useState } from "preact/hooks";
 import { completion, type Completion } from "../lib/complete";
+import { visible } from "../lib/visible";
 
 export interface FieldProps {
   label: string;
@@ -23,7 +24,7 @@ export function Field({ label, hint, error, children }: FieldProps): VNode {
       {cloneElement(children, { id, ...(told && { "aria-describedby": told }), ...(error && { "aria-invalid": true }) })}
       {told && (
         <p id={told} class={error ? "field-error" : "field-hint"}>
-          {error ?? hint}
+          {visible(error ?? hint ?? "")}
         </p>
       )}
     </div>

@@ -1,6 +1,7 @@
 // Short words about what was just done, with an undo where there is one. Never the only record of a failure.
 import { signal } from "@preact/signals";
 import type { VNode } from "preact";
+import { visible } from "../lib/visible";
 import { Button, IconButton, type Tone } from "./basics";
 
 export interface ToastOptions {
@@ -48,7 +49,7 @@ export function Toasts(): VNode {
     <div class="toasts" role="status" aria-live="polite">
       {shown.value.map((each) => (
         <div key={each.id} class={`toast tone-${each.tone ?? "muted"}`}>
-          <span>{each.text}</span>
+          <span>{visible(each.text)}</span>
           {each.undo && (
             <Button small kind="ghost" icon="undo" keys="u" onClick={() => (leave(each.id), each.undo!())}>
               Undo
