@@ -1,7 +1,7 @@
 // The small pure modules: router, keys, fuzzy, sse, visible, format, completion.
 import { beforeAll, describe, expect, it, vi } from "vitest";
 import { completion } from "./complete";
-import { bytes, duration, durationLong, money, tokens } from "./format";
+import { bytes, duration, durationLong, moment, money, tokens } from "./format";
 import { rank, score } from "./fuzzy";
 import { SseParser } from "./sse";
 import { hidesSomething, oneLine, visible } from "./visible";
@@ -108,7 +108,9 @@ describe("numbers", () => {
     expect([0, 59, 61, 7300, 200_000].map(duration)).toEqual(["0s", "59s", "1m", "2h", "2d"]);
     expect([0, 0.32, 65, 7800, 90_000].map(durationLong)).toEqual(["0s", "0.3s", "1m 05s", "2h 10m", "1d 1h"]);
     expect([0, 812, 12_340, 1_250_000].map(tokens)).toEqual(["0", "812", "12.3k", "1.25M"]);
-    expect([undefined, 0, 0.004, 1.5].map(money)).toEqual(["–", "$0.00", "$0.004", "$1.50"]);
+    expect([undefined, 0, 0.004, 1.5, 0.0000001].map(money)).toEqual(["–", "$0.00", "$0.004", "$1.50", "<$0.0001"]);
+    const noon = new Date(2026, 10, 20, 12, 0, 5).getTime() / 1000;
+    expect([moment(noon, noon + 60), moment(noon - 3 * 86_400, noon)]).toEqual(["12:00:05", "11-17 12:00"]);
     expect(bytes(1536)).toBe("1.5 KB");
   });
 });

@@ -10,11 +10,10 @@ import { useActions } from "../../lib/keys";
 import { settings } from "../../lib/settings";
 import { Button, ConfirmDialog, Text } from "../../ui";
 import { denial, hiddenIn, nameOf } from "../../ui/diff";
-import { type Remarks, isOpen } from "./model";
+import { type Remarks, isArmed, isOpen } from "./model";
 import type { Review } from "./review";
 
 const REPLIES = ["Not now.", "Too broad: split it.", "Say why in the commit message."];
-const ARMED_MS = 4000;
 
 export function Decide({ review, remarks, approvable }: { review: Review; remarks: Remarks; approvable: boolean }): JSX.Element | null {
   const [denying, setDenying] = useState(false);
@@ -30,8 +29,9 @@ export function Decide({ review, remarks, approvable }: { review: Review; remark
     else void review.approve();
   };
   const key = (): void => {
-    if (review.wasRead || approval?.kind === "spawn" || performance.now() - armed < ARMED_MS) approve();
-    else setArmed(performance.now());
+    const at = performance.now();
+    if (review.wasRead || approval?.kind === "spawn" || isArmed(armed, at)) approve();
+    else setArmed(at);
   };
   const deny = (): void => {
     setDenying(true);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Approval } from "../../lib/protocol";
-import { decisiveLines, remarksOf, rivalsOf, stepsOf } from "./model";
+import { decisiveLines, isArmed, remarksOf, rivalsOf, stepsOf } from "./model";
 
 const approval = (change: Partial<Approval> = {}): Approval =>
   ({ id: 1, agent: "alice", kind: "apply_commit", commit_ref: "a".repeat(40), requested_at: 1, status: "pending", stage: "proposal", ...change }) as Approval;
@@ -55,5 +55,13 @@ describe("a failure's note", () => {
   it("begins at the error where much follows it", () => {
     const note = ["building", "error: bad", ...Array.from({ length: 40 }, (_, n) => `more ${n}`)].join("\n");
     expect(decisiveLines(note).lines[0]).toBe("error: bad");
+  });
+});
+
+describe("the key that approves", () => {
+  it("counts a second time only after a first, also on a page that has just been opened", () => {
+    expect(isArmed(0, 900)).toBe(false);
+    expect(isArmed(900, 1500)).toBe(true);
+    expect(isArmed(900, 5000)).toBe(false);
   });
 });

@@ -97,3 +97,10 @@ export function decisionWords(entry: AuditEntry): string {
   const word = entry.action === "rollback" ? "rolled back" : entry.action;
   return [word, "by", entry.who, wayOf(entry.channel)].filter(Boolean).join(" ");
 }
+
+const ARMED_MS = 4000;
+
+/** Whether the key was pressed once before, a moment ago. `armed`: when, 0 where it was not; both in the page's own ms. */
+export function isArmed(armed: number, at: number): boolean {
+  return armed > 0 && at - armed < ARMED_MS;
+}

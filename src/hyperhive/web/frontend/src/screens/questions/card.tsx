@@ -20,6 +20,8 @@ import { ToolCall } from "./ToolCall";
 import { ALLOW_ALWAYS, ALLOW_ONCE, NOTHING, answerOf, choose, kindOf, resolution, toolDenial } from "./model";
 import "./questions.css";
 
+const SEEN_MS = 700;
+
 export interface QuestionCardProps {
   question: Question;
   /** Takes the keys 1-9 and Ctrl+Enter, and is set apart in a list. */
@@ -238,6 +240,10 @@ function ToolAnswer({ question, active, focus }: AnswerProps): JSX.Element {
   });
   const once = give(ALLOW_ONCE, "Allowed once");
   const always = give(ALLOW_ALWAYS, "Allowed from now on");
+  const since = useRef(Infinity);
+  useEffect(() => void (since.current = active ? performance.now() : Infinity), [active, question.id]);
+  /** By key only what has been before one's eyes: a press meant for the call that was here before allows nothing. */
+  const seen = (run: () => void) => (): void => void (performance.now() - since.current > SEEN_MS && run());
   const deny = (): void => give(toolDenial(reason.value), "Denied")();
   useEffect(() => {
     if (focus) root.current?.querySelector<HTMLElement>("button")?.focus();
@@ -245,8 +251,8 @@ function ToolAnswer({ question, active, focus }: AnswerProps): JSX.Element {
   useActions(
     active
       ? [
-          { id: "tool.once", title: "Allow this call once", section: "Question", keys: "1", run: once },
-          { id: "tool.always", title: "Allow it always", section: "Question", keys: "2", run: always },
+          { id: "tool.once", title: "Allow this call once", section: "Question", keys: "1", run: seen(once) },
+          { id: "tool.always", title: "Allow it always", section: "Question", keys: "2", run: seen(always) },
           { id: "tool.deny", title: "Deny it", section: "Question", keys: "3", run: () => root.current?.querySelector<HTMLElement>("textarea")?.focus() },
         ]
       : [],
