@@ -34,3 +34,23 @@ async def test_a_question_is_told_with_who_asks_what_and_how_it_ended() -> None:
         {"kind": "question_resolved", "id": 4, "answer": "red", "answerer": "operator"},
     )
     assert lines == ["bob asks operator, question 4: red? …", "question 4 is answered by operator: red"]
+
+
+async def test_an_approval_is_told_with_what_it_is_where_to_look_and_how_it_ended() -> None:
+    one = {"id": 3, "agent": "bob", "kind": "apply_commit", "requested_by": "manager"}
+    one |= {"status": "pending", "stage": "proposal"}
+    lines = await told(
+        {"kind": "approval_added", "approval": one, "diff": ""},
+        {"kind": "approval_changed", "approval": {**one, "stage": "building"}},
+        {
+            "kind": "approval_resolved",
+            "approval": {**one, "stage": "failed", "note": "agent.toml:2: no\nmore"},
+        },
+        {"kind": "approval_added", "approval": {**one, "id": 4, "kind": "spawn"}, "diff": ""},
+    )
+    assert lines == [
+        "manager asks for a change of bob: hyperhive approve 3",
+        "approval 3, a change of bob: building",
+        "approval 3, a change of bob: failed: agent.toml:2: no …",
+        "manager asks for a new agent bob: hyperhive approve 4",
+    ]

@@ -91,6 +91,29 @@ def _message_state(frame: Fields) -> str:
     return f"#{_text(frame, 'id')} {state}{note}"
 
 
+def _approval_added(frame: Fields) -> str:
+    one = _approval(frame)
+    if one.get("status") != "pending":  # a rollback is approved already
+        return _approval_moved(frame)
+    return f"{_text(one, 'requested_by')} asks for {_about(one)}: hyperhive approve {_text(one, 'id')}"
+
+
+def _approval_moved(frame: Fields) -> str:
+    one = _approval(frame)
+    note = f": {first_line(one['note'])}" if one.get("note") else ""
+    return f"approval {_text(one, 'id')}, {_about(one)}: {_text(one, 'stage')}{note}"
+
+
+def _approval(frame: Fields) -> Fields:
+    one = frame.get("approval")
+    return one if isinstance(one, Mapping) else {}
+
+
+def _about(approval: Fields) -> str:
+    what = "a new agent" if approval.get("kind") == "spawn" else "a change of"
+    return f"{what} {_text(approval, 'agent')}"
+
+
 def _turn_end(frame: Fields) -> str:
     note = f": {_text(frame, 'note')}" if frame.get("note") else ""
     return ("turn ends well" if frame.get("ok") else "turn failed") + note
@@ -148,6 +171,9 @@ _HIVE: dict[str, Callable[[Fields], str]] = {
     "message_state": _message_state,
     "transient_set": lambda frame: f"{_text(frame, 'agent')} is {_text(frame, 'what')}",
     "container_removed": lambda frame: f"{_text(frame, 'name')} is gone",
+    "approval_added": _approval_added,
+    "approval_changed": _approval_moved,
+    "approval_resolved": _approval_moved,
     "question_added": lambda frame: (
         f"{_text(frame, 'asker')} asks {_text(frame, 'target')}, question {_text(frame, 'id')}: "
         f"{first_line(frame.get('question', ''))}"
