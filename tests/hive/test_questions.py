@@ -53,7 +53,7 @@ async def test_who_waits_for_the_operator_is_shown_so_until_the_answer(
             assert hive.lifecycle.view("bob").state != "needs_you"
             await operator.broker.questions.answer(number, "yes")
             await until("idle")
-    with pytest.raises(Conflict, match="resolved by operator: yes"):
+    with pytest.raises(Conflict, match=r"resolved by operator \(host\): yes"):
         await operator.broker.questions.answer(number, "no")
     assert [row.id for row in await operator.broker.questions.open("bob")] == [peers]
     assert await operator.broker.questions.open() == []

@@ -45,6 +45,23 @@ async def ids(
         before = page.rows[-1].id
 
 
+@pytest.mark.parametrize("indexed", [0, 10])
+async def test_nothing_is_left_out_where_the_index_is_far_behind(
+    broker: Broker, indexer: Indexer, flow: Flow, monkeypatch: pytest.MonkeyPatch, indexed: int
+) -> None:
+    monkeypatch.setattr(flow_module, "PAGE", 7)
+    sent: list[int] = []
+    for number in range(40):
+        if number == indexed:
+            await caught_up(indexer)
+        text = f"rare {number}" if number % 9 == 0 else f"common {number}"
+        sent.append((await broker.send("alice", "bob", text)).id)
+    assert await ids(flow, agent="alice") == sent[::-1]
+    assert await ids(flow, q="common") == [one for place, one in enumerate(sent) if place % 9][::-1]
+    assert await ids(flow, q="rare") == sent[::9][::-1]
+    assert await ids(flow, q="nowhere") == []
+
+
 @pytest.mark.parametrize("indexed", [0, 1, 2])
 async def test_a_page_shows_whose_messages_were_asked_for_whatever_the_index_has(
     broker: Broker, indexer: Indexer, flow: Flow, indexed: int

@@ -8,6 +8,7 @@ what has no index of its own: the few that are not done.
 import sqlite3
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -28,7 +29,6 @@ PAGE: Final = 200
 LOOKED_AT_MAX: Final = 20_000
 """So many messages are looked at for one page where hardly any is as was asked for; then the page says that there may
 be more."""
-TAIL_ROWS: Final = 2000
 NEWEST: Final = 2**63 - 1
 
 # ruff: noqa: S608 - statements are made of our own words, values are bound
@@ -112,9 +112,8 @@ class Flow:
             yield from _pages(conn, ALL, values)
         else:
             through = self._indexer.through
-            tail = {**values, "after": through, "limit": TAIL_ROWS}
-            found = [row[0] for row in conn.execute(ALL, tail)]
-            yield from _with_words(conn, iter(found), query)
+            tail = _pages(conn, ALL, {**values, "after": through})
+            yield from _with_words(conn, islice(tail, LOOKED_AT_MAX), query)
             yield from self._known(agent, other, min(asked.before or NEWEST, through + 1), query)
 
     def _known(self, agent: str | None, other: str | None, before: int, query: Query | None) -> Iterator[int]:
