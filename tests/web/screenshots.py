@@ -37,7 +37,7 @@ class Picture:
 
 
 PICTURES = (
-    Picture("fleet", "/"),
+    Picture("fleet", "/", height=680),
     Picture("fleet-phone", "/", phone=True, scheme="dark"),
     Picture("needs-you", "/needs-you", scheme="dark"),
     Picture("agent", "/agents/{agent}"),

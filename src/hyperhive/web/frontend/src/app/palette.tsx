@@ -13,7 +13,22 @@ import { Dialog, Kbd, Switch } from "../ui";
 const open = signal(false);
 const help = signal(false);
 
-export const openPalette = (): void => void (open.value = true);
+/** What was typed after the palette was asked for and before it was drawn: its query's beginning, no keys of the page. */
+let early = "";
+
+function catchEarly(event: KeyboardEvent): void {
+  if (event.key.length !== 1 || event.ctrlKey || event.metaKey || event.altKey) return;
+  early += event.key;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+}
+
+export function openPalette(): void {
+  if (open.peek()) return;
+  early = "";
+  addEventListener("keydown", catchEarly, true);
+  open.value = true;
+}
 export const openHelp = (): void => void (help.value = true);
 
 const SHOWN_MAX = 40;
@@ -38,6 +53,13 @@ function Palette(): VNode {
   const shown = useMemo(() => choices(query), [query]);
   const listRef = useRef<HTMLUListElement>(null);
   useEffect(() => setAt(0), [query]);
+  useEffect(() => {
+    // The dialog is shown by now: from here on its field has the keys.
+    setQuery(early);
+    const caught = (): void => removeEventListener("keydown", catchEarly, true);
+    caught();
+    return caught;
+  }, []);
   useEffect(() => listRef.current?.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" }), [at]);
   const choose = (action: Action | undefined): void => {
     if (!action) return;

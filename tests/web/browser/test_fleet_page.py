@@ -1,0 +1,77 @@
+"""The fleet and what leads on from it: why somebody needs the operator, what the table shows, keys that come early.
+
+The rules of the table's model are tests of `src/screens/fleet`; the jobs that begin here are told elsewhere.
+"""
+
+import pytest
+from playwright.async_api import Browser
+
+from web_world import Watch, WebWorld, context_of, log_in
+
+pytestmark = [pytest.mark.needs("chromium", "npm"), pytest.mark.timeout(120)]
+
+CTRL_K_AND_O = """() => {
+  for (const init of [{key: 'k', ctrlKey: true}, {key: 'o'}, {key: 'x'}])
+    document.body.dispatchEvent(new KeyboardEvent('keydown', {...init, bubbles: true, cancelable: true}));
+}"""
+
+
+async def test_a_row_says_why_its_agent_needs_the_operator(watch: Watch, world: WebWorld) -> None:
+    row = watch.page.locator(f"#agent-{world.seeded.agents[0]} .c-doing")
+    assert "asks: Which database shall the new index live in?" in await row.inner_text()
+
+
+async def test_what_is_typed_before_the_palette_is_drawn_is_its_query_and_no_key_of_the_page(
+    watch: Watch,
+) -> None:
+    await watch.go("/audit")  # `o` leads back from here
+    await watch.page.evaluate(CTRL_K_AND_O)
+    field = watch.page.get_by_label("Search commands and agents")
+    await field.wait_for()
+    await watch.eventually(lambda: field.evaluate("e => e.value === 'ox'"), "what was typed")
+    await watch.page.keyboard.type("y")
+    assert await field.input_value() == "oxy"
+    assert watch.page.url.endswith("/audit")
+    await watch.page.keyboard.press("Escape")
+    await watch.page.keyboard.press("o")
+    await watch.page.wait_for_url(f"{watch.origin}/")
+
+
+async def test_a_column_that_is_hidden_stays_hidden_and_comes_back(watch: Watch) -> None:
+    model = watch.page.locator(".fleet-row .c-model").first
+    assert await model.is_visible()
+    for shown in (False, True):
+        await watch.page.get_by_role("button", name="Columns").click()
+        await watch.page.get_by_role("menuitemcheckbox", name="Model").click()
+        await watch.page.keyboard.press("Escape")
+        await watch.open("/")
+        assert await model.is_visible() is shown
+        assert not await watch.overflow()
+
+
+async def test_on_a_phone_an_agents_page_leads_to_the_answer_that_it_waits_for(
+    phone: Watch, world: WebWorld
+) -> None:
+    await phone.open(f"/agents/{world.seeded.agents[0]}")
+    banner = phone.page.locator(".banner", has_text="asks: Which database")
+    await banner.get_by_role("button", name="Answer").tap()
+    await phone.page.locator(".question").get_by_text("one of its own").wait_for()
+
+
+async def test_bars_are_drawn_in_forced_colours(browser: Browser, world: WebWorld) -> None:
+    async with context_of(browser) as context:
+        watch = await log_in(context, world)
+        await watch.page.emulate_media(forced_colors="active")
+        await watch.open(f"/agents/{world.seeded.agents[0]}/stats?window=30d")
+        bar = watch.page.locator(".chart-bar[data-leads] > span").first
+        colours = await bar.evaluate(
+            "e => [e, document.body].map(each => getComputedStyle(each).backgroundColor)"
+        )
+        assert colours[0] != colours[1]
+
+
+async def test_the_operator_sees_which_of_the_sessions_is_theirs(watch: Watch) -> None:
+    await watch.open("/sessions")
+    rows = watch.page.locator(".sessions li")
+    assert await rows.filter(has_text="this one").count() == 1
+    assert await rows.count() > 1
