@@ -124,7 +124,7 @@ async def _people(place: HivePlace, seeded: Seeded, scale: Scale) -> None:
     config = HiveConfig(file=HiveFile(), state_dir=place.state, run_dir=place.run, runtime="process")
     async with Hive.open(config=config, environ=place.environ) as hive:
         await hive.lifecycle.stop("manager")  # else it would work the news of each of them
-        gone = [f"old-{task}" for task in TASKS[:3]]
+        gone = [f"old-{task}" for task in TASKS[:3]] if seeded.agents else []
         made = seeded.agents[: scale.real]
         for name in (*made, *gone):
             await hive.lifecycle.spawn(name)
@@ -134,25 +134,22 @@ async def _people(place: HivePlace, seeded: Seeded, scale: Scale) -> None:
         for name in gone:
             await hive.lifecycle.destroy(name)
         seeded.tombstones = gone
-        ask = hive.broker.questions.ask
-        first, second, third = seeded.agents[:3]
-        seeded.asked = [
-            await ask(
-                first,
-                "Which database shall the new index live in?",
-                options=("the main one", "one of its own"),
-            ),
-            await ask(
-                second,
-                "Which platforms do we still support?",
-                options=("linux", "macos", "windows"),
-                multi=True,
-            ),
-            await ask(third, "How should the release be called?", ttl_seconds=86_400),
-        ]
-        now = int(time.time())
-        await hive.broker.reminders.set(first, "look at the nightly run", due_at=now + 7200)
+        if seeded.agents:
+            await _asked(hive, seeded)
         await hive.broker.purge("manager")
+
+
+async def _asked(hive: Hive, seeded: Seeded) -> None:
+    """What waits for the operator, and a reminder."""
+    ask = hive.broker.questions.ask
+    first, second, third = seeded.agents[:3]
+    databases, platforms = ("the main one", "one of its own"), ("linux", "macos", "windows")
+    seeded.asked = [
+        await ask(first, "Which database shall the new index live in?", options=databases),
+        await ask(second, "Which platforms do we still support?", options=platforms, multi=True),
+        await ask(third, "How should the release be called?", ttl_seconds=86_400),
+    ]
+    await hive.broker.reminders.set(first, "look at the nightly run", due_at=int(time.time()) + 7200)
 
 
 async def _indexed(state: Path) -> None:
