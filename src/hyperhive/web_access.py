@@ -77,6 +77,8 @@ class WebAccess:
         self._links: dict[bytes, int] = {}
         self._sessions: dict[bytes, Session] = {}
         self._used: dict[int, int] = {}
+        self._not_deleted: set[int] = set()
+        """Those that are over, and that the disk still has."""
         self._wrong: list[float] = []
         self._add: Operation[Session, int] = Operation("begin web session", _add)
         self._end: Operation[int, None] = Operation("end web session", _end)
@@ -190,12 +192,16 @@ class WebAccess:
 
         Raises:
             NotFound: there is none of this id.
+            StoreFailed: it is over, but would be there again after a restart; say it again.
         """
         found = next((each for each in self._sessions.values() if each.id == number), None)
-        if found is None:
+        if found is None and number not in self._not_deleted:
             raise NotFound(f"there is no session {number}", hint="`/sessions` shows who there is")
-        self._forget(found)
+        if found is not None:
+            self._forget(found)
+        self._not_deleted.add(number)
         await self._store.submit(self._end, number)
+        self._not_deleted.discard(number)
 
     def _forget(self, session: Session) -> None:
         self._sessions.pop(session.cookie, None)

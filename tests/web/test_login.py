@@ -1,15 +1,16 @@
 """A link logs one browser in, once; a session is a cookie and a secret, and ends when the operator says so."""
 
 import sqlite3
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import msgspec
 import pytest
 
 from hyperhive.client import connect
-from hyperhive.errors import BadRequest, Forbidden, LimitReached, NotAvailable, NotFound
+from hyperhive.errors import BadRequest, Forbidden, LimitReached, NotAvailable, NotFound, StoreFailed
 from hyperhive.protocol import requests as r
 from hyperhive.store import Store
 from hyperhive.testing import FakeClock
@@ -183,6 +184,27 @@ async def test_sessions_end_by_themselves(home: Path) -> None:
         await clock.advance(3600 + WATCH_SECONDS)
         group.cancel_scope.cancel()
     assert ended == [begun.id]
+    await store.aclose()
+
+
+async def test_an_end_that_the_disk_refused_counts_now_and_can_be_said_again(home: Path) -> None:
+    def rename(old: str, new: str) -> None:
+        with closing(sqlite3.connect(home / "web.sqlite")) as conn, conn:
+            conn.execute(f"ALTER TABLE {old} RENAME TO {new}")
+
+    store, access = await access_in(home, FakeClock())
+    begun = await access.log_in(token(access.link().url), "Firefox")
+    await anyio.to_thread.run_sync(rename, "web_sessions", "away")
+    with pytest.raises(StoreFailed):
+        await access.end(begun.id)
+    assert access.check(begun.cookie, begun.secret) is None
+    await anyio.to_thread.run_sync(rename, "away", "web_sessions")
+    await access.end(begun.id)
+    again = WebAccess(store, FakeClock(), "mark")
+    await again.start()
+    assert again.sessions() == [], "it does not come back with the hive's next start"
+    with pytest.raises(NotFound):
+        await access.end(begun.id)
     await store.aclose()
 
 
