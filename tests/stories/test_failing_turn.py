@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.needs("bwrap"), pytest.mark.timeout(120)]
 
 VERSIONS = [
     pytest.param("2.1.328", marks=pytest.mark.needs("claude")),
-    pytest.param("2.1.200", marks=pytest.mark.needs("claude-2.1.200")),
+    pytest.param("2.1.200", marks=[pytest.mark.needs("claude-2.1.200"), pytest.mark.campaign]),
 ]
 TOO_LONG = "prompt is too long: 9 > 8"
 FAILURES: dict[str, Json] = {

@@ -134,8 +134,8 @@ def quiet(place: HivePlace) -> bool:
 
 
 @pytest.mark.needs("bwrap")
-async def test_ten_kills_lose_and_double_nothing(places: NewPlace, api: FakeAnthropic) -> None:
-    await killed_again_and_again(places(), api, rounds=10)
+async def test_five_kills_lose_and_double_nothing(places: NewPlace, api: FakeAnthropic) -> None:
+    await killed_again_and_again(places(), api, rounds=5)
 
 
 @pytest.mark.campaign

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(120)
 HALF_AN_HOUR = 1800.0
 VERSIONS = [
     pytest.param("2.1.328", marks=pytest.mark.needs("claude")),
-    pytest.param("2.1.200", marks=pytest.mark.needs("claude-2.1.200")),
+    pytest.param("2.1.200", marks=[pytest.mark.needs("claude-2.1.200"), pytest.mark.campaign]),
 ]
 DOWN = {
     "overloaded": error(529, "overloaded_error", "Overloaded"),
