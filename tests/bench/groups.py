@@ -14,6 +14,7 @@ MODULES = (
     "tests.bench.turn_rows",
     "tests.bench.hive_rows",
     "tests.bench.screens_rows",
+    "tests.bench.dashboard_rows",
     "tests.bench.deploy_rows",
 )
 
