@@ -135,6 +135,7 @@ class Crew:
     Args:
         make: builds an agent's embedded harness, which publishes on the bus given.
         own_process: whether this agent's harness dials in by itself.
+        lodges: whether the hive itself starts those, in containers.
         known: whether there is an agent of this name.
         touch: this agent's fleet row may look different.
         at_rest: answers for agents whose harness does not run.
@@ -150,6 +151,7 @@ class Crew:
         clock: Clock,
         make: Callable[[AgentName, Bus[AnyLiveEvent]], Harness],
         own_process: Callable[[AgentName], bool],
+        lodges: Callable[[], bool],
         known: Callable[[AgentName], bool],
         touch: Callable[[str], None],
         at_rest: AtRest,
@@ -161,6 +163,7 @@ class Crew:
         self._clock = clock
         self._make = make
         self._own_process = own_process
+        self._lodges = lodges
         self._known = known
         self._touch = touch
         self._at_rest = at_rest
@@ -277,7 +280,14 @@ class Crew:
             await self.close_sockets(agent)  # its next life opens them anew, should it come back after all
             self._ended(agent, member, ended, LOST if member.was_attached else NEVER_CAME)
 
-        member = Attached(agent, self._bus(agent), clock=self._clock, background=self._background, lost=lost)
+        member = Attached(
+            agent,
+            self._bus(agent),
+            clock=self._clock,
+            background=self._background,
+            lost=lost,
+            started_by_hive=self._lodges(),
+        )
         return member
 
     def config_changed(self, agent: AgentName) -> None:

@@ -254,6 +254,7 @@ class BareHive:
             clock=self._clock,
             make=outfitter.harness,
             own_process=lambda name: self.lifecycle.lodges or self.config.agent(name).harness == "own",
+            lodges=lambda: self.lifecycle.lodges,
             known=lambda name: name in self.lifecycle.names(),
             touch=lambda name: self.lifecycle.touch(name),
             at_rest=AtRest(self.paths.agent_harness, self._logs, self._clock),

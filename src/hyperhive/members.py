@@ -53,7 +53,7 @@ class Gist(msgspec.Struct, kw_only=True):
 
 
 class Attached:
-    """A harness in a process of its own. Without its line (not yet, or no more) it waits for the operator.
+    """A harness in a process of its own. Without its line (not yet, or no more) nobody knows what it does.
 
     Args:
         agent: whose harness.
@@ -61,6 +61,7 @@ class Attached:
         clock: paces the watch for its return.
         background: where that watch runs.
         lost: called once when its line was lost and it did not come back.
+        started_by_hive: as those in containers are: without its line it waits for that, and not for the operator.
     """
 
     def __init__(
@@ -71,13 +72,15 @@ class Attached:
         clock: Clock,
         background: Background,
         lost: Callable[[], Awaitable[None]],
+        started_by_hive: bool,
     ) -> None:
         self._agent = agent
         self._bus = bus
         self._clock = clock
         self._background = background
         self._lost = lost
-        self._gist = Gist(state="waiting", reason="operator", since=unix_seconds(clock))
+        self._absent: WaitingReason = "backoff" if started_by_hive else "operator"
+        self._gist = Gist(state="waiting", reason=self._absent, since=unix_seconds(clock))
         self._status: LoginStatus | None = None
         self._line: HarnessLine | None = None
         self.was_attached = False
@@ -99,7 +102,8 @@ class Attached:
         if line is not self._line:
             return  # a newer one took its place before this one ended
         self._line = None
-        self._tell(TurnStateChanged(state="waiting", reason="operator", since_unix=unix_seconds(self._clock)))
+        now = unix_seconds(self._clock)
+        self._tell(TurnStateChanged(state="waiting", reason=self._absent, since_unix=now))
         self._watch_for(CRASH_SECONDS)
 
     def expect(self) -> None:

@@ -59,7 +59,18 @@ class World:
         self.clock = FakeClock()
         self.bus: Bus[AnyLiveEvent] = Bus()
         self.lost = 0
-        self.member = Attached(ALICE, self.bus, clock=self.clock, background=background, lost=self._lose)
+        self._background = background
+        self.member = self.make(started_by_hive=False)
+
+    def make(self, *, started_by_hive: bool) -> Attached:
+        return Attached(
+            ALICE,
+            self.bus,
+            clock=self.clock,
+            background=self._background,
+            lost=self._lose,
+            started_by_hive=started_by_hive,
+        )
 
     async def _lose(self) -> None:
         self.lost += 1
@@ -82,6 +93,17 @@ async def world() -> AsyncIterator[World]:
 
 async def test_before_it_reports_for_duty_it_waits_for_the_operator_since_now(world: World) -> None:
     assert world.shown() == ("waiting", "operator", world.now())
+
+
+async def test_one_that_the_hive_itself_starts_needs_nobody_meanwhile(world: World) -> None:
+    """Before it reports for duty, and while it is missed: it is started again."""
+    member = world.make(started_by_hive=True)
+    line = Line()
+    assert (member.gist().state, member.gist().reason) == ("waiting", "backoff")
+    member.attach(line)
+    member.event(THINKING)
+    member.detach(line)
+    assert (member.gist().state, member.gist().reason) == ("waiting", "backoff")
 
 
 async def test_a_harness_whose_line_is_lost_in_a_turn_is_not_shown_at_work(world: World) -> None:
