@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(90)
 
 VERSIONS = [
     pytest.param("2.1.328", marks=pytest.mark.needs("claude")),
-    pytest.param("2.1.200", marks=pytest.mark.needs("claude-2.1.200")),
+    pytest.param("2.1.200", marks=[pytest.mark.needs("claude-2.1.200"), pytest.mark.campaign]),
 ]
 NAP = ("Bash", {"command": "python3 -c 'import time; time.sleep(1.5)'; echo slept", "description": "nap"})
 LONG_NAP = ("Bash", {"command": "python3 -c 'import time; time.sleep(40)'; echo slept", "description": "nap"})
