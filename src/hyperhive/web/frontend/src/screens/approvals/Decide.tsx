@@ -14,6 +14,8 @@ import { type Remarks, isArmed, isOpen } from "./model";
 import type { Review } from "./review";
 
 const REPLIES = ["Not now.", "Too broad: split it.", "Say why in the commit message."];
+/** So long a diff that took another's place is not approved by a mere click, which may have been meant for that one. */
+const SWAPPED_MS = 2000;
 
 export function Decide({ review, remarks, approvable }: { review: Review; remarks: Remarks; approvable: boolean }): JSX.Element | null {
   const [denying, setDenying] = useState(false);
@@ -23,9 +25,13 @@ export function Decide({ review, remarks, approvable }: { review: Review; remark
   const { approval, memory, shown } = review;
   const open = approval !== undefined && isOpen(approval);
 
-  const doubts = doubtsOf(shown.value?.diff ?? "", remarks);
+  const [swapped, setSwapped] = useState(false);
+  const lasting = doubtsOf(shown.value?.diff ?? "", remarks);
+  const doubts = swapped ? ["It changed a moment ago, under your hand: this is not the diff that you saw.", ...lasting] : lasting;
   const approve = (): void => {
-    if (doubts.length > 0) setConfirming(true);
+    const lately = performance.now() - review.swappedAt < SWAPPED_MS;
+    setSwapped(lately);
+    if (lately || lasting.length > 0) setConfirming(true);
     else void review.approve();
   };
   const key = (): void => {

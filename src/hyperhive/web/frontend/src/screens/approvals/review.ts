@@ -24,6 +24,8 @@ export interface Review {
   readonly changed: boolean;
   readonly memory: Memory;
   readonly setMemory: (memory: Memory) => void;
+  /** When another diff took the place of the one on the screen (the page's own ms), unless a refusal said so. */
+  readonly swappedAt: number;
   readonly busy?: "approve" | "deny";
   readonly refused?: ApiError;
   approve(): Promise<void>;
@@ -41,6 +43,9 @@ export function useReview(id: number): Review {
   const [busy, setBusy] = useState<"approve" | "deny">();
   const [refused, setRefused] = useState<ApiError>();
   const lastMemory = useRef(memory);
+  const swappedAt = useRef(-Infinity);
+  const told = useRef(false);
+  told.current = refused?.code === "moved";
 
   const setMemory = useCallback((next: Memory): void => {
     lastMemory.current = next;
@@ -53,6 +58,7 @@ export function useReview(id: number): Review {
     const seen = lastMemory.current.seen;
     const digest = reply.approval.diff_sha256 ?? "";
     if (seen && seen.digest !== digest && isOpen(reply.approval)) setBefore({ digest: seen.digest, ...(seen.text === undefined ? {} : { text: seen.text }) });
+    if (seen && seen.digest !== digest && !told.current) swappedAt.current = performance.now();
     if (isOpen(reply.approval)) setMemory({ ...lastMemory.current, seen: { sha: reply.approval.commit_ref, digest, text: reply.diff } });
     return reply;
   }, [id]);
@@ -102,6 +108,7 @@ export function useReview(id: number): Review {
     changed: before !== undefined && before.digest !== digest,
     memory,
     setMemory,
+    swappedAt: swappedAt.current,
     approve: () =>
       decide("approve", () => {
         const seen = shown.value?.approval;

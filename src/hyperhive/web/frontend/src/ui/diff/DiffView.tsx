@@ -30,8 +30,11 @@ export interface DiffViewProps {
 
 export function DiffView(props: DiffViewProps): JSX.Element {
   const diff = useMemo(() => (isTooBig(props.text) ? undefined : parseDiff(props.text)), [props.text]);
+  // Another text is another diff: nothing of it was drawn or seen, also where it is just as long.
+  const shown = useRef({ text: props.text, n: 0 });
+  if (shown.current.text !== props.text) shown.current = { text: props.text, n: shown.current.n + 1 };
   if (!diff) return <TooBig {...props} />;
-  return <Files key={props.text.length} {...props} diff={diff} />;
+  return <Files key={shown.current.n} {...props} diff={diff} />;
 }
 
 function Files(props: DiffViewProps & { diff: Diff }): JSX.Element {
