@@ -75,3 +75,16 @@ async def test_the_operator_sees_which_of_the_sessions_is_theirs(watch: Watch) -
     rows = watch.page.locator(".sessions li")
     assert await rows.filter(has_text="this one").count() == 1
     assert await rows.count() > 1
+
+
+async def test_a_screen_that_could_not_be_fetched_opens_when_the_hive_is_back(
+    watch: Watch, world: WebWorld
+) -> None:
+    watch.expect(".")
+    await world.hive.kill()
+    await watch.page.locator(".banner", has_text="The connection to the hive is lost").wait_for()
+    await watch.page.get_by_role("link", name="Dead letters").click()
+    await watch.page.get_by_text("this browser does not have the screen yet").wait_for()
+    await world.start()
+    await watch.page.locator("main .mail-side").first.wait_for(timeout=40_000)
+    assert watch.page.url.endswith("/dead")

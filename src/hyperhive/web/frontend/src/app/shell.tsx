@@ -3,12 +3,13 @@
 import { signal } from "@preact/signals";
 import { Component, type ComponentChildren, type VNode } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { asApiError, logout, signedIn, type ApiError } from "../lib/api";
+import { ApiError, asApiError, logout, signedIn } from "../lib/api";
 import { useActions, type Action } from "../lib/keys";
 import { announcement, startNotifications } from "../lib/notifications";
 import { Link, navigate, place } from "../lib/router";
 import { settings } from "../lib/settings";
 import { hive, hiveError, startStore } from "../lib/store";
+import { connection, retryNow } from "../lib/stream";
 import { Login } from "../screens/login";
 import { Empty, ErrorBox, Loading, Page, toast, undoLast } from "../ui";
 import { Toasts } from "../ui/toast";
@@ -22,14 +23,19 @@ const loaded = signal<ReadonlyMap<RouteDef["load"], Screen>>(new Map());
 function useScreen(route: RouteDef | undefined): { screen?: Screen | undefined; error?: ApiError | undefined } {
   const [error, setError] = useState<ApiError>();
   const load = route?.load;
+  const live = connection.value.state === "live";
+  useEffect(() => {
+    // The page anew, not the chunk alone: what of it failed to load (its styles, say) is not asked for a second time.
+    if (live && error?.code === "unreachable") location.reload();
+  }, [live, error]);
   useEffect(() => {
     setError(undefined);
     if (!load || loaded.peek().has(load)) return undefined;
     let left = false;
     load().then(
       (module) => (loaded.value = new Map(loaded.peek()).set(load, module.default)),
-      // A chunk that is gone: the server was updated under this page.
-      (failed: unknown) => left || setError(asApiError(failed)),
+      // Nobody answers; or the chunk is gone, because the server was updated under this page.
+      (failed: unknown) => left || setError(/^(live|connecting)$/.test(connection.peek().state) ? asApiError(failed) : new ApiError(0, "unreachable", "The hive did not answer, and this browser does not have the screen yet.", "It opens by itself once the connection is back.")),
     );
     return () => void (left = true);
   }, [load]);
@@ -145,7 +151,7 @@ function SignedIn(): VNode {
               </Page>
             ) : error ? (
               <Page title={found.route.title}>
-                <ErrorBox error={error} title="This screen could not be loaded." retry={() => location.reload()} />
+                <ErrorBox error={error} title="This screen could not be loaded." retry={error.code === "unreachable" ? retryNow : () => location.reload()} />
               </Page>
             ) : Shown ? (
               <Ready title={found.route.title}>
