@@ -21,7 +21,7 @@ EMPTY = Scale(agents=0, messages=0, pasts=0, real=0)
 
 def screens(world: WebWorld) -> dict[str, str]:
     """Every screen by a name for its report."""
-    name = next(iter(world.seeded.agents), "nobody")
+    name = next(iter(world.seeded.agents), "manager")
     question = next(iter(world.seeded.asked), 1)
     return {
         "agents": "/",
