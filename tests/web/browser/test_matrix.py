@@ -62,8 +62,15 @@ async def faults_of(watch: Watch, world: WebWorld, only: Callable[[str], bool] =
     return found
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1280, "light"),
+        (390, "dark"),
+        pytest.param(1280, "dark", marks=pytest.mark.campaign),
+        pytest.param(390, "light", marks=pytest.mark.campaign),
+    ],
+)
 async def test_every_screen_is_accessible_fits_and_is_quiet(
     browser: Browser, world: WebWorld, width: int, scheme: Scheme
 ) -> None:
