@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import anyio.to_thread
@@ -75,6 +75,8 @@ class Scale:
 
 TYPICAL = Scale()
 LARGE = Scale(agents=200, messages=100_000, turns=120, pasts=20, real=10)
+BUSY = replace(LARGE, messages=10_000, turns=60)
+"""As many agents, in a tenth of the time."""
 
 
 @dataclass

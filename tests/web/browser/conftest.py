@@ -7,6 +7,7 @@ import pytest
 from playwright.async_api import Browser, StorageState
 
 from web_jobs import Figures, Operator, operator_at, signed_in
+from web_seed import BUSY, LARGE, Scale
 from web_world import Watch, WebWorld, chromium, context_of, log_in, seeded_hive
 
 
@@ -26,6 +27,16 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same of a hive with much in it."""
     return tmp_path_factory.mktemp("large")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(BUSY, id="busy"), pytest.param(LARGE, id="large", marks=pytest.mark.campaign)],
+)
+def scale(request: pytest.FixtureRequest) -> Scale:
+    """How much is in it: as many agents on every push as in the campaign, but fewer messages."""
+    found: Scale = request.param
+    return found
 
 
 @pytest.fixture(scope="module")

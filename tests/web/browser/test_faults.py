@@ -254,14 +254,15 @@ async def reached(true: object) -> bool:
     return bool(true())
 
 
-async def test_eight_tabs_share_one_stream_and_all_are_live(
-    browser: Browser, world: WebWorld, line: LineProxy
+@pytest.mark.parametrize("tabs", [4, pytest.param(8, marks=pytest.mark.campaign)])
+async def test_tabs_share_one_stream_and_all_are_live(
+    browser: Browser, world: WebWorld, line: LineProxy, tabs: int
 ) -> None:
     agent = world.seeded.agents[11]
     async with context_of(browser) as context:
         first = await log_in_over(context, world, line, f"/agents/{agent}")
         watches = [first]
-        for _ in range(7):
+        for _ in range(tabs - 1):
             watch = Watch(await context.new_page(), line.origin)
             watch.expect(MISSED)
             await watch.open(f"/agents/{agent}")
@@ -270,10 +271,10 @@ async def test_eight_tabs_share_one_stream_and_all_are_live(
         for watch in watches:
             await level(watch, world, agent, last)
         assert line.open_streams == 1
-        for watch in watches[:4]:
+        for watch in watches[: tabs // 2]:
             await watch.page.close()
         last = await say(world, agent, "to those that are left")
-        for watch in watches[4:]:
+        for watch in watches[tabs // 2 :]:
             await level(watch, world, agent, last)
             assert not watch.unexpected()
         assert line.open_streams == 1

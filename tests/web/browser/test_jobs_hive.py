@@ -1,6 +1,6 @@
 """What an operator comes for, continued: catching up, logins, money, deploys, destroying, decisions, trust.
 
-On the same hive of 200 agents and 100,000 messages as `test_jobs.py`. How a page stands a broken line is told in full
+On the same hive of 200 agents as `test_jobs.py`. How a page stands a broken line is told in full
 in `test_faults.py`; here is what the operator sees of it.
 """
 
@@ -18,7 +18,7 @@ import pytest
 from playwright.async_api import Browser, StorageState
 
 from web_jobs import Figures, Operator, ask, operator_at, propose, resolved
-from web_seed import LARGE
+from web_seed import LARGE, Scale
 from web_world import WebWorld, seeded_hive
 
 pytestmark = [pytest.mark.needs("chromium", "npm", "git"), pytest.mark.timeout(240)]
@@ -33,10 +33,10 @@ PASTE = """(field, text) => {
 
 
 @pytest.fixture(scope="module")
-async def world(anyio_backend: str, large: Path) -> AsyncIterator[WebWorld]:
+async def world(anyio_backend: str, large: Path, scale: Scale) -> AsyncIterator[WebWorld]:
     """A hive with much in it, and a manager that can ask for things."""
     del anyio_backend
-    async with seeded_hive(large, LARGE) as one:
+    async with seeded_hive(large / str(scale.messages), scale) as one:
         await one.cli("start", "manager")
         yield one
 
