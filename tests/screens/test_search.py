@@ -263,7 +263,7 @@ async def test_of_an_agent_that_was_purged_no_word_stays_in_the_index(
 
     async with anyio.create_task_group() as group:
         group.start_soon(indexer.run)
-        with anyio.fail_after(20):
+        with anyio.fail_after(50):
             while not (await search.find("xylophone")).hits:
                 await clock.advance(10)
             assert await knows("xylophone")
