@@ -322,10 +322,11 @@ async def test_j1_to_j7_need_no_more_than_tab_and_enter_and_dialogs_give_the_foc
         while not (await desk.focused()).startswith("Stop"):
             await press("ArrowDown")
         await press("Enter")
-        await page.locator(f".fleet-group[aria-label=Stopped] #agent-{stopped}").wait_for()
-        # Dialogs keep the focus inside and give it back.
+        await page.locator(f"#agent-{stopped}", has_text="Stopped").wait_for()
+        # Dialogs keep the focus inside and give it back. A row goes to its group once the focus is elsewhere.
         opener = page.get_by_role("button", name="New agent")
         await desk.tab_to(opener, back=True)
+        await page.locator(f".fleet-group[aria-label=Stopped] #agent-{stopped}").wait_for()
         await press("Enter")
         await page.locator("dialog input:focus").wait_for()
         for _ in range(8):
