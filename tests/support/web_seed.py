@@ -75,8 +75,8 @@ class Scale:
 
 TYPICAL = Scale()
 LARGE = Scale(agents=200, messages=100_000, turns=120, pasts=20, real=10)
-BUSY = replace(LARGE, messages=10_000, turns=60)
-"""As many agents, in a tenth of the time."""
+BUSY = replace(LARGE, agents=70, messages=5_000, turns=60)
+"""The same in small, in a fraction of the time."""
 
 
 @dataclass

@@ -34,7 +34,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params=[pytest.param(BUSY, id="busy"), pytest.param(LARGE, id="large", marks=pytest.mark.campaign)],
 )
 def scale(request: pytest.FixtureRequest) -> Scale:
-    """How much is in it: as many agents on every push as in the campaign, but fewer messages."""
+    """How much is in it: less on every push than in the campaign."""
     found: Scale = request.param
     return found
 

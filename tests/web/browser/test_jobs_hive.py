@@ -1,6 +1,6 @@
 """What an operator comes for, continued: catching up, logins, money, deploys, destroying, decisions, trust.
 
-On the same hive of 200 agents as `test_jobs.py`. How a page stands a broken line is told in full
+On the same hive of many agents as `test_jobs.py`. How a page stands a broken line is told in full
 in `test_faults.py`; here is what the operator sees of it.
 """
 
