@@ -191,8 +191,10 @@ def _others(db: sqlite3.Connection, lock: Path, seeded: Seeded, scale: Scale) ->
         "INSERT INTO deployments (agent, number, sha, config, at) VALUES (?, 0, ?, '{}', 0)",
         [(name, commit_of(name)) for name in others],
     )
-    commits = {**json.loads(lock.read_text()), **{name: commit_of(name) for name in others}}
-    lock.write_text(json.dumps(commits))
+    # A hive that ended early writes it when it starts.
+    known = json.loads(lock.read_text()) if lock.exists() else {}
+    lock.parent.mkdir(exist_ok=True)
+    lock.write_text(json.dumps({**known, **{name: commit_of(name) for name in others}}))
 
 
 def _spent(db: sqlite3.Connection, seeded: Seeded, scale: Scale) -> None:

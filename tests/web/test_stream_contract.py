@@ -94,6 +94,7 @@ class Story:
         self.hub = await self.core.hub(self.clock).start()
         self.connection = await self.dial()
         assert self.page.gaps == gaps + 1, "it must be told that there is a gap"
+        self.page.applied.clear()  # the new core's numbers begin anew
 
     async def do_stale(self) -> None:
         """The page dials anew while the hub still holds its old connection for alive."""
