@@ -140,6 +140,7 @@ async def test_over_budget_no_turn_starts_its_mail_waits_and_the_operator_is_ask
         assert (question.asker, question.target, question.options) == ("system", "operator", OPTIONS)
         assert "alice's budget tokens_per_hour is used up: 100 of 100 tokens" in question.question
         assert "13:00 UTC" in question.question
+        refusal = await life.budgets.may_turn(AgentName("alice"))
         with anyio.fail_after(20):  # the question is asked beside the turns
             while refusal is not None and refusal.question_id is None:
                 await anyio.lowlevel.checkpoint()
