@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from console import Console
 from desk import answers, desk
+from hyperhive.cli.logs import _appended
 from hyperhive.protocol import events as e
 from hyperhive.protocol import replies as p
 from hyperhive.protocol import requests as r
@@ -28,6 +30,23 @@ def log_line(number: int) -> str:
     return json.dumps(
         {"timestamp": "2026-01-01T00:00:00+00:00", "level": "info", "event": "counted", "number": number}
     )
+
+
+def test_a_log_that_is_rotated_again_and_again_is_followed_without_end_and_without_a_hole(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "hive.log"
+    path.write_text("first\n")
+    with path.open() as file:
+        lines = _appended(file, path)
+        assert next(lines) == "first"
+        for number in range(sys.getrecursionlimit() + 100):
+            with path.open("a") as old:  # written after the last look, before the rotation
+                old.write(f"old {number}\n")
+            path.rename(tmp_path / "hive.log.1")
+            path.write_text(f"new {number}\n")
+            assert [next(lines), next(lines)] == [f"old {number}", f"new {number}"]
+        lines.close()
 
 
 def test_the_hives_log_is_followed_through_its_rotation(console: Console, tmp_path: Path) -> None:

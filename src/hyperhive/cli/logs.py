@@ -8,7 +8,8 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Annotated, Any, Final, Literal
@@ -198,19 +199,24 @@ def _hive_log(session: Session, log: _HiveLog, *, follow: bool) -> int:
     return 0
 
 
-def _appended(file: IO[str], path: Path) -> Iterator[str]:
-    """Lines as they are written; goes on with the new file when the log is rotated."""
+def _appended(file: IO[str], path: Path) -> Generator[str, None, None]:
+    """Lines as they are written; goes on with the new file when the log is rotated. Nothing tells of either."""
     rest = ""
-    while True:
-        rest += file.read()
-        *whole, rest = rest.split("\n")
-        yield from whole
-        if whole:
-            continue
-        if _rotated(file, path):
-            with path.open(encoding="utf-8", errors="backslashreplace") as newer:
-                yield from _appended(newer, path)
-        time.sleep(_POLL_SECONDS)
+    with ExitStack() as newer:
+        while True:
+            rest += file.read()
+            *whole, rest = rest.split("\n")
+            yield from whole
+            if whole:
+                continue
+            if _rotated(file, path):
+                # What came between the look and the rotation is in the old file still.
+                yield from filter(None, (rest + file.read()).split("\n"))
+                newer.close()
+                file = newer.enter_context(path.open(encoding="utf-8", errors="backslashreplace"))
+                rest = ""
+                continue
+            time.sleep(_POLL_SECONDS)
 
 
 def _rotated(file: IO[str], path: Path) -> bool:
