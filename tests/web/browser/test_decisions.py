@@ -3,42 +3,17 @@
 The proposals are real commits, asked for by the manager's own socket; what came of a decision is asked of the hive.
 """
 
-from pathlib import Path
-
 import anyio.to_thread
 import pytest
 from playwright.async_api import Browser, Route
 
-from config_stage import git
 from hive_process import Json
+from web_jobs import propose
 from web_world import Watch, WebWorld, context_of, log_in
 
 pytestmark = [pytest.mark.needs("chromium", "npm", "git"), pytest.mark.timeout(180)]
 
 BIDI = "\u202e"
-
-
-async def propose(world: WebWorld, agent: str, files: dict[str, str], *, on_top: bool = False) -> int:
-    """A commit in the agent's proposed repo (`on_top`: of the last one), and the manager's request for it."""
-    repo = world.place.state / "proposed" / agent / "config"
-    await world.hive.until(lambda: (repo / ".git").exists())
-    sha = await anyio.to_thread.run_sync(_commit, repo, world.place.state / "applied" / agent, files, on_top)
-    reply = await world.ask_as(
-        "manager", {"cmd": "request_apply_commit", "agent": agent, "commit_ref": sha[:12]}
-    )
-    assert reply["kind"] == "ok", reply
-    return int(reply["id"])
-
-
-def _commit(repo: Path, applied: Path, files: dict[str, str], on_top: bool) -> str:
-    if not on_top:
-        git(repo, "fetch", "-q", str(applied), "main")
-        git(repo, "reset", "-q", "--hard", "FETCH_HEAD")
-    for path, text in files.items():
-        (repo / path).write_text(text)
-    git(repo, "add", "-A")
-    git(repo, "commit", "-qm", "change")
-    return git(repo, "rev-parse", "HEAD")
 
 
 @pytest.fixture(scope="module")
