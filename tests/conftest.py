@@ -6,8 +6,12 @@
 - A test in which hyperhive blocks the event loop fails, also where something swallowed the error
   (`loop_stays_free`); `@pytest.mark.may_block("why")` exempts one.
 - No process that the suite started may outlive it (`pytest_sessionfinish`).
+- A test that does not even end at its timeout (a tear-down that waits for ever) takes its worker with it, after the
+  tracebacks of all threads (`Watchdog`): the run goes on with another worker, and ends red instead of never.
+- A failure is told when it happens (`FailuresAtOnce`), not only at the end.
 """
 
+import faulthandler
 import os
 import shutil
 import signal
@@ -56,6 +60,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # Whoever runs this in the background may ignore them, and children inherit that: Ctrl-C could not be tested.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    config.pluginmanager.register(Watchdog(config))
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(FailuresAtOnce(config))
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         # Names of sockets end at 107 bytes: a worker's own directory below pytest's would leave tests too few.
         if config.option.basetemp is None:
@@ -126,6 +133,56 @@ def _fail_for(session: pytest.Session, left: list[str]) -> None:
         output["left"] = left
     else:
         print("\nprocesses that outlived the suite:", *(f"  {line}" for line in left), sep="\n")
+
+
+class Watchdog:
+    """Ends this process where a test or its tear-down hangs: what pytest-timeout raises once can be swallowed.
+
+    pytest's own `faulthandler_timeout` gives up at the first failure, and what hangs is mostly the tear-down after one.
+    """
+
+    GRACE_SECONDS = 60
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._limit = float(config.getoption("timeout", None) or config.getini("timeout"))
+        self._off = config.getoption("timeout", None) == 0
+        self._stderr = os.dup(2)  # before a test's output is captured
+
+    def _arm(self, seconds: float) -> None:
+        if not self._off:
+            faulthandler.dump_traceback_later(seconds, exit=True, file=self._stderr)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        marker = item.get_closest_marker("timeout")
+        limit = self._limit if marker is None else float(marker.args[0])
+        if limit:
+            self._arm(limit + self.GRACE_SECONDS)
+        try:
+            return (yield)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_teardown(self) -> None:
+        self._arm(self._limit + self.GRACE_SECONDS)  # anew: a failure has disarmed it
+
+
+class FailuresAtOnce:
+    """Prints each failure's last lines when it happens: a run that is cut short has told what it found."""
+
+    LINES = 12
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal is not None:
+            terminal.ensure_newline()
+            terminal.write_line(f"FAILED {report.nodeid} ({report.when}, after {report.duration:.1f} s)")
+            for line in report.longreprtext.splitlines()[-self.LINES :]:
+                terminal.write_line(f"    {line}")
 
 
 class Workers:
