@@ -313,7 +313,9 @@ async def a_bomb_hurts_nobody_else(kit: RuntimeKit) -> None:
     if {"pids", "memory"} & set(kit.runtime.unenforced):
         return
     nap = new_nap()
-    bomb = f"b() {{ sleep {nap} & b & b & }}; b; echo lit; while :; do dd if=/dev/zero of=/dev/null bs=1G count=1; done"
+    # The shell that stays starts nothing once the bomb burns: dash ends when it cannot fork, and the bomb with it.
+    greedy = "while :; do dd if=/dev/zero of=/dev/null bs=1G count=1; done"
+    bomb = f"b() {{ sleep {nap} & b & b & }}; {{ {greedy}; }} & b & echo lit; while :; do :; done"
     small = ResourceLimits(memory=64 << 20, pids=60, cpu=0.5)
     child = await kit.start("/bin/sh", "-c", f"trap : TERM; exec 2>/dev/null; {bomb}", limits=small)
     await read_until(child.stdout, b"lit")
