@@ -10,7 +10,7 @@ import pytest
 from parts import CLEAN_ENV, NSPAWN_BASE, ROOT
 from systemd_machine import Machine, booted, tree
 
-pytestmark = [pytest.mark.campaign, pytest.mark.needs("nspawn", "mmdebstrap"), pytest.mark.timeout(0)]
+pytestmark = [pytest.mark.campaign, pytest.mark.needs("nspawn", "mmdebstrap"), pytest.mark.timeout(1200)]
 
 SUITE_SECONDS = 900
 

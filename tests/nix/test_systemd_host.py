@@ -16,7 +16,7 @@ from systemd_machine import Machine, booted, tree
 pytestmark = [
     pytest.mark.campaign,
     pytest.mark.needs("nspawn", "mmdebstrap", "claude"),
-    pytest.mark.timeout(0),
+    pytest.mark.timeout(1200),
 ]
 
 PACKAGES = ("nix-bin", "nix-setup-systemd", "git", "bubblewrap")

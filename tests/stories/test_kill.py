@@ -14,18 +14,18 @@ from dataclasses import dataclass, field
 import anyio
 import pytest
 
-from hive_process import PATIENCE_SECONDS, HivePlace, HiveProcess, Mail
-from hyperhive.client import connect
+from hive_process import PATIENCE_SECONDS, HivePlace, HiveProcess, Mail, connected
 from hyperhive.harness.wake import REDELIVERED
 from hyperhive.testing.fake_anthropic import FakeAnthropic, tool_turn
 from story import Shown, Task, once, scenario, send, shown
+from waiting import within
 
 NewPlace = Callable[..., HivePlace]
 
 THINKING_SECONDS = 0.08
 """How long a model takes for an answer, so that kills hit turns and not only the starts of processes."""
 
-pytestmark = [pytest.mark.needs("claude"), pytest.mark.timeout(0)]
+pytestmark = [pytest.mark.needs("claude"), pytest.mark.timeout(400)]
 
 
 @dataclass
@@ -95,10 +95,10 @@ async def a_moment(chance: random.Random, hive: HiveProcess, api: FakeAnthropic)
     return f"{frames} frames, {requests} requests and {seconds * 1000:.0f} ms"
 
 
-async def a_request(api: FakeAnthropic) -> str:
+async def a_request(hive: HiveProcess, api: FakeAnthropic) -> str:
     """Waits until a turn asks its model, however long a busy machine takes: one kill at least hits a turn."""
     goal = len(api.requests) + 1
-    with anyio.fail_after(PATIENCE_SECONDS):
+    with within(PATIENCE_SECONDS, lambda: f"no turn asks its model: {hive.last_words()}"):
         while len(api.requests) < goal:  # noqa: ASYNC110 (the stand-in lives in threads, and tells nobody)
             await anyio.sleep(0.002)
     return "a request"
@@ -113,18 +113,18 @@ async def killed_again_and_again(place: HivePlace, api: FakeAnthropic, rounds: i
     watch = Watch(place, api)
     for number in range(rounds):
         async with HiveProcess(place) as hive:
-            async with connect(place.run) as client:
+            async with connected(place) as client:
                 if number == 0:
                     await client.lifecycle.spawn("alice")
                 await client.broker.send("operator", "manager", tasks[number].order)
-            moment = await (a_request(api) if number == rounds // 2 else a_moment(chance, hive, api))
+            moment = await (a_request(hive, api) if number == rounds // 2 else a_moment(chance, hive, api))
             await hive.kill()
         await place.nothing_left()
         mail = place.mail()
         print(f"round {number}: killed after {moment}; {sum(one.acked for one in mail)} of {len(mail)} acked")
         watch.after_a_kill(tasks[: number + 1])
     async with HiveProcess(place) as hive:
-        async with connect(place.run) as client:
+        async with connected(place) as client:
             await client.broker.send("operator", "manager", tasks[-1].order)
         reports = {task.report for task in tasks}
         patience = PATIENCE_SECONDS + 5 * rounds  # what the kills left undone has piled up
@@ -148,6 +148,7 @@ async def test_five_kills_lose_and_double_nothing(places: NewPlace, api: FakeAnt
 
 
 @pytest.mark.campaign
+@pytest.mark.timeout(2400)
 @pytest.mark.needs("bwrap", "claude-2.1.200")
 @pytest.mark.parametrize(
     ("version", "runtime"), [("2.1.328", "bwrap"), ("2.1.328", "process"), ("2.1.200", "bwrap")]
@@ -169,7 +170,7 @@ async def test_mail_that_a_killed_turn_took_by_recv_comes_again_with_the_banner(
     api.scenario = {"rules": [slow, rule]}
     place = places()
     async with HiveProcess(place) as hive:
-        async with connect(place.run) as client:
+        async with connected(place) as client:
             await client.lifecycle.spawn("alice")
             await client.broker.send("operator", "alice", "work")
             await client.broker.send("operator", "alice", "more")

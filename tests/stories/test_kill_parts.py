@@ -9,13 +9,12 @@ import random
 import secrets
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import anyio
 import pytest
 
-from hive_process import HivePlace, HiveProcess, agent_serve
-from hyperhive.client import connect
+from hive_process import PATIENCE_SECONDS, HivePlace, HiveProcess, agent_serve, connected
 from hyperhive.testing.fake_anthropic import FakeAnthropic
 from story import Task, once, scenario, shown
 
@@ -28,7 +27,7 @@ harness = "own"
 """
 THINKING_SECONDS = 0.08
 
-pytestmark = [pytest.mark.needs("claude"), pytest.mark.needs("bwrap"), pytest.mark.timeout(0)]
+pytestmark = [pytest.mark.needs("claude"), pytest.mark.needs("bwrap"), pytest.mark.timeout(400)]
 
 
 class Parts:
@@ -47,7 +46,8 @@ class Parts:
             await self.harness.kill()
         if victim == "CLI":
             for pid in self.place.clis():
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it may have ended just now
+                    os.kill(pid, signal.SIGKILL)
         if self.core.process.returncode is not None:
             await self.core.__aexit__(None, None, None)
             self.core = HiveProcess(self.place)
@@ -66,7 +66,7 @@ async def all_parts(place: HivePlace) -> AsyncIterator[Parts]:
         stack.push_async_callback(lambda: parts.core.__aexit__(None, None, None))
         stack.push_async_callback(lambda: parts.harness.__aexit__(None, None, None))
         await parts.core.__aenter__()
-        async with connect(place.run) as client:
+        async with connected(place) as client:
             await client.lifecycle.spawn("alice")
         await parts.harness.__aenter__()
         yield parts
@@ -82,7 +82,7 @@ async def parts_killed(place: HivePlace, api: FakeAnthropic, rounds: int) -> Non
     looked_at = 0
     async with all_parts(place) as parts:
         for task in tasks[:-1]:
-            async with connect(place.run) as client:
+            async with connected(place) as client:
                 await client.broker.send("operator", "manager", task.order)
             victim, seconds = chance.choice(["core", "harness", "both", "CLI"]), chance.uniform(0, 1.5)
             await anyio.sleep(seconds)
@@ -92,11 +92,12 @@ async def parts_killed(place: HivePlace, api: FakeAnthropic, rounds: int) -> Non
             assert not late, f"handed out after their ack: {late}"
             done = {one.id for one in place.mail() if one.acked}
             looked_at = len(api.requests)
-        async with connect(place.run) as client:
+        async with connected(place) as client:
             await client.broker.send("operator", "manager", tasks[-1].order)
         reports = {task.report for task in tasks}
         await parts.core.until(
-            lambda: reports <= {one.body for one in place.mail()} and quiet(place), 45 + 5 * rounds
+            lambda: reports <= {one.body for one in place.mail()} and quiet(place),
+            PATIENCE_SECONDS + 5 * rounds,
         )
     once([one.way for one in place.mail()], [way for task in tasks for way in task.ways])
     assert len(place.mail()) == 4 * len(tasks)
@@ -117,6 +118,7 @@ async def test_parts_that_are_killed_lose_and_double_nothing(places: NewPlace, a
 
 
 @pytest.mark.campaign
+@pytest.mark.timeout(2400)
 async def test_fifty_parts_that_are_killed_lose_and_double_nothing(
     places: NewPlace, api: FakeAnthropic
 ) -> None:

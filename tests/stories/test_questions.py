@@ -11,8 +11,8 @@ import anyio.to_thread
 import pytest
 
 from console import Console
-from hive_process import HivePlace, HiveProcess, running
-from hyperhive.client import RemoteHive, connect
+from hive_process import HivePlace, HiveProcess, connected, running
+from hyperhive.client import RemoteHive
 from hyperhive.protocol.replies import Question
 from hyperhive.testing.fake_anthropic import FakeAnthropic, tool_turn
 from story import Json
@@ -75,7 +75,7 @@ async def test_answers_reach_their_askers_beyond_the_death_of_the_hive(
     api.scenario = {"rules": RULES}
     place = places()
     async with HiveProcess(place) as hive:
-        async with connect(place.run) as client:
+        async with connected(place) as client:
             for name in ("alice", "bob"):
                 await client.lifecycle.spawn(name)
             await client.broker.send("operator", "alice", "choose a database")

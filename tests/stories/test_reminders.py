@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hive_process import HivePlace, HiveProcess, running
-from hyperhive.client import connect
+from hive_process import HivePlace, HiveProcess, connected, running
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.replies import StateFile
 from hyperhive.testing.fake_anthropic import FakeAnthropic, tool_turn
@@ -35,7 +34,7 @@ async def test_a_reminder_reaches_its_agent_beyond_the_death_of_the_hive(
     api.scenario = {"rules": RULES}
     place = places()
     async with HiveProcess(place) as hive:
-        async with connect(place.run) as client:
+        async with connected(place) as client:
             await client.lifecycle.spawn("alice")
             await client.broker.send("operator", "alice", "look after the plants")
             await hive.until(lambda: any("reminder 1 is set" in one["tool_result"] for one in api.requests))

@@ -18,8 +18,7 @@ import pytest
 
 import forge_server
 from console import Console
-from hive_process import HivePlace, HiveProcess
-from hyperhive.client import connect
+from hive_process import HivePlace, HiveProcess, connected
 from hyperhive.protocol import requests as r
 from hyperhive.testing.fake_anthropic import FakeAnthropic, tool_turn
 from receiver import receiver
@@ -193,7 +192,7 @@ async def test_a_key_is_where_it_was_put_and_where_it_is_used_and_nowhere_else(
     with receiver() as phone, forge_server.forge_server(tmp_path) as forge:
         place = places()
         prepare(place, canaries, phone.url, forge.url)
-        async with HiveProcess(place) as hive, connect(place.run) as client:
+        async with HiveProcess(place) as hive, connected(place) as client:
             await client.request(r.Account(name="default", key=canaries.keys["key"]))
             await client.request(r.Account(name="work", token=canaries.keys["token"]))
             for name in ("alice", "bob"):

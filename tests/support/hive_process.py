@@ -2,7 +2,8 @@
 
 `HivePlace` is the directory and the environment, `HiveProcess` one life of the hive in it. Ready means that the hive
 said so. What it prints (`--json`: every frame of the hive's stream) is kept, and `until` waits on it. Mail is read from
-the database by a reader of our own, so that it can be looked at while no hive runs.
+the database by a reader of our own, so that it can be looked at while no hive runs. No wait is without end, and one
+that was in vain says what it was for.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -26,21 +27,24 @@ from anyio.abc import Process
 
 import hyperhive
 from children import MARK
-from hyperhive.client import RemoteHive, connect
+from hyperhive.client import RemoteHive
 from hyperhive.lifecycle.runtimes import wrapper
 from hyperhive.lifecycle.runtimes.base import Marks
 from hyperhive.lifecycle.runtimes.nspawn_lodging import CLI as IN_A_CONTAINER
 from hyperhive.protocol import requests as r
-from hyperhive.protocol.replies import TurnRows
+from hyperhive.protocol.replies import Reply, TurnRows
 from hyperhive.protocol.types import TurnRow
 from parts import CLEAN_ENV
-from processes import Found, belonging_to, descendants, gone
+from processes import Found, alive, belonging_to, descendants, gone, holding, output_of
+from waiting import within
 
 Json = dict[str, Any]
 
-START_SECONDS = 30.0
-END_SECONDS = 10.0
+START_SECONDS = 45.0
+END_SECONDS = 20.0
 PATIENCE_SECONDS = 45.0
+DATABASE_SECONDS = 20.0
+"""How long another's work on the database is waited for: a hive that comes back from a kill mends it first."""
 LOOK_AGAIN_SECONDS = 0.05
 """`until` looks again after this time at the latest, whatever the hive prints."""
 
@@ -143,7 +147,7 @@ class HivePlace:
     def mail(self) -> list[Mail]:
         """Every message but the system's own, in the order in which they were sent."""
         columns = "id, sender, recipient, body, delivered_at, acked_at, attempt, tries, parked"
-        with closing(sqlite3.connect(f"file:{self.state}/hive.sqlite?mode=ro", uri=True)) as db:
+        with closing(self._database()) as db:
             rows = db.execute(
                 f"SELECT {columns} FROM messages WHERE sender <> 'system' ORDER BY id"
             ).fetchall()
@@ -164,13 +168,16 @@ class HivePlace:
 
     def told(self, event: str) -> list[str]:
         """The bodies of what the hive itself told of such an event."""
-        with closing(sqlite3.connect(f"file:{self.state}/hive.sqlite?mode=ro", uri=True)) as db:
+        with closing(self._database()) as db:
             rows = db.execute("SELECT body FROM messages WHERE sender = 'system' ORDER BY id").fetchall()
         return [row[0] for row in rows if json.loads(row[0]).get("event") == event]
 
+    def _database(self) -> sqlite3.Connection:
+        return sqlite3.connect(f"file:{self.state}/hive.sqlite?mode=ro", uri=True, timeout=DATABASE_SECONDS)
+
     def integrity(self) -> str:
         """What SQLite says of the file. `ok`, or what is wrong."""
-        with closing(sqlite3.connect(self.state / "hive.sqlite")) as db:
+        with closing(sqlite3.connect(self.state / "hive.sqlite", timeout=DATABASE_SECONDS)) as db:
             return str(db.execute("PRAGMA integrity_check").fetchone()[0])
 
     def logged_errors(self) -> list[str]:
@@ -181,11 +188,9 @@ class HivePlace:
     async def nothing_left(self, seconds: float = END_SECONDS) -> None:
         """Returns when no process of this place lives; fails where one stays."""
         left: list[Found] = []
-        with anyio.move_on_after(seconds):
+        with within(seconds, lambda: "processes that are left over:\n" + "\n".join(map(str, left))):
             while left := self.processes():
                 await gone(one.pid for one in left)
-            return
-        raise AssertionError("processes that were left over:\n" + "\n".join(map(str, left)))
 
     def remove(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
@@ -202,6 +207,7 @@ class HiveProcess:
 
     _process: Process | None = None
     _reader: asyncio.Task[None] | None = None
+    _output: str = ""
     _news: anyio.Event = field(default_factory=anyio.Event)
     _ready: bool = False
 
@@ -216,10 +222,11 @@ class HiveProcess:
                     cwd=self.place.root,
                     start_new_session=True,
                 )
+            self._output = output_of(self.pid)
             # A plain task: lives of a hive may overlap without being nested.
             self._reader = asyncio.create_task(self._read())
             if self.says_ready:
-                with anyio.fail_after(START_SECONDS):
+                with within(START_SECONDS, lambda: f"the hive is not ready:\n{self.last_words()}"):
                     await self._said(lambda: self._ready)
         except BaseException:
             await self.__aexit__(None, None, None)
@@ -232,11 +239,18 @@ class HiveProcess:
         if self._process is None:
             return
         with anyio.CancelScope(shield=True):
-            if self._process.returncode is None:
-                await self._end()
-            if self._reader is not None:
-                await self._reader
-            await self._process.aclose()
+            try:
+                if self._process.returncode is None:
+                    await self._end()
+                if self._reader is not None:
+                    with within(END_SECONDS, self._who_holds_its_output):
+                        await asyncio.wait([self._reader])
+                    self._reader.result()
+            finally:
+                if self._reader is not None:
+                    self._reader.cancel()
+                with within(END_SECONDS, lambda: f"process {self.pid} is still there"):
+                    await self._process.aclose()
 
     # --- its life ---------------------------------------------------------------------------------------------------
 
@@ -253,22 +267,28 @@ class HiveProcess:
         """`kill -9` of this one process; returns when neither it nor what it had started lives."""
         below = descendants(self.pid)
         os.kill(self.pid, signal.SIGKILL)
-        with anyio.fail_after(END_SECONDS):
+        with within(END_SECONDS, lambda: f"{self.pid} or what it had started lives on: {alive(below)}"):
             await self.process.wait()
             await gone(below)
 
     async def stop(self) -> int:
         """SIGTERM, and the exit code."""
         self.process.terminate()
-        with anyio.fail_after(END_SECONDS):
-            return await self.process.wait()
+        with within(END_SECONDS, lambda: f"it does not end by SIGTERM:\n{self.last_words()}"):
+            await self.process.wait()
+        assert self.process.returncode is not None
+        return self.process.returncode
 
     async def _end(self) -> None:
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
-            with anyio.move_on_after(END_SECONDS / 2):
+            with anyio.move_on_after(END_SECONDS / 2), suppress(ProcessLookupError):
                 self.process.send_signal(number)
                 await self.process.wait()
                 return
+
+    def _who_holds_its_output(self) -> str:
+        """Its output ends when everybody who has it has closed it."""
+        return f"process {self.pid} has ended, and its output has not: {holding(self._output)}"
 
     # --- what it says -----------------------------------------------------------------------------------------------
 
@@ -279,7 +299,8 @@ class HiveProcess:
                 with anyio.move_on_after(LOOK_AGAIN_SECONDS):
                     await self._news.wait()
             return
-        raise AssertionError(f"waited {seconds} s in vain; the hive's last words:\n{self.last_words()}")
+        if not true():  # the looks themselves take time on a busy machine
+            raise AssertionError(f"waited {seconds} s in vain; the hive's last words:\n{self.last_words()}")
 
     async def nth_frame(self, n: int) -> None:
         """Returns when it has said `n` more things."""
@@ -326,13 +347,15 @@ class HiveProcess:
 
 async def turns_of(client: RemoteHive, name: str, count: int) -> list[TurnRow]:
     """The rows of an agent's turns, newest first, once there are so many: they are written a moment after the ack."""
-    with anyio.fail_after(END_SECONDS):
-        while True:
+    found: list[TurnRow] = []
+    with within(END_SECONDS, lambda: f"{count} turns of {name}, and there are {found}"):
+        while len(found) < count:
             page = await client.request(r.Turns(name=name))
             assert isinstance(page, TurnRows)
-            if len(page.turns) >= count:
-                return page.turns
-            await anyio.sleep(LOOK_AGAIN_SECONDS)
+            found = page.turns
+            if len(found) < count:
+                await anyio.sleep(LOOK_AGAIN_SECONDS)
+    return found
 
 
 def agent_serve(place: HivePlace, name: str) -> HiveProcess:
@@ -340,8 +363,29 @@ def agent_serve(place: HivePlace, name: str) -> HiveProcess:
     return HiveProcess(place, ("agent", "serve", name), says_ready=False)
 
 
+class _Impatient(RemoteHive):
+    """A connection on which every request is answered in time."""
+
+    async def request(self, request: r.Request) -> Reply:
+        reply: list[Reply] = []
+        with within(PATIENCE_SECONDS, lambda: f"no answer to {str(request)[:300]}"):
+            reply.append(await super().request(request))
+        return reply[0]
+
+
+@asynccontextmanager
+async def connected(place: HivePlace) -> AsyncIterator[RemoteHive]:
+    """A connection to the hive of this place. A request that is not answered in time fails the test."""
+    client = _Impatient([place.run])
+    await client.reach()
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
 @asynccontextmanager
 async def running(place: HivePlace) -> AsyncIterator[tuple[HiveProcess, RemoteHive]]:
     """One life of the hive, and a connection to it."""
-    async with HiveProcess(place) as hive, connect(place.run) as client:
+    async with HiveProcess(place) as hive, connected(place) as client:
         yield hive, client

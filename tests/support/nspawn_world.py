@@ -16,6 +16,7 @@ from hyperhive.lifecycle.runtimes.base import Lodging, Marks
 from hyperhive.names import AgentName, parse_agent_name
 from hyperhive.paths import Paths
 from parts import CLEAN_ENV, NSPAWN_BASE
+from waiting import within
 
 ALICE = parse_agent_name("alice")
 LONG_SECONDS = 50.0
@@ -96,7 +97,9 @@ class NspawnWorld:
         self.log(agent).unlink(missing_ok=True)
         await anyio.to_thread.run_sync(self.paths.make_agent, agent)
         await self.runtime.up(agent, self.lodging(**made))  # type: ignore[arg-type]
-        with anyio.fail_after(LONG_SECONDS):
+        with within(
+            LONG_SECONDS, lambda: f"{agent}'s container does not end:\n{self.log(agent).read_text()}"
+        ):
             while await self.started_as(agent) is not None:  # noqa: ASYNC110 - nobody tells of the end of another's child
                 await anyio.sleep(0.05)
         return self.log(agent).read_text()

@@ -32,9 +32,13 @@ def belonging_to(marks: Iterable[str]) -> list[Found]:
     found = []
     for entry in PROC.iterdir():
         if entry.name.isdecimal() and int(entry.name) != os.getpid() and _bears(entry, wanted):
-            argv = _read(entry / "cmdline").rstrip(b"\0").split(b"\0")
-            found.append(Found(int(entry.name), tuple(os.fsdecode(word) for word in argv)))
+            found.append(_found(int(entry.name)))
     return found
+
+
+def _found(pid: int) -> Found:
+    argv = _read(PROC / f"{pid}/cmdline").rstrip(b"\0").split(b"\0")
+    return Found(pid, tuple(os.fsdecode(word) for word in argv))
 
 
 def descendants(pid: int) -> set[int]:
@@ -52,6 +56,30 @@ def descendants(pid: int) -> set[int]:
         found.update(below)
         frontier.extend(below)
     return found
+
+
+def alive(pids: Iterable[int]) -> list[Found]:
+    """Those of these processes that live (no zombies)."""
+    found = []
+    for pid in pids:
+        stat = _read(PROC / f"{pid}/stat")
+        if stat and stat.rpartition(b")")[2].split()[0] not in {b"Z", b"X"}:
+            found.append(_found(pid))
+    return found
+
+
+def output_of(pid: int) -> str:
+    """The file that is its standard output, as /proc names it; empty where it has ended."""
+    return os.fsdecode(_link(PROC / f"{pid}/fd/1"))
+
+
+def holding(file: str) -> list[Found]:
+    """Processes that have this file open, named as /proc names it: a pipe, for example."""
+    return [
+        _found(int(entry.name))
+        for entry in PROC.iterdir()
+        if entry.name.isdecimal() and os.fsencode(file) in map(_link, _files(entry))
+    ]
 
 
 async def gone(pids: Iterable[int]) -> None:
@@ -78,6 +106,13 @@ def _bears(entry: Path, wanted: list[bytes]) -> bool:
         ]
     )
     return any(mark in text for mark in wanted)
+
+
+def _files(entry: Path) -> list[Path]:
+    try:
+        return list((entry / "fd").iterdir())
+    except OSError:
+        return []
 
 
 def _read(path: Path) -> bytes:

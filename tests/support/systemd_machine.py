@@ -19,6 +19,7 @@ import anyio
 from hyperhive.lifecycle.runtimes.nspawn_base import PACKAGES, make_base
 from parts import CLEAN_ENV, NSPAWN_BASE, ROOT
 
+BOOT_SECONDS = 60
 BASICS = (*PACKAGES, "python3", "systemd", "systemd-sysv", "dbus")
 
 
@@ -94,8 +95,11 @@ def booted(
         )
     first = 0
     try:
+        end = time.monotonic() + BOOT_SECONDS
         while not (first := _systemd_of(nspawn.pid)):
-            assert nspawn.poll() is None, (shared / "console").read_text()
+            said = (shared / "console").read_text(errors="replace")
+            assert nspawn.poll() is None, said
+            assert time.monotonic() < end, f"no systemd within {BOOT_SECONDS} s: {said}"
             time.sleep(0.01)
         spaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
         machine = Machine(["nsenter", f"--target={first}", *spaces, "--"])
@@ -103,20 +107,21 @@ def booted(
         yield machine
     finally:
         if first:
-            os.kill(first, signal.SIGRTMIN + 4)  # systemd powers off
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(first, signal.SIGRTMIN + 4)  # systemd powers off
         else:
             nspawn.kill()
         try:
             nspawn.wait(30)
         except subprocess.TimeoutExpired:
             nspawn.kill()
-            nspawn.wait()
+            nspawn.wait(30)
 
 
 def _systemd_of(nspawn: int) -> int:
     """The pid of the machine's systemd; 0 as long as nspawn has not come so far."""
-    for pid in Path(f"/proc/{nspawn}/task/{nspawn}/children").read_text().split():
-        with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):
+        for pid in Path(f"/proc/{nspawn}/task/{nspawn}/children").read_text().split():
             if Path(f"/proc/{pid}/comm").read_text() == "systemd\n":
                 return int(pid)
     return 0
