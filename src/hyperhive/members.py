@@ -25,7 +25,7 @@ from hyperhive.protocol.events import (
     TurnStateChanged,
     UnknownEvent,
 )
-from hyperhive.protocol.harness_line import AnyHarnessCommand, Drain, Probe
+from hyperhive.protocol.harness_line import AnyHarnessCommand, Drain, Probe, Reread
 from hyperhive.protocol.line import HarnessLine
 from hyperhive.protocol.live import decode_live
 from hyperhive.protocol.types import LoginStatus, TokenUsage, TurnStateName, WaitingReason
@@ -96,6 +96,14 @@ class Attached:
         self._line = line
         self.was_attached = True
         self._stop_watching()
+        self._background.spawn(lambda: self._reread(line), f"settings of {self._agent}")
+
+    async def _reread(self, line: HarnessLine) -> None:
+        """It may have outlived the core that started it, and hold settings that are in force no more."""
+        try:
+            await line.ask(Reread(req=0))
+        except HiveError as error:
+            log.warning("settings_not_reread agent=%s error=%s", self._agent, error)
 
     def detach(self, line: HarnessLine) -> None:
         """Its line is gone: what it does is not known any more. It dials again by itself, if it still lives."""

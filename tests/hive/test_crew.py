@@ -26,7 +26,7 @@ from hyperhive.protocol.events import (
     StatusChanged,
     TurnStateChanged,
 )
-from hyperhive.protocol.harness_line import HarnessCommand, History
+from hyperhive.protocol.harness_line import HarnessCommand, History, Reread
 from hyperhive.protocol.live import encode_live
 from hyperhive.protocol.replies import EventPage, Ok, Reply
 from hyperhive.testing import FakeClock
@@ -36,15 +36,17 @@ THINKING = encode_live(TurnStateChanged(state="thinking", since_unix=5))
 
 
 class Line:
-    """A line that answers with what it was given."""
+    """A line that answers with what it was given, and keeps what it was asked."""
 
     agent = ALICE
 
     def __init__(self, reply: Reply | None = None) -> None:
         self._reply = reply or Ok()
+        self.asked: list[HarnessCommand] = []
 
     async def ask(self, command: HarnessCommand, *, within: float = 30.0) -> Reply:
-        del command, within
+        del within
+        self.asked.append(command)
         await anyio.lowlevel.checkpoint()
         return self._reply
 
@@ -167,6 +169,15 @@ async def test_one_that_dials_again_in_time_is_not_lost_and_repeats_no_event(wor
     assert world.bus.current_seq == before
     world.member.event(THINKING)
     assert (world.bus.current_seq, world.shown()[0]) == (before + 1, "thinking")
+
+
+async def test_whoever_reports_for_duty_is_told_to_read_its_settings_anew(world: World) -> None:
+    """It may have outlived the core that tried a config out on it and was killed before it could take that back."""
+    for line in (Line(), Line()):
+        world.member.attach(line)
+        await anyio.wait_all_tasks_blocked()
+        assert line.asked == [Reread(req=0)]
+        world.member.detach(line)
 
 
 async def test_what_it_could_not_send_is_told_to_every_reader(world: World) -> None:

@@ -50,7 +50,7 @@ from hyperhive.protocol.events import (
     TokenUsageChanged,
     TurnStateChanged,
 )
-from hyperhive.protocol.harness_line import HarnessCommand, Reread
+from hyperhive.protocol.harness_line import HarnessCommand, Probe, Reread
 from hyperhive.protocol.live import encode_live
 from hyperhive.protocol.replies import Ok, Reply
 from hyperhive.protocol.requests import Hello
@@ -105,13 +105,13 @@ async def _serve(
         harness, slots, core = await _build(stack, settings, accounts, paths, at, environ)
 
         async def answer(command: HarnessCommand) -> Reply:
-            if not isinstance(command, Reread):
+            if not isinstance(command, Reread | Probe):  # what is probed is what is in force now
                 return await harness.handle(command)
             await settings.reread()
             if settings.inside:
                 await accounts.reread()
             harness.changed()
-            return Ok()
+            return Ok() if isinstance(command, Reread) else await harness.handle(command)
 
         line = AttachedHarness(at, answer, on_attached=lambda: _tell_state(harness.display, line))
         refused: list[HiveError] = []
