@@ -75,13 +75,43 @@ async def test_a_page_from_elsewhere_changes_nothing(served: Served, browser: Br
         assert told.status == 200, (good, told)
 
 
-async def test_methods_that_no_route_knows_are_refused_like_the_others(browser: Browser) -> None:
-    for method in ("OPTIONS", "PUT", "PATCH", "DELETE", "TRACE", "QUERY"):
-        told = await browser.ask(method, "/op-send", {}, change={"Origin": "http://evil.example"})
-        assert told.status in {400, 403}, (method, told)
-        assert told.header("access-control-allow-origin") is None
-        told = await browser.ask(method, "/op-send", {})
-        assert told.status in ({204} if method == "OPTIONS" else {400, 405}), (method, told)
+async def test_methods_that_no_route_takes_are_refused_by_one_guard_and_tell_no_route(
+    served: Served, browser: Browser
+) -> None:
+    stranger = served.stranger()
+    paths = sorted({path for _, path, _ in await served.routes()})
+    for method in ("OPTIONS", "PUT", "PATCH", "TRACE", "QUERY", "PROPFIND", "CONNECT"):
+        answers = set()
+        for path in (*(paths if method == "OPTIONS" else paths[::9]), "/nothing/here", "*"):
+            for who in (stranger, browser):
+                told = await who.ask(method, path)
+                answers.add((told.status, told.json["code"], told.json["detail"]))
+                assert told.header("content-type") == "application/problem+json"
+                assert told.header("allow") is None
+        assert len(answers) == 1
+        assert answers.pop()[:2] == (405, "method_not_allowed"), method
+        foreign = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+        told = await browser.ask(method, "/op-send", {}, change=foreign)
+        assert told.status == 405
+        assert not [name for name, _ in told.headers if name.startswith("access-control")]
+    assert (await stranger.ask("FOO", "/api/state")).status == 400  # no method at all
+
+
+async def test_a_stranger_does_not_learn_which_routes_there_are_and_what_they_take(
+    served: Served, browser: Browser
+) -> None:
+    stranger = served.stranger()
+    paths = {path for _, path, _ in await served.routes()}
+    taken = {(method, path) for method, path, _ in await served.routes()}
+    for method in ("POST", "DELETE"):
+        for path in ("/nothing/here", *sorted(paths)):
+            if (method, path) != ("POST", "/session"):
+                told = await stranger.ask(method, path, {})
+                assert (told.status, told.json["code"]) == (401, "not_logged_in"), (method, path)
+    assert (await stranger.ask("HEAD", "/api/state")).status == 401
+    assert (await browser.ask("POST", "/nothing/here", {})).status == 404
+    assert ("DELETE", "/op-send") not in taken
+    assert (await browser.ask("DELETE", "/op-send", {})).status == 405
 
 
 async def test_no_get_changes_anything(home: Path) -> None:

@@ -103,22 +103,6 @@ async def test_an_answer_that_nobody_reads_is_given_up(
             await lost.wait()
 
 
-async def test_two_ways_to_say_where_the_body_ends_are_none(served: Served, browser: Browser) -> None:
-    chunked = b"0\r\n\r\n"
-    for lengths in (
-        "Transfer-Encoding: chunked\r\nContent-Length: 5",
-        "Content-Length: 5\r\nTransfer-Encoding: chunked",
-        "Content-Length: 5\r\nContent-Length: 5",
-        "Content-Length: 5\r\nContent-Length: 0",
-        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
-    ):
-        raw = f"POST /op-send HTTP/1.1\r\nHost: {served.host}\r\n{lengths}\r\n\r\n".encode() + chunked
-        told = await exchange(served.port, raw)
-        assert (told.status, told.json["code"]) == (400, "bad_request"), lengths
-        assert told.header("connection") == "close"
-    assert (await browser.request(cmd="list")).status == 200
-
-
 async def test_a_head_or_body_that_is_too_long_is_refused_before_it_is_read(
     served: Served, browser: Browser
 ) -> None:

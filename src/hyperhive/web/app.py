@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 import msgspec
 from litestar import Litestar, Response
 from litestar.connection import ASGIConnection
-from litestar.exceptions import HTTPException, NotFoundException
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.handlers import BaseRouteHandler
 
 from hyperhive.errors import HiveError
 from hyperhive.protocol.types import REQUEST_LINE_MAX_BYTES
 from hyperhive.web.front import Answered, Front, Http, request_id
-from hyperhive.web.guards import Guard
+from hyperhive.web.guards import SAFE, Guard
 from hyperhive.web.pages import as_response, page_routes, wants_page
 from hyperhive.web.problems import MEDIA_TYPE, Problem, problem, problem_of
 from hyperhive.web.routes.requests import request_routes
@@ -67,7 +67,7 @@ def routed(front: Front, files: StaticFiles, more: Sequence[BaseRouteHandler] = 
     def failed(request: Http, error: Exception) -> Answered:
         if isinstance(error, NotFoundException) and wants_page(request):
             return as_response(request, files.index, status_code=404)
-        told = _told(request, error)
+        told = _told(request, _unless_stranger(front, request, error))
         return Response(msgspec.json.encode(told), media_type=MEDIA_TYPE, status_code=told.status)
 
     return Litestar(
@@ -79,6 +79,18 @@ def routed(front: Front, files: StaticFiles, more: Sequence[BaseRouteHandler] = 
         logging_config=None,
         debug=False,
     )
+
+
+def _unless_stranger(front: Front, request: Http, error: Exception) -> Exception:
+    """What whoever is not logged in is told instead of which routes there are, and what each of them takes."""
+    if isinstance(error, MethodNotAllowedException) or (
+        isinstance(error, NotFoundException) and request.method not in SAFE
+    ):
+        try:
+            admit(front, request.scope)
+        except HiveError as refused:
+            return refused
+    return error
 
 
 def _told(request: Http, error: Exception) -> Problem:

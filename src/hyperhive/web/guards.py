@@ -1,6 +1,7 @@
 """What stands before every route: which names we are reached by, and who may make a browser send what changes things.
 
 - Host: one of an exact list, with the port, on every request (DNS rebinding).
+- Method: one that some route takes; no other is answered, and so no preflight either.
 - Every method but GET and HEAD: Origin on the same list, Sec-Fetch-Site `same-origin` or `none`, content type
   application/json (cross-site requests). No route can be left out: this knows none.
 
@@ -20,6 +21,7 @@ from hyperhive.web.headers import complete
 from hyperhive.web.problems import MEDIA_TYPE, Problem, problem_of
 
 SAFE: Final = frozenset({"GET", "HEAD"})
+TAKEN: Final = SAFE | {"POST", "DELETE"}
 REQUEST_ID: Final = "request_id"
 """Where a request's id stands in the state of its scope."""
 
@@ -68,7 +70,7 @@ def check(scope: HTTPScope, hosts: frozenset[str]) -> None:
     """Whether a request may go on.
 
     Raises:
-        RequestError: with code `bad_host`, `bad_origin` or `bad_content_type`.
+        RequestError: with code `bad_host`, `method_not_allowed`, `bad_origin` or `bad_content_type`.
     """
     host = _only(scope, b"host")
     if host is None or host.lower() not in hosts:
@@ -77,6 +79,8 @@ def check(scope: HTTPScope, hosts: frozenset[str]) -> None:
             hint="reach it as localhost with its port, or list this name under allowed_hosts in hive.toml",
             code="bad_host",
         )
+    if scope["method"] not in TAKEN:
+        raise RequestError("the hive does not take this method", code="method_not_allowed")
     if scope["method"] in SAFE:
         return
     origin = (_only(scope, b"origin") or "").lower()
