@@ -282,6 +282,13 @@ async def test_waiting_for_a_message_that_is_given_up_fails_with_the_reason(
     assert "stuck" in done.json["error"]
 
 
+async def test_waiting_for_a_message_that_was_taken_back_fails(console: Console, at: Path) -> None:
+    mail = Mail(moved("acked", note="dropped"))
+    async with desk(at, mail.handlers(), mail.stream):
+        done = await run(console, "send", "--wait", "alice", "hi", "--json")
+    assert (done.code, done.json["code"]) == (1, "dropped")
+
+
 async def test_after_missed_frames_a_dead_letter_is_not_taken_for_done(console: Console, at: Path) -> None:
     """The agent is idle, and the frame that told of the letter's death was among those that were missed."""
     mail = Mail(e.Lagged(missed=5))
@@ -393,7 +400,9 @@ async def test_dead_letters_are_requeued_and_dropped_by_id(console: Console, at:
     async with desk(at, {r.Requeue: does(act), r.Drop: does(act)}):
         assert (await run(console, "dead", "requeue", "3", "4")).code == 0
         assert (await run(console, "dead", "drop", "5")).code == 0
-    assert asked == [("Requeue", 3), ("Requeue", 4), ("Drop", 5)]
+        assert "2 messages dropped" in (await run(console, "drop", "6", "7")).out
+    assert asked == [("Requeue", 3), ("Requeue", 4), ("Drop", 5), ("Drop", 6), ("Drop", 7)]
+    assert (await run(console, "drop")).code == 2
 
 
 # --- login ----------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """`Broker`: durable inboxes. The public face; its parts are in the files beside it.
 
     send      sending.py, repeats.py      hand out   handout.py, inbox.py
-    end       turns.py                    set aside  deadletters.py
+    end       turns.py                    set aside  deadletters.py, taking_back.py
     look      looking.py, listings.py     SQL        rows.py, listings.py
     ask       questions.py
 
@@ -31,6 +31,7 @@ from hyperhive.broker.repeats import Cause, Effect, digest_of
 from hyperhive.broker.schema import MIGRATIONS
 from hyperhive.broker.sending import Sending, checked_principal, level_of
 from hyperhive.broker.storms import STORM, StormErrand, Storms
+from hyperhive.broker.taking_back import TakingBack
 from hyperhive.broker.tool_asks import ToolAsks
 from hyperhive.broker.turns import Turns
 from hyperhive.bus import Bus
@@ -98,6 +99,7 @@ class Broker:
         self._set_aside = SetAside(self._desk)
         self.gate = Gate(limits, clock, self._waiting)
         self._looking = Looking(self._desk)
+        self._taking_back = TakingBack(self._desk)
         storms = Storms(limits)
         self.questions = Questions(self._desk, self.gate, storms, directory)
         self._sending = Sending(
@@ -448,6 +450,16 @@ class Broker:
             NotFound: there is no dead letter of this id.
         """
         await self._set_aside.drop(message_id, "dead")
+
+    async def take_back(self, message_id: int) -> None:
+        """Ends a message of the operator's that nobody has read, for good: it is never handed out. Durable.
+
+        Raises:
+            NotFound: there is no such message.
+            Forbidden: somebody else wrote it.
+            Conflict: it was handed out before, or is over.
+        """
+        await self._taking_back.take_back(message_id)
 
     async def release_held(self, message_id: int) -> None:
         """Lets a held message be handed out.

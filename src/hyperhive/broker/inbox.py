@@ -7,6 +7,7 @@ Pure: no clock, no I/O. The rows on disk are the truth, and this follows their c
     tail      how many wait beyond that, on disk only, by urgency
     ahead     messages of the tail that were loaded early, because a reader asked for urgent ones
     flight    handed out and not yet done; `claim` says that an ack, requeue or burial of it is under way
+    withdrawn about to be taken back by who sent it: out of head and ahead (the value), or still among the tail (None)
 """
 
 import asyncio
@@ -87,7 +88,7 @@ class Inbox:
 
     __slots__ = (
         "ahead", "flight", "hands_out", "head", "head_chars", "loaded_through", "name", "recent", "recent_complete",
-        "refill", "tail", "taken", "waiters",
+        "refill", "tail", "taken", "waiters", "withdrawn",
     )  # fmt: skip
 
     def __init__(self, name: str, *, hands_out: bool = True) -> None:
@@ -100,6 +101,7 @@ class Inbox:
         self.ahead: dict[int, Entry] = {}
         self.flight: dict[int, Entry] = {}
         self.taken: set[int] = set()
+        self.withdrawn: dict[int, Entry | None] = {}
         self.waiters: deque[Waiter] = deque()
         self.refill: asyncio.Future[list[Entry]] | None = None
         self.recent: deque[int] = deque(maxlen=RECENT_MAX)
@@ -200,6 +202,28 @@ class Inbox:
         if self.remove_waiting(message_id) is None and message_id > self.loaded_through:
             self.tail[urgency] -= 1
 
+    def withdraw(self, message_id: int) -> None:
+        """A waiting message is not handed out any more, wherever it waits; until one of the next two is called."""
+        self.withdrawn[message_id] = self.remove_waiting(message_id)
+
+    def withdrawal_done(self, message_id: int, urgency: int) -> None:
+        """It is gone from disk."""
+        if message_id in self.withdrawn and self.withdrawn.pop(message_id) is None:
+            self.tail[urgency] -= 1
+
+    def withdrawal_failed(self, message_id: int) -> Entry | None:
+        """It is not; gives what was in memory, for `put_back`."""
+        return self.withdrawn.pop(message_id, None)
+
+    def _is_withdrawn(self, entry: Entry) -> bool:
+        """Whether what was just read from disk is on its way back; it is no part of the tail from here on."""
+        if entry.id not in self.withdrawn:
+            return False
+        if self.withdrawn[entry.id] is None:
+            self.withdrawn[entry.id] = entry
+            self.tail[entry.urgency] -= 1
+        return True
+
     def find_waiting(self, message_id: int) -> Entry | None:
         """A waiting message, if it is in memory."""
         if message_id > self.loaded_through:
@@ -210,7 +234,8 @@ class Inbox:
         """The next messages of the tail, oldest first, as they stand on disk; `all_of_it`: there are no more."""
         for entry in entries:
             self.loaded_through = entry.id
-            if entry.id in self.flight:  # handed out early, and its lease is not on disk yet
+            # Handed out early, and its lease is not on disk yet; or about to be taken back.
+            if entry.id in self.flight or self._is_withdrawn(entry):
                 continue
             self.ahead.pop(entry.id, None)
             self.tail[entry.urgency] -= 1
@@ -228,7 +253,8 @@ class Inbox:
     def loaded_early(self, entries: Sequence[Entry], level: int, *, all_of_it: bool) -> None:
         """Urgent messages of the tail, as they stand on disk; `all_of_it`: the tail has no more of this level."""
         for entry in entries:
-            if entry.id > self.loaded_through and entry.id not in self.flight:
+            known = entry.id <= self.loaded_through or entry.id in self.flight
+            if not known and not self._is_withdrawn(entry):
                 self.ahead[entry.id] = entry
         if all_of_it:
             self._tail_is_ahead(level)
@@ -245,6 +271,7 @@ class Inbox:
         self.ahead.clear()
         self.flight.clear()
         self.taken.clear()
+        self.withdrawn.clear()
 
 
 def _by_id(entry: Entry) -> int:

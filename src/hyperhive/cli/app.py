@@ -65,6 +65,7 @@ COMMANDS: Final[dict[str, tuple[Command, ...]]] = {
         Command("file", "files:file", "Show a file that a message refers to, or one of an agent's."),
         Command("messages", "finding:messages", "List everybody's messages and what has become of them."),
         Command("search", "finding:search", "Find messages, tool calls and decisions by text."),
+        Command("drop", "mail:drop", "Take back a message of yours that nobody has read yet."),
         Command("dead", "mail:dead", "List the dead letters; requeue or drop them."),
         Command("ask", "questions:ask", "Ask an agent a question."),
         Command("questions", "questions:questions", "List the questions that wait for you."),

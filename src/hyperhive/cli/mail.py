@@ -160,6 +160,24 @@ def dead(
     return session.say({"ids": list(ids)}, f"{plural(len(ids), 'message')} {verb}")
 
 
+def drop(*ids: int, common: Common = DEFAULTS) -> int:
+    """Take back messages that you sent and that nobody has read yet; or put dead letters away.
+
+    One that was handed to its agent already stays: exit code 4.
+
+    Args:
+        ids: which ones, as `send` named them.
+        common: flags of every command.
+    """
+    if not ids:
+        raise BadRequest("say which messages: `hyperhive drop ID...`")
+    session = Session(common)
+    for outcome in session.link.ask_all([r.Drop(id=each) for each in ids], timeout=30.0):
+        if isinstance(outcome, HiveError):
+            raise outcome
+    return session.say({"ids": list(ids)}, f"{plural(len(ids), 'message')} dropped")
+
+
 # --- waiting --------------------------------------------------------------------------------------------------------
 
 
@@ -177,6 +195,8 @@ def _until_worked(session: Session, frames: Frames, message: int, to: str, until
             if isinstance(frame.id, int):
                 answers.append(frame.id)
         elif frame.kind == "message_state" and frame.id == message:
+            if frame.state == "acked" and frame.note == "dropped":
+                raise HiveError(f"message {message} was taken back", code="dropped")
             if frame.state == "acked":
                 return answers
             if frame.state == "dead":

@@ -3,6 +3,7 @@
 import msgspec
 
 from hyperhive.broker import Broker
+from hyperhive.errors import NotFound
 from hyperhive.handlers.fitting import REPLY_ROOM, fitting
 from hyperhive.handlers.ports import Desk
 from hyperhive.names import parse_resident
@@ -133,7 +134,10 @@ def operators_mail(broker: Broker) -> dict[type[r.Request], Handler]:
 
     async def drop(caller: Caller, request: r.Drop) -> p.Reply:
         del caller
-        await broker.drop_dead(request.id)
+        try:
+            await broker.drop_dead(request.id)
+        except NotFound:
+            await broker.take_back(request.id)
         return p.Ok(id=request.id)
 
     return {r.Inbox: inbox, r.Ack: ack, r.Dead: dead, r.Requeue: requeue, r.Drop: drop}

@@ -146,7 +146,7 @@ class Requeue(Request, frozen=True, kw_only=True, tag="requeue"):
 
 
 class Drop(Request, frozen=True, kw_only=True, tag="drop"):
-    """Put a dead letter away for good."""
+    """Put a dead letter away for good, or take back a message of the operator's that nobody has read yet."""
 
     id: Id
 

@@ -172,6 +172,35 @@ async def test_what_is_written_survives_a_reload_and_is_sent_once(watch: Watch, 
     assert [event["body"] for event in flow["events"]].count("[[sleep 1]][[say thank you]]") == 1
 
 
+async def test_what_waits_can_be_taken_back_and_what_was_read_cannot(watch: Watch, world: WebWorld) -> None:
+    """It never reaches the agent; its words are there to be mended."""
+    agent = world.seeded.agents[12]
+    page = watch.page
+    box = page.locator(".composer textarea")
+    await page.goto(f"{world.origin}/agents/{agent}")
+    await world.tell(agent, "[[once]][[slow 600]]")
+    await page.locator(".lrow", has_text="step 1").last.wait_for()
+    for words in ("the wrong words", "[[say the right words]]"):
+        await box.fill(words)
+        await box.press("Enter")
+        await page.locator(".queue-row.state-pending", has_text=words).wait_for()
+    row = page.locator(".queue-row", has_text="the wrong words")
+    await row.get_by_role("button", name="from the queue").click()
+    await row.wait_for(state="detached")
+    assert await box.input_value() == "the wrong words"
+    await world.cli("cancel", agent)
+    await page.locator(".lrow[data-kind=text]", has_text="the right words").last.wait_for()
+    events = (await world.cli("events", agent, "--limit", "500"))["events"]
+    assert "the wrong words" not in [event.get("body") for event in events]
+    read = page.locator(".queue-row.state-acked", has_text="the right words")
+    await read.wait_for()
+    assert await read.get_by_role("button").count() == 0
+    mail = (await world.cli("messages", agent, "--limit", "5"))["rows"]
+    assert [(one["state"], one.get("note")) for one in mail if one["body"] == "the wrong words"] == [
+        ("acked", "dropped")
+    ]
+
+
 async def test_a_misspelt_command_is_never_sent(watch: Watch, world: WebWorld) -> None:
     agent = world.seeded.agents[11]
     page = watch.page

@@ -32,6 +32,8 @@ window.Notification = class {
   close() { window.withdrawn.push(this.title); }
 };
 """
+HIDDEN = "Object.defineProperty(document, 'visibilityState', {get: () => 'hidden'})"
+BY_ITSELF = "Object.defineProperty(window, 'SharedWorker', {value: undefined})"
 REFUSED = "window.Notification.permission = 'denied'"
 UNSEEN_SECONDS = 17
 
@@ -49,9 +51,13 @@ class Away(Operator):
         await self.page.clock.run_for(seconds * 1000)
         return await self.told()
 
-    async def count(self, waiting: int) -> None:
+    async def count(self, waiting: int, seconds: float = 15) -> None:
         """Returns when the page knows of so many that wait."""
-        await self.title(f"({waiting}) hive")
+
+        async def so() -> bool:
+            return await self.page.title() == f"({waiting}) hive"
+
+        await self.watch.eventually(so, f"{waiting} wait", seconds)
 
 
 @pytest.fixture
@@ -96,6 +102,36 @@ async def test_what_waited_already_is_not_told_and_what_comes_is_told_once(
     assert [title for title, _ in await away.later()] in ([], [f"{world.seeded.agents[9]} asks"])
     await answer(world, number, second)
     await away.count(waiting)
+
+
+async def test_a_tab_that_nobody_looks_at_tells_of_what_happened_after_the_hive_was_away(
+    browser: Browser, login: StorageState, world: WebWorld
+) -> None:
+    """It goes on dialling, be it a worker that holds the browser's line or the tab itself."""
+    waiting, name = len(world.seeded.asked), world.seeded.agents[8]
+    async with (
+        operator_at(browser, world, login, scripts=(TOLD, HIDDEN)) as one,
+        operator_at(browser, world, login, scripts=(TOLD, HIDDEN, BY_ITSELF)) as other,
+    ):
+        tabs = [Away(each.watch, world) for each in (one, other)]
+        for away in tabs:
+            away.watch.expect(r"ERR_|Failed to (load|fetch)")
+            await away.page.clock.install()
+            await away.fresh("/messages")
+            await away.count(waiting)
+        await world.hive.kill()
+        for away in tabs:
+            await away.page.locator(
+                ".banner", has_text="Attempt"
+            ).wait_for()  # it dialled in vain, and dials on
+        await world.start()
+        number = await ask(world, name, "Are you there?")
+        for away in tabs:
+            await away.count(waiting + 1, seconds=100)
+            assert await away.later() == [[f"{name} asks", "Are you there?"]]
+        await answer(world, number)
+        for away in tabs:
+            await away.count(waiting)
 
 
 async def test_what_one_looks_at_is_not_told_and_a_look_puts_away_what_was_about_to_be(

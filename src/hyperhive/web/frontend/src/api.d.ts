@@ -1726,7 +1726,7 @@ export interface components {
         };
         /**
          * Drop
-         * @description Put a dead letter away for good.
+         * @description Put a dead letter away for good, or take back a message of the operator's that nobody has read yet.
          */
         Drop: {
             /** @enum {unknown} */

@@ -8,6 +8,7 @@ import { useActions, type Action } from "../lib/keys";
 import { announcement, startNotifications } from "../lib/notifications";
 import { Link, navigate, place } from "../lib/router";
 import { settings } from "../lib/settings";
+import { startVisit } from "../lib/visit";
 import { hive, hiveError, startStore } from "../lib/store";
 import { connection, retryNow } from "../lib/stream";
 import { Login } from "../screens/login";
@@ -119,6 +120,7 @@ export function Shell(): VNode {
 function SignedIn(): VNode {
   useEffect(startStore, []);
   useEffect(startNotifications, []);
+  useEffect(startVisit, []);
   useActions(EVERYWHERE);
   const { path, query } = place.value;
   const elsewhere = moved(path);

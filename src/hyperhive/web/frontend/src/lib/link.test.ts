@@ -175,20 +175,31 @@ describe("the link", () => {
     expect(world.opened).toHaveLength(2);
   });
 
-  it("does not retry while nobody looks, and at once when somebody does", async () => {
+  it("dials slowly while nobody looks, and at once when somebody does", async () => {
+    expect([0, 1, 2, 5, 6, 7, 500].map((attempt) => backoff(attempt, 0, false))).toEqual([0, 2000, 4000, 32_000, 60_000, 60_000, 60_000]);
+    expect(backoff(500, 0.999, false)).toBeGreaterThan(30_000);
     const world = await connected();
     world.refuse = 0;
     world.link.visible(false);
     world.server.close();
     await settled();
-    await world.pass(600_000);
+    await world.pass(3_600_000);
     const { attempt } = world.link.connection;
+    expect(attempt).toBeGreaterThan(55);
+    expect(attempt).toBeLessThan(70);
+    world.refuse = undefined;
+    await world.pass(60_000);
+    expect(world.opened).toHaveLength(2);
+    await world.live("gap", "S2");
+    expect(world.link.connection.state).toBe("live");
+    world.refuse = 0;
+    world.server.close();
+    await settled();
     await world.pass(600_000);
-    expect(world.link.connection.attempt).toBe(attempt);
     world.refuse = undefined;
     world.link.visible(true);
     await settled();
-    expect(world.opened).toHaveLength(2);
+    expect(world.opened).toHaveLength(3);
   });
 
   it("says that the session ended, and asks no more", async () => {

@@ -44,9 +44,17 @@ const ENDED_MS = 2000;
 /** Tries that come quickly: about half a minute of them, so that a restarted hive is found at once. */
 const QUICK = 20;
 
-/** When to try again after so many failures: at once, every 1 to 1.5 s for a while, then doubled to 30 s. */
-export function backoff(attempt: number, random: number): number {
+/** The longest pause between two tries while nobody looks: a notification comes no later for it. */
+export const HIDDEN_MS = 60_000;
+
+/**
+ * When to try again after so many failures: at once, every 1 to 1.5 s for a while, then doubled to 30 s. While nobody
+ * looks: at once, after about 2 s, then doubled to a minute, each anywhere in the last half of that, so that the browsers
+ * of a house do not dial together.
+ */
+export function backoff(attempt: number, random: number, seen = true): number {
   if (attempt === 0) return 0;
+  if (!seen) return Math.min(HIDDEN_MS, 2000 * 2 ** (attempt - 1)) * (1 - random / 2);
   return Math.min(30_000, 1000 * 2 ** Math.max(0, attempt - QUICK)) + random * 500;
 }
 
@@ -102,7 +110,7 @@ export class StreamLink {
     void this.#sync();
   }
 
-  /** Whether anybody looks. Hidden pages do not retry; a page that comes back wants to know at once. */
+  /** Whether anybody looks. Hidden pages, which may have to notify, dial slowly; one that comes back wants to know at once. */
   visible(visible: boolean): void {
     const back = visible && !this.#visible;
     this.#visible = visible;
@@ -306,12 +314,10 @@ export class StreamLink {
     this.#drop();
     const was = this.#state;
     const attempt = was.state === "live" ? 0 : was.attempt + 1;
-    const wait = backoff(attempt, this.ports.random());
+    const wait = backoff(attempt, this.ports.random(), this.#visible);
     const since = was.state === "live" ? this.ports.now() : was.since;
     this.#become({ state: was.state === "connecting" ? "connecting" : "reconnecting", attempt, nextAt: this.ports.now() + wait, since, why });
-    this.#cancelRetry = this.ports.later(() => {
-      if (this.#visible || attempt === 0) void this.#connect();
-    }, wait);
+    this.#cancelRetry = this.ports.later(() => void this.#connect(), wait);
   }
 
   #headers(last?: string): Record<string, string> {

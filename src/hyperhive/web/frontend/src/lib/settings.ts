@@ -36,8 +36,11 @@ export const settings = {
   recentActions: kept<string[]>("recent-actions", []),
   /** Columns of the fleet table that are not shown. */
   hiddenColumns: kept<string[]>("hidden-columns", []),
-  /** When the operator last looked at the fleet (unix seconds), for the digest. */
+  /** When the operator last looked at any page (unix seconds), and when the visit before this one ended; see visit.ts. */
   lastVisit: kept("last-visit", 0),
+  visitSince: kept("visit-since", 0),
+  /** Of the digest that was put away: since when it told. */
+  digestRead: kept("digest-read", 0),
   lastRecipient: kept("last-recipient", ""),
   savedReplies: kept<string[]>("saved-replies", []),
 };

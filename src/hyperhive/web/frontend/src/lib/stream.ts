@@ -113,14 +113,14 @@ function toWorker(): void {
   send = (message) => worker.port.postMessage({ tab, message });
 }
 
-/** Nobody tells of a worker that crashed, and what is shown would be old for ever: so it is asked, and made anew. */
+/** Nobody tells of a worker that crashed: what is shown would be old for ever, and nobody notified. So it is asked, made anew. */
 function watchWorker(): void {
   const ask = (): void => {
-    if (document.visibilityState !== "visible" || !signedIn.peek()) return;
+    if (!signedIn.peek()) return;
     const asked = performance.now();
     send({ t: "ping" });
     setTimeout(() => {
-      if (heardAt >= asked || document.visibilityState !== "visible") return;
+      if (heardAt >= asked) return;
       state.value = { state: "reconnecting", attempt: 1, since: Date.now(), why: "silent" };
       toWorker();
       hello();

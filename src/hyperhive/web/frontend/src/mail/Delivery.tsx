@@ -7,6 +7,7 @@ import { Chip } from "../ui";
 import { STATES } from "./words";
 
 export function Delivery({ state, to, turn, note }: { state: MessageStateName; to: string; turn?: number | undefined; note?: string | undefined }): JSX.Element {
+  if (state === "acked" && note === "dropped") return <Chip title="Taken back, or put away for good: nobody works it">dropped</Chip>;
   const { meaning, tone } = STATES[state];
   const word = to === "operator" && state === "pending" ? "in your inbox" : STATES[state].word;
   const chip = <Chip tone={tone} title={note ? `${meaning}: ${note}` : meaning}>{turn !== undefined && state === "acked" ? `${word} in turn ${turn}` : word}</Chip>;

@@ -7,3 +7,4 @@ export * from "./layout";
 export * from "./menu";
 export { Banner, Empty, ErrorBox, Loading } from "./states";
 export { toast, undoLast, type ToastOptions } from "./toast";
+export { VisitLine } from "./visit-line";

@@ -1,38 +1,16 @@
-// Writing to the agent: text or a /command, what was written surviving a reload, and what waits to be read shown with how
-// far it got. A message is never sent twice: each draft has a key of its own, which a second try repeats.
+// Writing to the agent: text or a /command, what was written surviving a reload. A message is never sent twice: each draft
+// has a key of its own, which a second try repeats. What became of it is `queue.tsx`.
 import { signal } from "@preact/signals";
 import { useMemo, useRef, useState } from "preact/hooks";
 import { asApiError, request, type ApiError } from "../../lib/api";
 import { useDraft } from "../../lib/drafts";
 import { useActions } from "../../lib/keys";
-import { useLoad } from "../../lib/load";
-import { Link } from "../../lib/router";
 import { keptFor, keyIn } from "../../lib/send-key";
-import { agentNames, mail, snapshots } from "../../lib/store";
-import { now } from "../../lib/time";
+import { agentNames } from "../../lib/store";
 import { oneLine } from "../../lib/visible";
-import { Age, Button, ErrorBox, Icon, TextArea, toast, type IconName } from "../../ui";
+import { Button, ErrorBox, TextArea, toast } from "../../ui";
 import { COMMANDS, parseInput } from "./commands";
-
-const STATES: Readonly<Record<string, { word: string; icon: IconName; means: string }>> = {
-  sending: { word: "sending", icon: "up", means: "On its way to the hive." },
-  pending: { word: "queued", icon: "clock", means: "It is durable, and waits for the agent's next turn." },
-  in_flight: { word: "delivered", icon: "arrow", means: "A turn has it." },
-  acked: { word: "read", icon: "check", means: "The turn that it was part of ended well." },
-  held: { word: "held", icon: "pause", means: "It is stored and not handed out; see dead letters and held messages." },
-  dead: { word: "dead letter", icon: "dead", means: "It was given up. It can be requeued." },
-};
-
-interface Queued {
-  id: number;
-  body: string;
-  at: number;
-  state: string;
-  turn?: number | undefined;
-}
-
-/** So long a message that was read stays in sight. */
-const RECENT = 900;
+import { Queue } from "./queue";
 
 export function Composer({ name, busy, model }: { name: string; busy: boolean; model: string }) {
   const [text, clear] = useDraft(`send:${name}`);
@@ -70,9 +48,15 @@ export function Composer({ name, busy, model }: { name: string; busy: boolean; m
       });
   };
 
+  /** What was taken back may be meant otherwise: it is there to be mended, where nothing else is being written. */
+  const takenBack = (body: string): void => {
+    if (text.peek().trim() === "") text.value = body;
+    area.current?.focus();
+  };
+
   return (
     <div class="composer">
-      <Queue name={name} round={sent.value} />
+      <Queue name={name} round={sent.value} onTakenBack={takenBack} />
       {error && <ErrorBox error={error} title="Not sent." retry={submit} />}
       <form
         class="composer-form"
@@ -121,40 +105,4 @@ function run(name: string, command: string, argument: string): Promise<{ note?: 
     default:
       return request({ cmd: "new_session", name });
   }
-}
-
-/** The operator's last messages to the agent that are not done with, or were a moment ago. */
-function Queue({ name, round }: { name: string; round: number }) {
-  const known = useLoad((stop) => request({ cmd: "flow", agent: name, with: "operator", limit: 20 }, { signal: stop }), [name, round, snapshots.value]);
-  const rows = new Map<number, Queued>();
-  for (const row of known.value?.rows ?? []) if (row.to === name) rows.set(row.id, row);
-  for (const row of mail.value) if (row.to === name && row.from === "operator") rows.set(row.id, { ...rows.get(row.id), ...row });
-  const open = [...rows.values()].filter((row) => row.state !== "acked").sort((a, b) => a.id - b.id);
-  const read = [...rows.values()].filter((row) => row.state === "acked" && row.at > now.value - RECENT).sort((a, b) => b.id - a.id)[0];
-  const shown = [...(read ? [read] : []), ...open].slice(-5);
-  if (shown.length === 0) return null;
-  return (
-    <ul class="queue" aria-label="Your messages">
-      {shown.map((row) => {
-        const state = STATES[row.state] ?? { word: row.state, icon: "circle" as const, means: "" };
-        return (
-          <li key={row.id} class={`queue-row state-${row.state}`}>
-            <span class="queue-state" title={state.means}>
-              <Icon name={state.icon} size={12} />
-              {row.state === "acked" && row.turn !== undefined ? (
-                <>
-                  read in{" "}
-                  <Link href={`/agents/${encodeURIComponent(name)}/t/${row.turn}`}>turn {row.turn}</Link>
-                </>
-              ) : (
-                state.word
-              )}
-            </span>
-            <span class="queue-text">{oneLine(row.body.slice(0, 160))}</span>
-            <Age at={row.at} />
-          </li>
-        );
-      })}
-    </ul>
-  );
 }

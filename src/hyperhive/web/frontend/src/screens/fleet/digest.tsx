@@ -6,41 +6,24 @@ import { clock, duration, money, plural, tokens } from "../../lib/format";
 import type { Schemas } from "../../lib/protocol";
 import { Link } from "../../lib/router";
 import { settings } from "../../lib/settings";
+import { lastVisit } from "../../lib/visit";
 import { Age, AgentLink, Icon, IconButton, Text, type IconName } from "../../ui";
 
-/** Away for so long, one wants to be told (seconds). */
-const AWAY = 30 * 60;
 const KIND: Record<string, IconName> = { answered: "question", crashed: "alert", dead: "dead", decided: "audit", deployed: "approvals", failed: "alert" };
-
-/** The visit before this one ended then; 0 where there was none. Asked for once, before this visit is noted. */
-let since = -1;
-
-function lastVisit(): number {
-  if (since < 0) {
-    since = settings.lastVisit.peek();
-    const note = (): void => {
-      if (document.visibilityState === "visible") settings.lastVisit.value = Math.floor(Date.now() / 1000);
-    };
-    note();
-    setInterval(note, 30_000);
-    document.addEventListener("visibilitychange", note);
-  }
-  return since;
-}
 
 export function Digest(): VNode | null {
   const [page, setPage] = useState<Schemas["DigestPage"]>();
   const [open, setOpen] = useState(false);
-  const [away, setAway] = useState(false);
+  const from = lastVisit.value;
+  const wanted = from > settings.digestRead.value;
   useEffect(() => {
-    const from = lastVisit();
-    if (from === 0 || Date.now() / 1000 - from < AWAY) return;
+    if (!wanted) return;
     const stop = new AbortController();
     // Nice to have: where it fails, the fleet is there all the same.
     request({ cmd: "digest", since: from }, { signal: stop.signal }).then(setPage, () => undefined);
     return () => stop.abort();
-  }, []);
-  if (!page || away) return null;
+  }, [from, wanted]);
+  if (!page || !wanted) return null;
   const parts = [
     page.finished > 0 && plural(page.finished, "turn"),
     page.failed > 0 && `${page.failed} failed`,
@@ -50,10 +33,7 @@ export function Digest(): VNode | null {
     page.tokens > 0 && `${tokens(page.tokens)} tokens`,
     page.cost !== undefined && page.cost > 0 && money(page.cost),
   ].filter((each): each is string => typeof each === "string");
-  const dismiss = (): void => {
-    since = 0;
-    setAway(true);
-  };
+  const dismiss = (): void => void (settings.digestRead.value = from);
   return (
     <section class="digest" aria-label="Since your last visit">
       <div class="digest-line">

@@ -1,6 +1,6 @@
 /* The operator's inbox: what agents wrote to them, read in place, answered, put off or done. */
 
-import type { JSX } from "preact";
+import { Fragment, type JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import type { ScreenProps } from "../../app/routes";
 import { request } from "../../lib/api";
@@ -11,11 +11,12 @@ import type { OperatorInboxRow } from "../../lib/protocol";
 import { Link, setQuery } from "../../lib/router";
 import { facts, hive, inbox } from "../../lib/store";
 import { now } from "../../lib/time";
+import { lastVisit, newUpTo } from "../../lib/visit";
 import { Body } from "../../mail/Body";
 import { Compose } from "../../mail/Compose";
 import { FileRefs } from "../../mail/FileRefs";
 import { snoozeUntil, summary } from "../../mail/words";
-import { Age, AgentLink, Button, Chip, Empty, ErrorBox, Loading, Menu, Page, Tabs, Text, Until } from "../../ui";
+import { Age, AgentLink, Button, Chip, Empty, ErrorBox, Loading, Menu, Page, Tabs, Text, Until, VisitLine } from "../../ui";
 import { done, leaving, snooze, snoozed } from "./later";
 import "../../mail/mail.css";
 
@@ -84,9 +85,15 @@ function Rows({ rows, view, query }: { rows: readonly OperatorInboxRow[]; view: 
     [rows, at, view],
   );
   if (rows.length === 0) return <Nothing view={view} />;
+  const line = view === "open" ? newUpTo(rows, lastVisit.value) : -1;
   return (
     <div class="mail-list" role="list">
-      {rows.map((row) => <Row key={row.id} row={row} view={view} open={row.id === open} onToggle={() => show(row.id === open ? undefined : row)} onDone={() => finish(row)} onSnooze={(which) => putOff(row, which)} />)}
+      {rows.map((row, place) => (
+        <Fragment key={row.id}>
+          {place === line ? <VisitLine /> : null}
+          <Row row={row} view={view} open={row.id === open} onToggle={() => show(row.id === open ? undefined : row)} onDone={() => finish(row)} onSnooze={(which) => putOff(row, which)} />
+        </Fragment>
+      ))}
     </div>
   );
 }

@@ -11,8 +11,9 @@ import { Dead } from "../../mail/Dead";
 import { Delivery } from "../../mail/Delivery";
 import { FileRefs } from "../../mail/FileRefs";
 import type { FlowRow } from "../../mail/flow";
+import { canTakeBack, takeBack } from "../../mail/take-back";
 import { summary } from "../../mail/words";
-import { Age, AgentLink, Banner, Chip, Text } from "../../ui";
+import { Age, AgentLink, Banner, Button, Chip, Text } from "../../ui";
 
 export function MessageRow({ row, open, current, onToggle }: { row: FlowRow; open: boolean; current: boolean; onToggle: () => void }): JSX.Element {
   const element = useRef<HTMLDivElement>(null);
@@ -51,6 +52,7 @@ function Whole({ row }: { row: FlowRow }): JSX.Element {
       </p>
       <Body id={row.id} from={row.from} body={row.body} cut={row.cut} />
       <FileRefs message={row.id} files={row.file_refs} />
+      {canTakeBack(row) && row.to !== "operator" ? <Button icon="close" onClick={() => void takeBack(row.id)}>Take it back</Button> : null}
       {row.state === "held" ? <Held row={row} /> : null}
       {row.state === "dead" ? <Dead id={row.id} to={row.to} note={row.note} /> : null}
       {other === "system" || other === "operator" ? null : <Compose draft={`thread.${other}`} to={other} />}

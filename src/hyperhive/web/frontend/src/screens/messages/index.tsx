@@ -1,15 +1,16 @@
 /* The flow of messages between all, live; by pair, state and words; and where the operator writes to anybody. */
 
-import type { JSX } from "preact";
+import { Fragment, type JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { ScreenProps } from "../../app/routes";
 import { useActions } from "../../lib/keys";
 import { Link, setQuery } from "../../lib/router";
 import { agentNames, facts } from "../../lib/store";
+import { lastVisit, newUpTo } from "../../lib/visit";
 import { Compose } from "../../mail/Compose";
 import { type FlowFilter, type FlowRow, ROWS_MAX, threads } from "../../mail/flow";
 import { STATES, summary } from "../../mail/words";
-import { Age, Button, Chip, Empty, ErrorBox, Loading, Page, Segmented, Select, Text, TextInput } from "../../ui";
+import { Age, Button, Chip, Empty, ErrorBox, Loading, Page, Segmented, Select, Text, TextInput, VisitLine } from "../../ui";
 import { MessageRow } from "./Row";
 import { useFlow } from "./use-flow";
 import "../../mail/mail.css";
@@ -123,9 +124,15 @@ function Rows({ rows, query, filter }: { rows: readonly FlowRow[]; query: Screen
     const filtered = filter.agent ?? filter.state ?? filter.q;
     return <Empty title={filtered ? "No message is like that" : "Nobody has written anything yet"} icon="message" {...(filtered ? {} : { command: "hyperhive send NAME TEXT" })} />;
   }
+  const line = newUpTo(rows, lastVisit.value);
   return (
     <div class="mail-list" role="list" aria-label="Messages, newest first">
-      {rows.map((row) => <MessageRow key={row.id} row={row} open={row.id === open} current={row.id === current} onToggle={() => show(row.id)} />)}
+      {rows.map((row, place) => (
+        <Fragment key={row.id}>
+          {place === line ? <VisitLine /> : null}
+          <MessageRow row={row} open={row.id === open} current={row.id === current} onToggle={() => show(row.id)} />
+        </Fragment>
+      ))}
     </div>
   );
 }

@@ -1,0 +1,14 @@
+// The line in a list between what came since the operator's last visit and what they had before.
+import type { VNode } from "preact";
+import { lastVisit } from "../lib/visit";
+import { Age } from "./basics";
+
+export function VisitLine(): VNode {
+  return (
+    <div class="visit-line" role="listitem">
+      <span>
+        New since your last visit, <Age sentence at={lastVisit.value} />
+      </span>
+    </div>
+  );
+}
