@@ -1,14 +1,16 @@
 """Deploys: what was approved comes to run, what is unwell does not, and either is told with its reason."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
 import pytest
 
-from deploy_world import ALICE, DeployWorld, Life
+from deploy_world import ALICE, Crash, DeployWorld, Life
 from hyperhive.config import AgentConfig, Limits
 from hyperhive.errors import BadConfig, Conflict, NotFound, WorldError
-from hyperhive.protocol.events import ApprovalResolvedMail, Rebuilt
+from hyperhive.names import AgentName
+from hyperhive.protocol.events import AnyHelperEvent, ApprovalResolvedMail, Rebuilt
 from hyperhive.protocol.types import Approval
 
 
@@ -60,6 +62,7 @@ BROKEN = {
     "does not start": ('prompt = "does not start"', "does not start"),
     "no tools": ('prompt = "sick"', "tools are not connected"),
     "never well": ('prompt = "hangs"', "not well within 120 s"),
+    "does not stay": ('prompt = "ends at once"', "its loop ended"),
     "starts anew by itself": ('prompt = "dies"', "was started again"),
 }
 
@@ -162,6 +165,71 @@ async def test_a_base_that_moves_after_the_approval_ends_in_a_failure_never_in_a
         assert done.stage == "failed"
         assert "stale_base" in (done.note or "")
         assert running(life).prompt == ""
+
+
+async def test_what_was_judged_by_an_older_main_is_not_deployed_on_top_of_what_the_rows_say(
+    world: DeployWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Main could not be moved to what was deployed, so that the next one was approved by the diff against the old."""
+
+    async def refuses(agent: AgentName, old: str, new: str) -> None:
+        raise WorldError(f"main of {agent} cannot be moved from {old} to {new}")
+
+    async with world.life() as life:
+        with monkeypatch.context() as patches:
+            patches.setattr(world.memory, "advance_main", refuses)
+            one = await deploy(life, world, 'prompt = "one"\n')
+            assert (one.stage, one.commit_ref != world.memory.mains["alice"]) == ("deployed", True)
+            two = await deploy(life, world, 'model = "sonnet"\n')
+        assert two.stage == "failed"
+        assert "stale_base" in (two.note or "")
+        assert (running(life).prompt, running(life).model) == ("one", None)
+    async with world.life() as life:
+        assert world.memory.mains["alice"] == one.commit_ref
+        assert (await deploy(life, world, 'prompt = "three"\n')).stage == "deployed"
+
+
+async def test_an_agent_whose_remains_do_not_end_is_brought_back_and_its_approval_told(
+    world: DeployWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.life() as life:
+        await deploy(life, world, 'prompt = "old"\n')
+
+        async def hangs(agent: AgentName, *, now: bool) -> None:
+            life.stage.running.pop(agent, None)
+            if now:
+                raise WorldError(f"processes of {agent} do not end although they were killed")
+
+        monkeypatch.setattr(life.stage, "halt", hangs)
+        done = await deploy(life, world, 'prompt = "sick"\n')
+        assert done.stage == "failed"
+        assert running(life).prompt == "old"
+        assert f"approval:{done.id}:resolved" in world.told
+
+
+async def test_who_is_told_of_a_deploy_after_a_crash_finds_it_in_the_repo(tmp_path: Path) -> None:
+    class Looking(DeployWorld):
+        async def tell(self, event: AnyHelperEvent, key: str) -> None:
+            if isinstance(event, ApprovalResolvedMail):
+                assert event.commit_ref == self.memory.mains["alice"]
+                assert self.memory.tags_of["alice"][f"deployed/{event.id}"] == event.commit_ref
+            await super().tell(event, key)
+
+    world = Looking(tmp_path)
+
+    async def dies(name: str) -> None:
+        if name == "after finalize":
+            raise Crash(name)
+
+    with suppress(Crash):
+        async with world.life() as life:
+            life.deployer._steps._failpoint = dies
+            number = await propose(life, world, 'prompt = "new"\n')
+            await life.approve(number)
+            await life.work()
+    assert not world.told
+    async with world.life():
+        assert f"approval:{number}:resolved" in world.told
 
 
 async def test_a_rollback_deploys_an_earlier_tree_under_a_new_number(world: DeployWorld) -> None:

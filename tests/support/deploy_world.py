@@ -21,7 +21,6 @@ from hyperhive.lifecycle.approvals import MIGRATIONS, ApprovalQueue
 from hyperhive.lifecycle.approvals.ports import Repos
 from hyperhive.lifecycle.deploy import Configs, Deployer, Updates
 from hyperhive.lifecycle.deploy.lock import MetaLock
-from hyperhive.lifecycle.deploy.steps import news_of
 from hyperhive.names import AgentName
 from hyperhive.protocol.events import AnyHelperEvent
 from hyperhive.store import Store
@@ -82,6 +81,8 @@ class MemoryStage:
         if config.prompt == "does not start":
             raise WorldError("it does not start")
         self.running[agent] = (next(self._lives), config)
+        if config.prompt == "ends at once":
+            del self.running[agent]
 
     async def take_over(self, agent: AgentName) -> None:
         life, _ = self.running[agent]
@@ -237,7 +238,7 @@ class DeployWorld:
                         await stage.start(AgentName(name))
                 approved, untold = await queue.unfinished()
                 for row in untold:
-                    await queue.settle(row, *news_of(row))
+                    await deployer.make_known(row)
                 for agent in configs.agents():
                     await deployer._steps.reconcile(agent)
                 waiting += [row.id for row in approved]

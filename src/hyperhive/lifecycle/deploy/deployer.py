@@ -109,10 +109,16 @@ class Deployer:
         """Finishes what an earlier life of the hive left: deploys, news, tags. Returns when all of it has begun."""
         approved, untold = await self._queue.unfinished()
         for row in untold:
-            await self._queue.settle(row, *news_of(row))
+            await self.make_known(row)
         for row in approved:
             self.approved(row.id)
         self._background.spawn(self._reconcile_all, "reconcile repos")
+
+    async def make_known(self, row: Row) -> None:
+        """Tells of a final approval; what was deployed is in main first, where whoever hears of it looks."""
+        if row.kind == "apply_commit" and row.stage == "deployed":
+            await self._steps.make_good(AgentName(row.agent))
+        await self._queue.settle(row, *news_of(row))
 
     async def aclose(self) -> None:
         """Begins nothing more. A deploy under way goes on as its agent's action."""

@@ -40,6 +40,7 @@ SPAWN: Final = ("begin_spawn", "spawn", "finish_spawn", "tell")
 ATTEMPTS_MAX: Final = 5
 """A deploy during which the hive went down so often is given up."""
 NOTE_MAX: Final = 4000
+UNKNOWN_HEALTH: Final = "it is stopped: its health is not known"
 
 
 @dataclass
@@ -115,12 +116,14 @@ class Steps:
         if run.row.attempts > ATTEMPTS_MAX:
             raise WorldError(f"the hive went down {ATTEMPTS_MAX} times while this was deployed: given up")
         run.before = self.configs.file(run.agent)
-        main = await self.repos.main(run.agent)
-        if main != run.row.base:
-            raise Conflict(
-                f"stale_base: what is deployed is {main[:12]} now, and {run.row.base[:12]} was when it was approved",
-                code="stale_base",
-            )
+        deployed = self.configs.deployed(run.agent)
+        # The rows know better than main, which may not have been moved to what they say.
+        for now in (await self.repos.main(run.agent), deployed.sha if deployed else run.row.base):
+            if now != run.row.base:
+                raise Conflict(
+                    f"stale_base: what is deployed is {now[:12]} now, and {run.row.base[:12]} was when it was approved",
+                    code="stale_base",
+                )
         for word in ("approved", "building"):
             await self.repos.tag(run.agent, f"{word}/{run.row.id}", run.row.sha)
         await self.lock.prepare(run.agent, run.row.sha)
@@ -188,11 +191,15 @@ class Steps:
             return
         self.configs.use(run.agent, run.before)
         if "restart" in run.changed.values():
-            await self.stage.halt(run.agent, now=True)
+            await self._try(run.agent, self.stage.halt(run.agent, now=True))
+        await self._try(run.agent, self._bring_up(run.agent))
+
+    async def _try(self, agent: AgentName, part: Awaitable[None]) -> None:
+        """A part of going back; an agent that does not come is shown as failed, and tried again as after a crash."""
         try:
-            await self._bring_up(run.agent)
-        except HiveError as error:  # it is shown as failed, and tried again by the rules of crashes
-            log.warning("agent_not_back agent=%s error=%s", run.agent, error)
+            await part
+        except HiveError as error:
+            log.warning("agent_not_back agent=%s error=%s", agent, error)
 
     async def _drop_bump(self, agent: AgentName) -> None:
         try:
@@ -245,8 +252,10 @@ class Steps:
     async def check_health(self, agent: AgentName, remarks: list[str]) -> None:
         """Raises: HiveError: it does not stay up, or its tools are not connected in time."""
         life = self.stage.life(agent)
+        if life is None and self.stage.should_run(agent):
+            raise WorldError("its loop ended right after it was started")
         if life is None:
-            remarks.append("it is stopped: its health is not known")
+            remarks.append(UNKNOWN_HEALTH)
             return
 
         async def well() -> None:
