@@ -1,6 +1,6 @@
 // Dialogs over the native <dialog>: the browser keeps the focus inside and gives it back. What destroys asks for a name.
 import type { ComponentChildren, VNode } from "preact";
-import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { asApiError, type ApiError } from "../lib/api";
 import { Button, IconButton } from "./basics";
 import { ErrorBox, Text } from "./states";
@@ -17,7 +17,7 @@ export function Dialog({ title, onClose, children, footer, wide }: DialogProps):
   const ref = useRef<HTMLDialogElement>(null);
   const label = useId();
   const pressed = useRef<EventTarget | null>(null); // what is selected with the mouse may end outside, and closes nothing
-  useEffect(() => {
+  useLayoutEffect(() => {
     const before = document.activeElement as HTMLElement | null;
     ref.current?.showModal();
     ref.current?.querySelector<HTMLElement>("[data-autofocus],input,textarea,select")?.focus();

@@ -1,6 +1,6 @@
 // A menu on a button: arrows move, Enter chooses, Escape and a click elsewhere close it, the focus goes back.
 import type { VNode } from "preact";
-import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Icon, type IconName } from "./icons";
 
 export interface MenuItem {
@@ -23,7 +23,7 @@ export function Menu({ label, items, icon = "more", text }: { label: string; ite
   const root = useRef<HTMLDivElement>(null);
   const button = useRef<HTMLButtonElement>(null);
   const list = useRef<HTMLDivElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!open) return;
     place(button.current!, list.current!);
     list.current?.querySelector<HTMLElement>("[role^=menuitem]:not([aria-disabled])")?.focus();

@@ -4,7 +4,7 @@
  */
 
 import type { JSX } from "preact";
-import { useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { plural, shortSha } from "../../lib/format";
 import { useActions } from "../../lib/keys";
 import { settings } from "../../lib/settings";
@@ -39,10 +39,11 @@ export function Decide({ review, remarks, approvable }: { review: Review; remark
     if (review.wasRead || approval?.kind === "spawn" || isArmed(armed, at)) approve();
     else setArmed(at);
   };
-  const deny = (): void => {
-    setDenying(true);
-    requestAnimationFrame(() => field.current?.focus());
-  };
+  const deny = (): void => setDenying(true);
+  // Before the next key is read: who presses d and writes on loses no letter.
+  useLayoutEffect(() => {
+    if (denying) field.current?.focus();
+  }, [denying]);
   useActions(
     open
       ? [

@@ -5,7 +5,7 @@
  */
 
 import type { ComponentChildren, JSX } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { type ApiError, asApiError, request } from "../../lib/api";
 import { useDraft } from "../../lib/drafts";
 import { useActions } from "../../lib/keys";
@@ -182,7 +182,7 @@ function Answer({ question, active, focus }: AnswerProps): JSX.Element {
     toast(`Answered ${question.asker === "system" ? "the hive" : question.asker}`);
   });
   const pick = (option: string): void => setChosen(choose(draft, option, question.multi).chosen);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (focus) form.current?.querySelector<HTMLElement>(question.options.length > 0 ? "input" : "textarea")?.focus();
   }, [focus, question.id]);
   useActions(
@@ -245,7 +245,7 @@ function ToolAnswer({ question, active, focus }: AnswerProps): JSX.Element {
   /** By key only what has been before one's eyes: a press meant for the call that was here before allows nothing. */
   const seen = (run: () => void) => (): void => void (performance.now() - since.current > SEEN_MS && run());
   const deny = (): void => give(toolDenial(reason.value), "Denied")();
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (focus) root.current?.querySelector<HTMLElement>("button")?.focus();
   }, [focus, question.id]);
   useActions(

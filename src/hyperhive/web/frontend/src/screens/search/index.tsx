@@ -1,7 +1,7 @@
 /* Search over messages, questions, decisions, and what agents said and called. The URL holds the search. */
 
 import type { JSX } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { ScreenProps } from "../../app/routes";
 import { type ApiError, asApiError, request } from "../../lib/api";
 import { useActions } from "../../lib/keys";
@@ -22,7 +22,7 @@ export default function Screen({ query }: ScreenProps): JSX.Element {
   const scope = SCOPES.find((one) => one === query["in"]) ?? "all";
   const field = useRef<HTMLInputElement>(null);
   const [words, setWords] = useState(q);
-  useEffect(() => field.current?.focus(), []);
+  useLayoutEffect(() => field.current?.focus(), []);
   useEffect(() => setWords(q), [q]);
   useEffect(() => {
     if (words === q) return undefined;

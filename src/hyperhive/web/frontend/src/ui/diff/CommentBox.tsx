@@ -1,7 +1,7 @@
 /* A comment on a line of a diff: read, or written. Its text is kept with every stroke. */
 
 import type { JSX } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { Button, Text } from "..";
 
 export function CommentBox(props: {
@@ -12,7 +12,8 @@ export function CommentBox(props: {
   onSave: (text: string) => void;
 }): JSX.Element {
   const field = useRef<HTMLTextAreaElement>(null);
-  useEffect(() => {
+  // Before the next key is read: who clicks and writes on loses no letter.
+  useLayoutEffect(() => {
     if (props.editing) field.current?.focus();
   }, [props.editing]);
   if (!props.editing) {
