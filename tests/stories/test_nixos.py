@@ -75,7 +75,7 @@ async def test_agents_live_in_containers_through_turns_a_restart_of_the_core_and
         await hive.process.wait()
     assert (place.state / "agents/alice/state/note").read_text() == "kept\n"
     # The core is gone. The agents are not, and the next core finds them as they are.
-    assert machine.run("status", "alice").stdout == "up\n"
+    assert machine.run("status", "alice").stdout == "up\n", machine.said("alice")
     before = machine.verbs()
     async with running(place) as (hive, client):
         await client.broker.send("operator", "alice", "say again")

@@ -77,6 +77,12 @@ class FakeHost:
         lines = file.read_text().splitlines() if file.exists() else []
         return [words[1:] for line in lines if (words := json.loads(line))[0] == program]
 
+    def said(self, name: str) -> str:
+        """What a container's init and harness wrote last, and what was asked of the machine: why it is as it is."""
+        log = self.root / f"run/{name}.log"
+        text = log.read_text(errors="replace")[-4000:] if log.exists() else "(no log)"
+        return "\n".join([text, *(" ".join(words) for words in self.calls()[-8:])])
+
     def verbs(self) -> list[str]:
         """The verbs of all commands so far that change something."""
         return [words[0] for words in self.calls() if words[0] not in {"status", "list"}]
