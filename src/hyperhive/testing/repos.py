@@ -120,7 +120,9 @@ class MemoryRepos:
 
     async def tag(self, agent: AgentName, name: str, sha: str, message: str | None = None) -> None:
         """See `Repos`."""
-        await anyio.lowlevel.checkpoint()
+        await self.main(agent)
+        if sha not in self.commits:
+            raise NotFound(f"the applied repo of {agent} holds no commit {sha}")
         tags = self.tags_of.setdefault(agent, {})
         if tags.setdefault(name, sha) != sha:
             raise Conflict(f"the tag {name} of {agent} is at another commit")

@@ -140,6 +140,17 @@ async def test_a_tag_is_made_once(kit: Kit) -> None:
     assert (await kit.repos.tags(ALICE))["failed/1"] == sha
 
 
+async def test_what_is_not_there_is_not_tagged(kit: Kit) -> None:
+    main = await kit.repos.main(ALICE)
+    for message in (None, "it did not start"):
+        with pytest.raises(NotFound):
+            await kit.repos.tag(ALICE, "failed/1", "0123456789" * 4, message)
+    await kit.repos.purge(ALICE)
+    for message in (None, "it did not start"):
+        with pytest.raises(NotFound):
+            await kit.repos.tag(ALICE, "failed/1", main, message)
+
+
 async def test_main_moves_forward_from_where_it_was_and_nowhere_else(kit: Kit) -> None:
     main = await kit.repos.main(ALICE)
     one, two = await kit.commit("a = 1\n", main), await kit.commit("a = 2\n", main)

@@ -6,6 +6,7 @@ crash or a caller that went away leaves is a draft, which nobody sees and the ne
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 
 import anyio
 
@@ -40,6 +41,7 @@ class Asking(Book):
         remarks: Remarks | None = None,
         ready: Callable[[AgentName], Awaitable[None]] | None = None,
         room: Callable[[], Awaitable[None]] | None = None,
+        admit: Callable[[AgentName], None] | None = None,
         failpoint: Failpoint = no_failpoint,
     ) -> None:
         """Await `start` before use.
@@ -50,6 +52,7 @@ class Asking(Book):
             ready: returns when an agent has its repos.
             remarks: what should be said of a change (agent, base, sha) beside its diff.
             room: raises WorldError where nothing new should be begun on this disk.
+            admit: raises Conflict where what a new agent of this name is to have is another's already.
             failpoint: called before and after each step; for tests.
         """
         super().__init__(store=store, repos=repos, bus=bus, clock=clock, tell=tell, failpoint=failpoint)
@@ -57,6 +60,7 @@ class Asking(Book):
         self._remarks = remarks
         self._ready = ready
         self._room = room
+        self._admit = admit
         self._locks: dict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
     # --- requests ---------------------------------------------------------------------------------------------------
@@ -74,9 +78,9 @@ class Asking(Book):
             BadRequest: it holds what no repo may hold. WorldError: the disk is low.
         """
         name = parse_resident(agent)
-        if not self._alive(name):
-            raise NotFound(f"there is no agent named {name}", hint="`hyperhive list` shows who there is")
         async with self._locks[name]:
+            if not self._alive(name):
+                raise NotFound(f"there is no agent named {name}", hint="`hyperhive list` shows who there is")
             if self._room is not None:
                 await self._room()
             if self._ready is not None:
@@ -118,7 +122,8 @@ class Asking(Book):
         """Asks for a new agent; returns the approval's id.
 
         Raises:
-            InvalidName: nobody can be named so. Conflict: there is such an agent already.
+            InvalidName: nobody can be named so.
+            Conflict: there is such an agent already, or the port of its own is another's.
             LimitReached: too many new agents wait already.
         """
         agent = parse_agent_name(name)
@@ -129,6 +134,13 @@ class Asking(Book):
                 return number
             row = await self._submit(rows.Submit(id=number, by=self._by(by, channel), once=once))
         return row.id
+
+    async def resolve_all(self, agent: str, reason: str) -> None:
+        """Fails every open approval of an agent that is alive no more, also what is just asked for. Idempotent."""
+        async with self._locks[agent]:
+            for row in [row for row in self._open.values() if row.agent == agent]:
+                with suppress(Conflict):  # it was resolved in this moment
+                    await self.fail(row.id, reason)
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
@@ -158,6 +170,8 @@ class Asking(Book):
                 f"there is an agent named {agent} already",
                 hint=what if number is None else f"{what}; `hyperhive deny {number}` ends this approval",
             )
+        if self._admit is not None:
+            self._admit(agent)
 
 
 def highest(tags: Mapping[str, str]) -> int:

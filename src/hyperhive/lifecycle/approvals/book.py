@@ -5,7 +5,7 @@ the deployer) follows from the commit, also where whoever asked has gone away. I
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import anyio
@@ -88,7 +88,7 @@ class Book:
         self._submit_op = Operation("submit approval", rows.each(rows.submit), applied=self._submitted)
         self._decide_op = Operation("decide approval", rows.each(rows.decide), applied=self._decided)
         self._advance_op = Operation("advance approval", rows.each(rows.advance), applied=self._advanced)
-        self._told_op: Operation[int, None] = Operation("approval told", rows.told)
+        self._told_op: Operation[tuple[int, int], None] = Operation("approval told", rows.told)
 
     async def start(self) -> None:
         """Reads what is open; drafts that a crash left are forgotten."""
@@ -152,7 +152,7 @@ class Book:
         return [row.wire() for row in self._failed if (row.resolved_at or 0) >= at]
 
     async def unfinished(self) -> tuple[list[Row], list[Row]]:
-        """What was approved and not carried out, and what is final and nobody was told."""
+        """What was approved and not carried out, and what is final and not told or not tagged."""
         approved = [row for row in self._open.values() if row.stage in {"approved", "building"}]
         return approved, await self._store.read(rows.untold)
 
@@ -186,14 +186,6 @@ class Book:
             await self.settle(row)
         return row
 
-    async def resolve_all(self, agent: str, reason: str) -> None:
-        """Fails every open approval of an agent. Idempotent."""
-        for row in [row for row in self._open.values() if row.agent == agent]:
-            try:
-                await self.fail(row.id, reason)
-            except Conflict:  # it was resolved in this moment
-                continue
-
     async def settle(self, row: Row, *news: News) -> None:
         """Tells of the end of a final approval: its tag, the event, the mail and what further news there are.
 
@@ -201,20 +193,24 @@ class Book:
         """
         with anyio.CancelScope(shield=True):
             published = await self.publish_tag(row)
-            self.bus.publish(ApprovalResolved(approval=row.wire()))
-            mail = ApprovalResolvedMail(
-                id=row.id, agent=row.agent, commit_ref=row.sha, status=row.status, note=row.note
-            )
             try:
-                await self._failpoint("before tell")
-                await self._tell(mail, f"approval:{row.id}:resolved")
-                for event, key in news:
-                    await self._tell(event, key)
-                if published:
-                    await self._store.submit(self._told_op, row.id)
+                if row.told == rows.UNTOLD:
+                    await self._tell_all(row, news)
+                await self._store.submit(
+                    self._told_op, (row.id, rows.TOLD if published else rows.TAG_MISSING)
+                )
                 await self._failpoint("after tell")
             except HiveError as error:
                 log.warning("approval_not_told id=%s error=%s", row.id, error)
+
+    async def _tell_all(self, row: Row, news: Sequence[News]) -> None:
+        self.bus.publish(ApprovalResolved(approval=row.wire()))
+        mail = ApprovalResolvedMail(
+            id=row.id, agent=row.agent, commit_ref=row.sha, status=row.status, note=row.note
+        )
+        await self._failpoint("before tell")
+        for event, key in ((mail, f"approval:{row.id}:resolved"), *news):
+            await self._tell(event, key)
 
     async def publish_tag(self, row: Row) -> bool:
         """The tag that says that it failed or was denied, and why. Idempotent; False: it is to be tried again.

@@ -32,6 +32,11 @@ STATUS: Final[dict[Stage, ApprovalStatus]] = {
 FINAL: Final = frozenset({"deployed", "failed", "denied"})
 OPEN: Final = frozenset({"proposal", "approved", "building"})
 
+UNTOLD: Final = 0
+TOLD: Final = 1
+TAG_MISSING: Final = 2
+"""Whether whoever asked for what is final knows of it: no; yes; yes, and its tag could not be made yet."""
+
 WAITING_MAX: Final = 20
 """So many proposals of one agent, and so many new agents, may wait for the operator's word."""
 
@@ -200,8 +205,8 @@ def in_stages(conn: sqlite3.Connection, stages: Sequence[Stage], agent: str | No
 
 
 def untold(conn: sqlite3.Connection) -> list[Row]:
-    """What is final, and nobody was told."""
-    query = f"SELECT {_COLUMNS} FROM approvals WHERE told = 0 ORDER BY id"  # noqa: S608 - our own words
+    """What is final, and was not told, or its tag is missing."""
+    query = f"SELECT {_COLUMNS} FROM approvals WHERE told <> {TOLD} ORDER BY id"  # noqa: S608 - our own words
     return [Row(*row) for row in conn.execute(query)]
 
 
@@ -323,9 +328,9 @@ def advance(conn: sqlite3.Connection, job: Advance) -> Row:
     return row
 
 
-def told(conn: sqlite3.Connection, batch: Sequence[int]) -> Sequence[HiveError | None]:
-    """Whom it concerns knows."""
-    conn.executemany("UPDATE approvals SET told = 1 WHERE id = ?", [(number,) for number in batch])
+def told(conn: sqlite3.Connection, batch: Sequence[tuple[int, int]]) -> Sequence[HiveError | None]:
+    """Whom it concerns knows: by approval, `TOLD` or `TAG_MISSING`."""
+    conn.executemany("UPDATE approvals SET told = ?2 WHERE id = ?1", batch)
     return [None] * len(batch)
 
 

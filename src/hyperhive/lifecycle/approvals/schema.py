@@ -15,7 +15,7 @@ def m0001_approvals(db: Database) -> None:
     """One row an approval.
 
     `stage` is the tag word, or `draft` while its commit is imported; `told` is 0 while it is final and its requester
-    does not know yet; `attempts` counts how often its deploy was begun.
+    does not know yet (see `rows.UNTOLD`); `attempts` counts how often its deploy was begun.
     """
     db.execute(
         "CREATE TABLE IF NOT EXISTS approvals (id INTEGER PRIMARY KEY AUTOINCREMENT, agent TEXT NOT NULL,"

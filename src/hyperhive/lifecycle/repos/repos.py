@@ -177,11 +177,17 @@ class Repos:
 
         Raises:
             Conflict: there is another tag of this name.
+            NotFound: there is no such commit, or the agent has no repos.
         """
         if not _TAG.fullmatch(name):
             raise BugError(f"{name!r} is no name of a tag")
         async with self._turn(agent) as git:
-            await self._create(git, agent, name, _full(sha), message, at)
+            try:
+                await self._create(git, agent, name, _full(sha), message, at)
+            except GitFailed as failed:
+                if await self._ref(git, agent, sha) is None:
+                    raise NotFound(f"the config repo of {agent} holds no commit {sha[:12]}") from failed
+                raise
         self.changed(agent)
 
     async def tags(self, agent: AgentName) -> dict[str, str]:
