@@ -66,6 +66,7 @@ class ConfigCode:
         harnesses: Harnesses,
         revision: str = "",
         room: Callable[[], Awaitable[None]] | None = None,
+        admit: Callable[[AgentName], None] | None = None,
         repos: AnyRepos | None = None,
     ) -> None:
         """As its parts.
@@ -73,6 +74,7 @@ class ConfigCode:
         Args:
             revision: the hive's own.
             room: raises WorldError where nothing should be deployed on this disk.
+            admit: as `ApprovalQueue`'s.
             repos: others than those on this disk, for tests.
         """
         self._config = config
@@ -91,6 +93,7 @@ class ConfigCode:
             clock=clock,
             alive=lambda name: self._agents.is_alive(name),
             room=room,
+            admit=admit,
             tell=tell,
             ready=lambda agent: self.deployer.provision(agent),
             remarks=lambda agent, base, sha: self.deployer.remarks(agent, base, sha),
@@ -304,8 +307,12 @@ class HiveStage:
     async def forget_model(self, agent: AgentName, note: str) -> None:
         await self._harnesses.ask(agent, ForgetModel(req=0, note=note[:4000]))
 
+    @property
+    def lives_by_commit(self) -> bool:
+        return self._runtime == "nixos-container"
+
     def check_packages(self, packages: Sequence[str]) -> None:
-        if packages and self._runtime != "nixos-container":  # there the build resolves them
+        if packages and not self.lives_by_commit:  # there the build resolves them
             raise NotAvailable(
                 f"the runtime {self._runtime} cannot provide packages ({', '.join(packages)})",
                 hint="install them on the host, or use a runtime that can",

@@ -127,6 +127,22 @@ async def test_the_diff_says_what_is_live_what_restarts_what_is_cut_and_what_wou
         assert said == ["it would fail: agent.toml:1: model: expected text, not a whole number"]
 
 
+async def test_where_an_agent_lives_by_its_commit_nothing_is_said_to_be_taken_over_live(
+    world: DeployWorld,
+) -> None:
+    """A commit that changes agent.nix alone changes the agent, too."""
+    world.lives_by_commit = True
+    built = "its container is built from all of this commit, and it is started anew in that"
+    async with world.life() as life:
+        elsewhere = world.memory.commit({"agent.toml": "", "agent.nix": "{ }"})
+        assert await life.deployer.remarks(ALICE, "", elsewhere) == [built]
+        model = world.memory.commit({"agent.toml": 'model = "x"\n'})
+        assert await life.deployer.remarks(ALICE, "", model) == [
+            "taken by a restart between two turns: model",
+            built,
+        ]
+
+
 async def test_beside_the_diff_stands_what_the_runtime_cannot_give_and_that_the_hosts_network_is_asked_for(
     world: DeployWorld,
 ) -> None:

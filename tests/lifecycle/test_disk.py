@@ -68,7 +68,7 @@ async def test_nothing_new_is_begun_where_less_than_a_twentieth_and_five_gib_are
     if low:
         with pytest.raises(WorldError, match="the disk is low"):
             await disk.guard.check()
-        assert "nothing is deployed" in disk.guard.cautions()[0]
+        assert "nothing is proposed or approved" in disk.guard.cautions()[0]
     else:
         await disk.guard.check()
         assert disk.guard.cautions() == []

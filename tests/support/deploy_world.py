@@ -100,6 +100,10 @@ class MemoryStage:
     async def forget_model(self, agent: AgentName, note: str) -> None:
         self._world.log.append(("forget model", agent, note))
 
+    @property
+    def lives_by_commit(self) -> bool:
+        return self._world.lives_by_commit
+
     def check_packages(self, packages: Sequence[str]) -> None:
         if packages:
             raise NotAvailable("this runtime has no packages")
@@ -152,6 +156,7 @@ class DeployWorld:
     log: list[tuple[str, str, str]] = field(default_factory=list)
     spawned: list[str] = field(default_factory=list)
     operator: AgentConfig = field(default_factory=AgentConfig)
+    lives_by_commit: bool = False
     revision: str = "1"
     """The hive's."""
 

@@ -113,7 +113,9 @@ class DiskGuard:
 
     def cautions(self) -> list[str]:
         """What `status` says of the disk, as it was at the last look."""
-        said = [] if self._low is None else [f"{self._low}: no agent is made and nothing is deployed"]
+        said = (
+            [] if self._low is None else [f"{self._low}: no agent is made, nothing is proposed or approved"]
+        )
         for name, used in self._used.items():
             if used.size > (limit := self._limit_of(name)):
                 much = f"{'' if used.whole else 'at least '}{_in_words(used.size)}"

@@ -368,4 +368,8 @@ class Deployer:
             said.append(
                 "it would share the host's network: what listens on the host's loopback can be reached from its box"
             )
-        return said + agent_toml.in_words(agent_toml.changes(before, joined.config))
+        changed = agent_toml.changes(before, joined.config)
+        if not self._stage.lives_by_commit:
+            return said + agent_toml.in_words(changed)
+        said += agent_toml.in_words(dict.fromkeys(changed, "restart")) if changed else []
+        return [*said, "its container is built from all of this commit, and it is started anew in that"]

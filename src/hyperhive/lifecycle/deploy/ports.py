@@ -60,6 +60,11 @@ class Stage(Protocol):
         """The model that was set at run time counts no more; the agent's stream says so by this note. Idempotent."""
         ...
 
+    @property
+    def lives_by_commit(self) -> bool:
+        """What an agent lives in is built from all of its commit, and it is started anew for each."""
+        ...
+
     def check_packages(self, packages: Sequence[str]) -> None:
         """Raises: NotAvailable: the runtime cannot provide one of them."""
         ...
