@@ -10,6 +10,7 @@ import anyio
 import pytest
 from playwright.async_api import Browser, StorageState
 
+from hive_process import turns_of
 from hyperhive.client import connect
 from hyperhive.protocol import requests as r
 from web_jobs import Operator, ask, operator_at
@@ -210,6 +211,8 @@ async def test_an_agent_that_needs_a_login_again_is_told_of_again(away: Away, wo
         await client.request(r.LoginStart(name=name))
         await client.request(r.LoginCode(name=name, code="good#code"))
         await away.count(waiting)
+        await turns_of(client, name, 2)
+        await client.request(r.NewSession(name=name))  # by a CLI that finds no login
         await a_later_second()  # what happens is told apart by it
         (world.place.state / "agents" / name / "claude" / ".credentials.json").unlink()
         await client.request(r.Send(to=name, body="[[say hello]]"))
