@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from box_probe import PROBE, lines
 from hyperhive.config import MountSetting
 from hyperhive.errors import MissingPart, WorldError
 from hyperhive.lifecycle.runtimes import NspawnRuntime, ResourceLimits, pick_runtime
@@ -21,7 +22,6 @@ from hyperhive.lifecycle.runtimes.uid_ranges import FIRST, RANGE, UidRanges
 from hyperhive.names import MANAGER, AgentName
 from hyperhive.paths import Paths
 from hyperhive.testing.runtime_kit import ENV, RuntimeKit, finish, new_nap, read_until, until_gone
-from nspawn_world import PROBE
 from parts import NSPAWN_BASE
 
 pytestmark = [
@@ -56,10 +56,12 @@ sys /run/host:  /sys:
 cgroup /
 dev char fd full mqueue net null ptmx pts random shm stderr stdin stdout tty urandom zero
 processes (sd-stubinit) sh
-writable /state /claude /tmp /var/tmp /dev/shm
+writable /run /state /claude /tmp /var/tmp /dev /dev/shm
 mounts / /agents/alice/config /claude /etc /etc/group /etc/hosts /etc/nsswitch.conf /etc/passwd /etc/resolv.conf \
 /opt /run /run/hive /state /tmp /usr /var /var/tmp
 nodes
+passwd root nobody
+shadow /etc/shadow
 """
 
 
@@ -68,8 +70,7 @@ async def test_a_probe_finds_nothing_to_escape_by(kit: RuntimeKit) -> None:
 
     The list is written down whole: whatever is new in a container has to be put here on purpose.
     """
-    seen = (await kit.shell(PROBE)).out
-    assert [line.rstrip() for line in seen.splitlines()] == GOLDEN.splitlines()
+    assert lines((await kit.shell(PROBE)).out) == GOLDEN.splitlines()
 
 
 async def test_calls_for_namespaces_mounts_and_keys_are_refused(kit: RuntimeKit) -> None:

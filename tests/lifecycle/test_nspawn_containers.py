@@ -12,12 +12,13 @@ from pathlib import Path
 import anyio
 import pytest
 
+from box_probe import PROBE, lines
 from hyperhive.config import Network
 from hyperhive.errors import MissingPart
 from hyperhive.lifecycle.runtimes import NspawnRuntime, ResourceLimits, pick_runtime
 from hyperhive.lifecycle.runtimes import nspawn_lodging as lodgings
 from hyperhive.names import AgentName
-from nspawn_world import ALICE, PROBE, NspawnWorld
+from nspawn_world import ALICE, NspawnWorld
 
 BOB = AgentName("bob")
 
@@ -57,6 +58,8 @@ writable /state /claude /tmp /var/tmp /dev/shm
 mounts / /agents/alice/config /claude /etc /etc/group /etc/hosts /etc/nsswitch.conf /etc/passwd /etc/resolv.conf \
 /opt /run /run/hive /run/hive-files /run/hive-files/claude /run/hive-harness /state /tmp /usr /var /var/tmp
 nodes
+passwd root nobody
+shadow /etc/shadow
 """
 
 
@@ -67,7 +70,7 @@ async def test_a_probe_finds_nothing_to_escape_by(world: NspawnWorld) -> None:
     """
     said = re.sub(r"/run/hive-harness/\S+ ?", "", await world.inside(PROBE))
     said = re.sub(r"\bpython[0-9.]+ ", "python ", said)  # as whoever runs this calls it
-    assert [line.rstrip() for line in said.splitlines()] == GOLDEN.splitlines()
+    assert lines(said) == GOLDEN.splitlines()
 
 
 async def test_calls_for_namespaces_mounts_and_keys_are_refused(world: NspawnWorld) -> None:

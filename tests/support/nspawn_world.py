@@ -22,22 +22,6 @@ ALICE = parse_agent_name("alice")
 LONG_SECONDS = 50.0
 
 
-PROBE = """
-grep -E '^(Cap...|NoNewPrivs|Seccomp):' /proc/self/status | tr -s '\\t' ' '
-echo "uid $(id -u) gid $(id -g) groups $(id -G) $(id -un) $(hostname) umask $(umask)"
-echo "sys $(ls -A /sys /run/host | tr '\\n' ' ')"
-echo "cgroup $(cut -d: -f3 /proc/self/cgroup | sort -u | tr '\\n' ' ')"
-echo "dev $(ls -A /dev | tr '\\n' ' ')"
-printf 'processes '; for p in /proc/[0-9]*; do read c < $p/comm; printf '%s ' "$c"; done; echo
-echo "writable $(for d in / /usr /etc /opt /var /sys /proc/sys/kernel /agents /agents/alice/config /workspace \
-  /run/hive /state /claude /tmp /var/tmp /dev/shm; do [ -w $d ] && printf '%s ' $d; done)"
-echo "mounts $(cut -d' ' -f5 /proc/self/mountinfo | grep -vE '^/(proc|sys|dev|run/host)(/|$)' | sort -u | tr '\\n' ' ')"
-echo "nodes $(find / /run /run/hive /run/host /state /tmp -xdev \\
-  \\( -type b -o -type c -o -type s -o -type p \\) 2>/dev/null | tr '\\n' ' ')"
-"""
-"""What a program finds round it that could be a way out, as lines."""
-
-
 def end_containers(state_dir: Path) -> None:
     """Ends every container of a hive, as nobody does when a core stops. Blocks."""
     marks = Marks(Paths.of(state_dir).state_dir / "containers")
