@@ -229,3 +229,30 @@ async def test_statistics_are_the_databases_and_a_bar_leads_to_its_turns(
     await page.locator(".chart-bar[data-leads]").last.click()
     await page.locator(".turn-item").first.wait_for()
     assert await page.locator(".turn-item").count() == stats["turns"]["buckets"][-1] or "since=" in page.url
+
+
+async def test_a_chart_is_one_stop_of_the_keyboard_and_says_what_the_arrows_choose(
+    watch: Watch, world: WebWorld
+) -> None:
+    """Each bar has its name and figure, for a reader of the screen too, and Enter leads to its turns."""
+    page = watch.page
+    agent = world.seeded.agents[0]
+    await page.goto(f"{world.origin}/agents/{agent}/stats?window=30d")
+    chart = page.get_by_role("listbox", name="Turns that ended, over time")
+    await chart.focus()
+    buckets = (await world.cli("stats", agent, "--window", "30d"))["stats"]["turns"]["buckets"]
+    chosen = page.get_by_role("option", selected=True)
+    for key, place in (
+        ("Home", 0),
+        ("ArrowRight", 1),
+        ("End", len(buckets) - 1),
+        ("ArrowLeft", len(buckets) - 2),
+    ):
+        await page.keyboard.press(key)
+        name = str(await chosen.get_attribute("aria-label"))
+        assert name.endswith(f": {buckets[place]}")
+        assert await chart.get_attribute("aria-activedescendant") == await chosen.get_attribute("id")
+        assert name in await page.locator(".chart-chosen").first.inner_text()
+    await page.keyboard.press("Enter")
+    await page.locator(".turn-item").first.wait_for()
+    assert await page.locator(".turn-item").count() == buckets[-2]

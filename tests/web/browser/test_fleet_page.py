@@ -37,6 +37,52 @@ async def test_what_is_typed_before_the_palette_is_drawn_is_its_query_and_no_key
     await watch.page.wait_for_url(f"{watch.origin}/")
 
 
+async def test_space_looks_into_an_agent_and_the_look_goes_along_from_row_to_row(watch: Watch) -> None:
+    """What it waits for and did last, without leaving the fleet; Escape or Space closes it."""
+    page = watch.page
+    peek = page.locator(".fleet-row[aria-current] .peek")
+    await page.keyboard.press("Space")
+    await peek.locator(".peek-rows li").first.wait_for()
+    assert "Which database shall the new index live in?" in await peek.locator(".peek-waits").inner_text()
+    first = await page.locator(".fleet-row[aria-current]").get_attribute("id")
+    await page.keyboard.press("j")
+    await page.locator(f".fleet-row[aria-current]:not(#{first}) .peek").wait_for()
+    assert await page.locator(".peek").count() == 1
+    assert not await watch.axe()
+    await page.keyboard.press("Escape")
+    await peek.wait_for(state="detached")
+    await page.keyboard.press("Space")
+    await peek.wait_for()
+    await page.keyboard.press("Space")
+    await peek.wait_for(state="detached")
+    assert page.url == f"{watch.origin}/"
+
+
+async def test_a_line_parts_what_came_since_the_last_visit_from_what_was_there(
+    browser: Browser, world: WebWorld
+) -> None:
+    """It stands in the list until the next visit, through reloads; a first visit has none."""
+    async with context_of(browser) as context:
+        watch = await log_in(context, world, "/messages")
+        line = watch.page.locator(".visit-line")
+        assert await line.count() == 0
+        await watch.page.evaluate(
+            "at => localStorage.setItem('hive.setting.last-visit', String(Math.floor(Date.now() / 1000) - at))",
+            6 * 3600,
+        )
+        for _ in range(2):
+            await watch.open("/messages")
+            assert "New since your last visit" in await line.inner_text()
+            ages = await watch.page.eval_on_selector_all(
+                ".mail-list .mail time, .mail-list .visit-line time",
+                "all => all.map(e => Date.parse(e.dateTime))",
+            )
+            at = await line.locator("time").evaluate("e => Date.parse(e.dateTime)")
+            place = ages.index(at)
+            assert min(ages[:place]) > at >= max(ages[place + 1 :])
+        assert not watch.unexpected()
+
+
 async def test_a_column_that_is_hidden_stays_hidden_and_comes_back(watch: Watch) -> None:
     model = watch.page.locator(".fleet-row .c-model").first
     assert await model.is_visible()

@@ -315,6 +315,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/requests": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Many requests at one go; a line for each, as soon as it is done. */
+        post: operations["requests"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/state": {
         parameters: {
             query?: never;
@@ -481,7 +498,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Stop an agent: its running turn ends first, unless `now`. */
+        /** Stop an agent: its running turn ends first, unless `now`; `wait`: and what else is going on with it. */
         post: operations["kill"];
         delete?: never;
         options?: never;
@@ -669,7 +686,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Start a stopped agent. What the operator stopped only the operator starts. */
+        /** Start a stopped agent; `wait`: after what is going on with it. What the operator stopped only they start. */
         post: operations["start"];
         delete?: never;
         options?: never;
@@ -2076,7 +2093,7 @@ export interface components {
         };
         /**
          * Kill
-         * @description Stop an agent: its running turn ends first, unless `now`.
+         * @description Stop an agent: its running turn ends first, unless `now`; `wait`: and what else is going on with it.
          */
         Kill: {
             /** @enum {unknown} */
@@ -2086,6 +2103,8 @@ export interface components {
             now?: boolean;
             /** @default null */
             req?: string | number | null;
+            /** @default false */
+            wait?: boolean;
         };
         /**
          * Killed
@@ -2550,6 +2569,15 @@ export interface components {
             cmd: "operator_msg";
             /** @default null */
             req?: string | number | null;
+        };
+        /**
+         * Outcome
+         * @description What became of the request at this place, from 0: status and body as `/api/request` would answer it.
+         */
+        Outcome: {
+            at: number;
+            body: unknown;
+            status: number;
         };
         /**
          * Pending
@@ -3157,7 +3185,7 @@ export interface components {
         };
         /**
          * Start
-         * @description Start a stopped agent. What the operator stopped only the operator starts.
+         * @description Start a stopped agent; `wait`: after what is going on with it. What the operator stopped only they start.
          */
         Start: {
             /** @enum {unknown} */
@@ -3167,6 +3195,8 @@ export interface components {
             now?: boolean;
             /** @default null */
             req?: string | number | null;
+            /** @default false */
+            wait?: boolean;
         };
         /**
          * State
@@ -4282,6 +4312,41 @@ export interface operations {
             };
         };
     };
+    requests: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": {
+                    requests: components["schemas"]["Request"][];
+                };
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": components["schemas"]["Outcome"];
+                };
+            };
+            /** @description An error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     getState: {
         parameters: {
             query?: never;
@@ -4609,6 +4674,8 @@ export interface operations {
                 "application/json": {
                     /** @default false */
                     now?: boolean;
+                    /** @default false */
+                    wait?: boolean;
                 };
             };
         };
@@ -5045,6 +5112,8 @@ export interface operations {
                 "application/json": {
                     /** @default false */
                     now?: boolean;
+                    /** @default false */
+                    wait?: boolean;
                 };
             };
         };

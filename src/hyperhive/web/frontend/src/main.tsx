@@ -8,7 +8,7 @@ import { startStream } from "./lib/stream";
 import "./styles/tokens.css";
 import "./styles/base.css";
 import "./styles/shell.css";
-import "./styles/ui.css";
+import "./styles/ui/index.css";
 
 applyTheme();
 listen();

@@ -6,7 +6,7 @@ vi.stubGlobal("localStorage", { getItem: (key: string) => stored.get(key) ?? nul
 vi.stubGlobal("addEventListener", () => undefined);
 const answers: (() => Response | Promise<Response>)[] = [];
 vi.stubGlobal("fetch", () => Promise.resolve(answers.shift()!()));
-const { ApiError, get, login, signedIn } = await import("./api");
+const { ApiError, get, login, requestAll, signedIn } = await import("./api");
 
 beforeEach(() => void answers.splice(0));
 
@@ -30,6 +30,20 @@ it("takes an answer that broke off for none, never for an empty one", async () =
 it("takes an answer without a body for an empty one", async () => {
   answers.push(() => new Response(null, { status: 204 }));
   expect(await get("/x")).toEqual({});
+});
+
+it("tells what became of each of many requests, also of those whose answer never came", async () => {
+  const told: unknown[] = [];
+  const tell = (at: number, failure?: unknown): void => void told.push([at, failure instanceof ApiError ? failure.code : failure]);
+  const asked = [0, 1, 2].map(() => ({ cmd: "list" }) as const);
+  const line = (at: number, status: number, body: object): string => `${JSON.stringify({ at, status, body })}\n`;
+  answers.push(() => new Response(line(2, 200, {}) + line(0, 409, { code: "conflict" }) + '{"at": 1, "sta'));
+  await requestAll(asked, tell);
+  expect(told).toEqual([[2, undefined], [0, "conflict"], [1, "unreachable"]]);
+  told.splice(0);
+  answers.push(() => new Response('{"code": "bad_request"}', { status: 400 }));
+  await requestAll(asked, tell);
+  expect(told).toEqual([0, 1, 2].map((at) => [at, "bad_request"]));
 });
 
 it("keeps the new secret where the old one is refused late", async () => {

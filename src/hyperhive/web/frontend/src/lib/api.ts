@@ -1,7 +1,7 @@
 // Talks to the hive: one request at a time, with the session's secret, and every failure as an `ApiError`.
 // Streams are `stream.ts`. Keeps no state but the secret.
 import { computed, signal, type ReadonlySignal } from "@preact/signals";
-import type { AnswerTo, Request } from "./protocol";
+import type { AnswerTo, Request, Schemas } from "./protocol";
 import { keep, kept } from "./storage";
 
 const SECRET = "hive.secret";
@@ -76,29 +76,72 @@ export function post<T>(path: string, body: unknown, signal?: AbortSignal): Prom
   return call<T>("POST", path, body, signal);
 }
 
+/**
+ * Ask the hive many things on one connection: a browser has six, and an answer may take as long as a turn. Tells what
+ * became of each, once, as soon as it is known; returns when nothing is open any more.
+ */
+export async function requestAll(asked: readonly Request[], tell: (at: number, failure?: ApiError) => void): Promise<void> {
+  const open = new Set(asked.keys());
+  let failure = unreachable();
+  try {
+    const used = secret.value;
+    const response = await send("POST", "/api/requests", { requests: asked });
+    if (!response.ok || response.body === null) throw refused(response.status, parsed(await response.text()), used);
+    for await (const line of lines(response.body)) {
+      const { at, status, body } = parsed(line) as Schemas["Outcome"];
+      if (open.delete(at)) tell(at, status === 200 ? undefined : problem(status, body));
+    }
+  } catch (error) {
+    if (error instanceof ApiError) failure = error;
+  }
+  open.forEach((at) => tell(at, failure));
+}
+
+async function* lines(body: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+  const reader = body.pipeThrough(new TextDecoderStream() as ReadableWritablePair<string, Uint8Array>).getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const whole = (rest + value).split("\n");
+    rest = whole.pop()!;
+    yield* whole;
+  }
+}
+
+function send(method: string, path: string, body?: unknown, signal?: AbortSignal, keepalive = false): Promise<Response> {
+  return fetch(path, {
+    method,
+    headers: headers(body !== undefined),
+    body: body === undefined ? null : JSON.stringify(body),
+    signal: signal ?? null,
+    cache: "no-store",
+    keepalive,
+  });
+}
+
 async function call<T>(method: string, path: string, body?: unknown, signal?: AbortSignal, keepalive = false): Promise<T> {
   const used = secret.value;
   let response: Response;
   let text: string;
   try {
-    response = await fetch(path, {
-      method,
-      headers: headers(body !== undefined),
-      body: body === undefined ? null : JSON.stringify(body),
-      signal: signal ?? null,
-      cache: "no-store",
-      keepalive,
-    });
+    response = await send(method, path, body, signal, keepalive);
     text = await response.text(); // may break off, as the request may
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new ApiError(0, "unreachable", "The hive did not answer.", "It may be restarting; this page reconnects by itself.");
+    throw unreachable();
   }
   const reply = parsed(text);
   if (response.ok && (reply !== undefined || text === "")) return (reply ?? {}) as T;
-  // Not where another session has begun meanwhile: that one is as good as it was.
-  if (response.status === 401 && path !== "/session" && secret.value === used) become(null);
-  throw problem(response, reply);
+  throw path === "/session" ? problem(response.status, reply) : refused(response.status, reply, used);
+}
+
+const unreachable = (): ApiError => new ApiError(0, "unreachable", "The hive did not answer.", "It may be restarting; this page reconnects by itself.");
+
+/** A refusal; that of the session ends it, unless another one has begun meanwhile: that one is as good as it was. */
+function refused(status: number, reply: unknown, used: string | null): ApiError {
+  if (status === 401 && secret.value === used) become(null);
+  return problem(status, reply);
 }
 
 function parsed(text: string): unknown {
@@ -116,13 +159,13 @@ function headers(withBody: boolean): Record<string, string> {
   return given;
 }
 
-function problem(response: Response, reply: unknown): ApiError {
+function problem(status: number, reply: unknown): ApiError {
   const told = typeof reply === "object" && reply !== null ? (reply as Record<string, unknown>) : {};
   const text = (key: string): string | undefined => (typeof told[key] === "string" ? (told[key] as string) : undefined);
   return new ApiError(
-    response.status,
+    status,
     text("code") ?? "failed",
-    text("detail") ?? text("title") ?? `The hive answered ${response.status}.`,
+    text("detail") ?? text("title") ?? `The hive answered ${status}.`,
     text("hint"),
     text("request_id"),
   );

@@ -1,7 +1,7 @@
 // The hive's state as signals, always current: one feed of the `hive` stream. Changes to state are `hive-state.ts`; here
 // are the signals, the refetching of what frames only name, and the operator's actions with their honest optimism.
-import { computed, signal, type ReadonlySignal } from "@preact/signals";
-import { asApiError, get, request, type ApiError } from "./api";
+import { batch, computed, signal, type ReadonlySignal } from "@preact/signals";
+import { asApiError, get, request, requestAll, type ApiError } from "./api";
 import { openFeed } from "./feed";
 import { applyFrames, fromSnapshot, needsOf, settled, type HiveState, type MailRow, type NeedItem, type Resolved } from "./hive-state";
 import type { Approval, ContainerView, DashboardEvent, HiveFacts, MetaInput, OperatorInboxRow, Question, Reminder, Request, Snapshot, Tombstone, Transient } from "./protocol";
@@ -155,6 +155,20 @@ export async function act(agent: string, asked: Request, what: Transient): Promi
   } finally {
     supposeNothing(agent);
   }
+}
+
+/** The same to many agents, at one go; returns how many of them refused. */
+export async function actOnAll(agents: readonly string[], asked: (agent: string) => Request, what: Transient): Promise<number> {
+  let failed = 0;
+  batch(() => agents.forEach(forgive));
+  pending.value = new Map([...pending.peek(), ...agents.map((agent) => [agent, what] as const)]);
+  await requestAll(agents.map(asked), (at, failure) => {
+    supposeNothing(agents[at]!);
+    if (failure === undefined) return;
+    failed++;
+    errors.value = new Map(errors.peek()).set(agents[at]!, failure);
+  });
+  return failed;
 }
 
 /** Put an agent's last failure away. */

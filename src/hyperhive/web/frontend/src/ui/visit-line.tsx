@@ -3,12 +3,13 @@ import type { VNode } from "preact";
 import { lastVisit } from "../lib/visit";
 import { Age } from "./basics";
 
-export function VisitLine(): VNode {
+/** `as`: what the list is made of. */
+export function VisitLine({ as: Item = "div" }: { as?: "div" | "li" }): VNode {
   return (
-    <div class="visit-line" role="listitem">
+    <Item class="visit-line" role="listitem">
       <span>
         New since your last visit, <Age sentence at={lastVisit.value} />
       </span>
-    </div>
+    </Item>
   );
 }

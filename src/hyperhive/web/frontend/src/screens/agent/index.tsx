@@ -20,7 +20,7 @@ import { InboxPanel, LooseEnds } from "./panel";
 import { sessionOf, type AgentSession } from "./session";
 import { Terminal } from "./terminal";
 import { Turns, Why } from "./turns";
-import "./agent.css";
+import "./css/index.css";
 
 interface Props {
   params: Readonly<Record<string, string>>;

@@ -1,11 +1,13 @@
 // The turns of an agent, newest first: what each ended with, and for one that failed why, without opening it.
+import { Fragment } from "preact";
 import { useState } from "preact/hooks";
 import { asApiError, request, type ApiError } from "../../lib/api";
 import { absolute, durationLong, money, tokens } from "../../lib/format";
 import { useLoad } from "../../lib/load";
 import type { TurnRow } from "../../lib/protocol";
 import { Link, navigate, setQuery } from "../../lib/router";
-import { Age, Button, Chip, Empty, ErrorBox, Icon, Loading, Segmented, Text } from "../../ui";
+import { lastVisit, newUpTo } from "../../lib/visit";
+import { Age, Button, Chip, Empty, ErrorBox, Icon, Loading, Segmented, Text, VisitLine } from "../../ui";
 import { RESULTS } from "./turn-words";
 
 type Row = TurnRow & { last_tool?: string; error?: string; stderr?: string };
@@ -32,6 +34,7 @@ export function Turns({ name, query }: Props) {
   const later = more?.of === of ? more : undefined;
   const rows = [...(loaded.value ?? []), ...(later?.rows ?? [])];
   const last = rows.at(-1)?.turn;
+  const line = newUpTo(rows.map((row) => ({ at: row.ended_at })), lastVisit.value);
   const older = (): void => {
     if (last === undefined) return;
     const before = later ?? { of, rows: [], done: false, busy: false };
@@ -62,7 +65,10 @@ export function Turns({ name, query }: Props) {
       ) : (
         <ol class="turn-list">
           {rows.map((row, at) => (
-            <TurnItem key={`${row.turn ?? ""}-${row.started_at}-${at}`} name={name} row={row} />
+            <Fragment key={`${row.turn ?? ""}-${row.started_at}-${at}`}>
+              {at === line && <VisitLine as="li" />}
+              <TurnItem name={name} row={row} />
+            </Fragment>
           ))}
         </ol>
       )}

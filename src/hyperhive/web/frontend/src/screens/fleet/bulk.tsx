@@ -10,10 +10,10 @@ export function Bulk({ names, onDone }: { names: readonly string[]; onDone(): vo
   return (
     <div class="bulk" role="toolbar" aria-label="Selected agents">
       <strong>{plural(names.length, "agent")} selected</strong>
-      <Button small icon="play" onClick={() => void forEachAgent(names, (name) => ({ cmd: "start", name }), "starting")}>
+      <Button small icon="play" onClick={() => void forEachAgent(names, (name) => ({ cmd: "start", name, wait: true }), "starting")}>
         Start
       </Button>
-      <Button small icon="stop" onClick={() => void forEachAgent(names, (name) => ({ cmd: "kill", name }), "stopping")}>
+      <Button small icon="stop" onClick={() => void forEachAgent(names, (name) => ({ cmd: "kill", name, wait: true }), "stopping")}>
         Stop
       </Button>
       <Button small icon="update" onClick={() => void forEachAgent(names, (name) => ({ cmd: "update", name }), "rebuilding")}>

@@ -5,7 +5,7 @@ import { asApiError, request, type ApiError } from "../../lib/api";
 import { plural } from "../../lib/format";
 import type { ContainerView, Request, Transient } from "../../lib/protocol";
 import { navigate } from "../../lib/router";
-import { act } from "../../lib/store";
+import { act, actOnAll } from "../../lib/store";
 import { Button, ConfirmDialog, Dialog, ErrorBox, Field, IconButton, Select, Switch, TextInput, toast, TypedNameDialog } from "../../ui";
 
 const NAME = /^[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
@@ -98,10 +98,9 @@ export function SpawnDialog({ ask, onClose }: { ask?: boolean; onClose(): void }
   );
 }
 
-/** One request for each; the rows say how each went. */
+/** The same to each of them; the rows say how each went. */
 async function each(agents: readonly string[], asked: (name: string) => Request, what: Transient): Promise<void> {
-  const done = await Promise.all(agents.map((name) => act(name, asked(name), what)));
-  const failed = done.filter((ok) => !ok).length;
+  const failed = await actOnAll(agents, asked, what);
   if (failed > 0) toast(`${plural(failed, "agent")} of ${agents.length} refused; their rows say why`, { tone: "failed" });
 }
 
@@ -113,7 +112,7 @@ export function StopAllDialog({ agents, onClose }: { agents: readonly ContainerV
   const [instantly, setNow] = useState(false);
   const turns = agents.filter((agent) => agent.turn_state === "thinking").length;
   return (
-    <ConfirmDialog title={`Stop ${plural(names.length, "agent")}?`} confirm={`Stop ${names.length}`} danger onConfirm={() => void each(names, (name) => ({ cmd: "kill", name, ...(instantly && { now: true }) }), "stopping")} onClose={onClose}>
+    <ConfirmDialog title={`Stop ${plural(names.length, "agent")}?`} confirm={`Stop ${names.length}`} danger onConfirm={() => void each(names, (name) => ({ cmd: "kill", name, wait: true, ...(instantly && { now: true }) }), "stopping")} onClose={onClose}>
       <p>No new turn begins. Start them again one by one or together; no message is lost.</p>
       <p class="muted names">{names.join(", ")}</p>
       <Switch checked={instantly} onChange={setNow} label="Now" hint={turns > 0 ? `Ends ${plural(turns, "running turn")} at once; their messages come again.` : "Does not wait for running turns."} />

@@ -8,6 +8,7 @@ import { Link } from "../../lib/router";
 import { settings } from "../../lib/settings";
 import { lastVisit } from "../../lib/visit";
 import { Age, AgentLink, Icon, IconButton, Text, type IconName } from "../../ui";
+import "./digest.css";
 
 const KIND: Record<string, IconName> = { answered: "question", crashed: "alert", dead: "dead", decided: "audit", deployed: "approvals", failed: "alert" };
 

@@ -34,6 +34,7 @@ export default function Screen({ query }: ScreenProps): VNode {
   const [open, setOpen] = useState<Open>();
   const selected = useSignal<ReadonlySet<string>>(new Set());
   const current = useSignal<string | undefined>(undefined);
+  const peeked = useSignal<string | undefined>(undefined);
   const all = containers.value;
   const groups = useStill(all, filter, only, sort);
   const shown = groups.flatMap((group) => group.agents);
@@ -45,12 +46,17 @@ export default function Screen({ query }: ScreenProps): VNode {
     const next = shown[Math.max(0, Math.min(shown.length - 1, at + by))];
     if (!next) return;
     current.value = next.name;
+    if (peeked.value !== undefined) peeked.value = next.name; // a look goes along from row to row
     document.getElementById(`agent-${next.name}`)?.scrollIntoView({ block: "nearest" });
   };
   const select = (name: string): void => {
     const chosen = new Set(selected.value);
     if (!chosen.delete(name)) chosen.add(name);
     selected.value = chosen;
+  };
+  const peek = (): void => {
+    current.value ??= shown[0]?.name;
+    peeked.value = peeked.value === current.value ? undefined : current.value;
   };
   const selectAll = (): void => void (selected.value = new Set(shown.map((agent) => agent.name)));
   const here = (): ContainerView | undefined => all.find((agent) => agent.name === current.value);
@@ -62,8 +68,10 @@ export default function Screen({ query }: ScreenProps): VNode {
       { id: "fleet:down-arrow", title: "Next agent", keys: "arrowdown", section: "Agents", hidden: true, run: () => move(1) },
       { id: "fleet:up-arrow", title: "Previous agent", keys: "arrowup", section: "Agents", hidden: true, run: () => move(-1) },
       { id: "fleet:open", title: "Open agent", keys: "enter", section: "Agents", hidden: true, when: () => here() !== undefined, run: () => navigate(`/agents/${here()!.name}`) },
+      { id: "fleet:peek", title: "Peek into the agent, or close it", keys: "space", section: "Agents", hidden: true, when: () => shown.length > 0, run: peek },
       { id: "fleet:select", title: "Select agent", keys: "x", section: "Agents", hidden: true, when: () => here() !== undefined, run: () => select(here()!.name) },
       { id: "fleet:clear", title: "Clear selection and filter", keys: "escape", section: "Agents", hidden: true, when: () => selected.value.size > 0 || filter !== "", run: () => ((selected.value = new Set()), setQuery({ q: undefined, state: undefined })) },
+      { id: "fleet:unpeek", title: "Close the peek", keys: "escape", section: "Agents", hidden: true, when: () => peeked.value !== undefined, run: () => (peeked.value = undefined) },
       { id: "fleet:spawn", title: "New agent", section: "Agents", words: "spawn create", run: () => setOpen("spawn") },
       { id: "fleet:request-spawn", title: "Ask for a new agent", section: "Agents", words: "spawn approval", run: () => setOpen("request-spawn") },
       { id: "fleet:stop-all", title: "Stop all agents", section: "Agents", words: "kill halt", run: () => setOpen("stop-all") },
@@ -160,7 +168,7 @@ export default function Screen({ query }: ScreenProps): VNode {
                     </span>
                   </div>
                   {group.agents.map((agent) => (
-                    <Row key={agent.name} agent={agent} filter={filter} selected={selected} current={current} onSelect={select} />
+                    <Row key={agent.name} agent={agent} filter={filter} selected={selected} current={current} peeked={peeked} onSelect={select} />
                   ))}
                 </div>
               ))}

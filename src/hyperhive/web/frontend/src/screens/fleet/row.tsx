@@ -2,35 +2,39 @@
 import { useComputed, type Signal } from "@preact/signals";
 import { memo } from "./memo";
 import type { VNode } from "preact";
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { plural } from "../../lib/format";
 import type { ContainerView } from "../../lib/protocol";
 import { Link, navigate, setQuery } from "../../lib/router";
 import { act, forgive, needsYou, rowErrors, transients } from "../../lib/store";
 import { settings } from "../../lib/settings";
 import { now } from "../../lib/time";
-import { Age, Chip, ConfirmDialog, Icon, IconButton, Menu, Sentence, StateBadge, type MenuItem } from "../../ui";
+import { Age, Chip, ConfirmDialog, Icon, IconButton, Loading, Menu, Sentence, StateBadge, type MenuItem } from "../../ui";
 import { DestroyDialog } from "./dialogs";
 import { chipsOf, doing, ROW_ACTIONS, type RowAction } from "./model";
+import "./peek.css";
 
 interface RowProps {
   agent: ContainerView;
   filter: string;
   selected: Signal<ReadonlySet<string>>;
   current: Signal<string | undefined>;
+  /** Whose row is open for a look. */
+  peeked: Signal<string | undefined>;
   onSelect(name: string): void;
 }
 
 /** Chips that hardly ever change: a phone's row has no room for them. */
 const LASTING = /^(network|isolation|sha):/;
 
-function PlainRow({ agent, filter, selected, current, onSelect }: RowProps): VNode {
+function PlainRow({ agent, filter, selected, current, peeked, onSelect }: RowProps): VNode {
   const { name } = agent;
   const [asking, setAsking] = useState<RowAction | "destroy">();
   // By signals of its own: what is done to another agent draws no row but that one's.
   const error = useComputed(() => rowErrors.value.get(name)).value;
   const transient = useComputed(() => transients.value.get(name)).value ?? agent.transient;
   const here = useComputed(() => current.value === name).value;
+  const open = useComputed(() => peeked.value === name).value;
   const chosen = useComputed(() => selected.value.has(name)).value;
   const does = useComputed(() => doing(agent, needsYou.value.filter((each) => each.agent === name))).value;
   const hidden = settings.hiddenColumns.value;
@@ -42,6 +46,7 @@ function PlainRow({ agent, filter, selected, current, onSelect }: RowProps): VNo
   };
   const items: MenuItem[] = [
     { label: "Open", icon: "arrow", run: () => navigate(url) },
+    { label: open ? "Close the peek" : "Peek", icon: "eye", run: () => (peeked.value = open ? undefined : name) },
     { label: "Stats", icon: "chart", run: () => navigate(`${url}/stats`) },
     { label: "Config", icon: "config", run: () => navigate(`/config/${name}`) },
     { label: "Logs", icon: "logs", run: () => navigate(`/logs/${name}`) },
@@ -52,7 +57,7 @@ function PlainRow({ agent, filter, selected, current, onSelect }: RowProps): VNo
   ];
   const quick = ROW_ACTIONS.find((action) => action.id === (agent.running ? "stop" : "start"))!;
   return (
-    <div id={`agent-${name}`} role="row" class={`fleet-row${busy ? " busy" : ""}`} aria-current={here || undefined} onClick={(event) => !(event.target as Element).closest("a,button,input,label,[role=menu],dialog") && navigate(url)}>
+    <div id={`agent-${name}`} role="row" class={`fleet-row${busy ? " busy" : ""}`} aria-current={here || undefined} onClick={(event) => !(event.target as Element).closest("a,button,input,label,[role=menu],dialog,.c-peek") && navigate(url)}>
       <span role="cell" class="c-select">
         <label class="check">
           <input type="checkbox" aria-label={`Select ${name}`} checked={chosen} onChange={() => onSelect(name)} />
@@ -116,6 +121,11 @@ function PlainRow({ agent, filter, selected, current, onSelect }: RowProps): VNo
           <IconButton icon="close" label={`Dismiss the failure of ${name}`} onClick={() => forgive(name)} />
         </span>
       )}
+      {open && (
+        <span role="cell" class="c-peek">
+          <LazyPeek agent={agent} />
+        </span>
+      )}
       {asking === "destroy" ? (
         <DestroyDialog name={name} onClose={() => setAsking(undefined)} />
       ) : (
@@ -127,6 +137,13 @@ function PlainRow({ agent, filter, selected, current, onSelect }: RowProps): VNo
       )}
     </div>
   );
+}
+
+/** The look itself, fetched when somebody first takes one. */
+function LazyPeek({ agent }: { agent: ContainerView }): VNode {
+  const [Shown, setShown] = useState<(props: { agent: ContainerView }) => VNode>();
+  useEffect(() => void import("./peek").then(({ Peek }) => setShown(() => Peek), () => undefined), []);
+  return Shown ? <Shown agent={agent} /> : <Loading lines={3} />;
 }
 
 /** Drawn again when its own agent changed, not when another did. */

@@ -1,10 +1,11 @@
-// The charts: bars that lead somewhere, with a table of the same figures and links below. Bars are for the pointer (a month
-// of them is too narrow for a finger) and say their figure in a title; keyboards and screen readers have the table. Drawn
-// of plain elements: there is no chart library and no canvas.
+// The charts: bars that lead somewhere, with a table of the same figures and links below. A month of bars is too narrow for a
+// stop of the keyboard each: the chart is one, a list box in which the arrow keys choose (`useBars`). Each bar says its name and
+// figure. Drawn of plain elements: there is no chart library and no canvas.
 import type { ComponentChildren } from "preact";
 import { absolute } from "../../lib/format";
 import { Link, navigate } from "../../lib/router";
 import { oneLine } from "../../lib/visible";
+import { Chosen, useBars } from "./chosen";
 import { niceTop, spanLabel, type Bar, type Part } from "./figures";
 
 interface BarsProps {
@@ -22,33 +23,49 @@ interface BarsProps {
 export function Bars({ label, bars, format, hrefOf, whole = false }: BarsProps) {
   const top = niceTop(Math.max(whole ? 2 : 0, ...bars.map((bar) => bar.value)));
   const every = Math.max(1, Math.ceil(bars.length / 8));
+  const stops = bars.map((bar) => [{ says: `${spanLabel(bar.from, bar.to)}: ${format(bar.value)}`, ...(bar.value > 0 && { href: hrefOf(bar) }) }]);
+  const { list, option, chosen } = useBars(label, stops);
   return (
     <figure class="chart" aria-label={label}>
-      <div class="chart-area" aria-hidden="true">
-        <div class="chart-axis">
-          <span>{format(top)}</span>
-          <span>{format(top / 2)}</span>
-          <span>{format(0)}</span>
-        </div>
-        <ol class="chart-bars">
+      <div class="chart-area">
+        <Axis top={top} format={format} />
+        <div class="chart-bars" {...list}>
           {bars.map((bar, at) => {
-            const title = `${spanLabel(bar.from, bar.to)}: ${format(bar.value)}`;
             const height = { height: `${Math.max(bar.value > 0 ? 1.5 : 0, (bar.value / top) * 100)}%` };
+            const { says, href } = stops[at]![0]!;
             return (
-              <li key={bar.from}>
-                <span class="chart-bar" title={title} data-leads={bar.value > 0 || undefined} onClick={() => bar.value > 0 && navigate(hrefOf(bar))}>
+              <div key={bar.from} class="chart-column" {...option(at, 0)} title={says} onClick={() => href && navigate(href)}>
+                <span class="chart-bar" data-leads={bar.value > 0 || undefined}>
                   <span style={height} />
                 </span>
-                <span class="chart-tick">
-                  {at % every === 0 && at + every / 2 < bars.length ? bar.label : ""}
-                </span>
-              </li>
+                <Tick shown={at % every === 0 && at + every / 2 < bars.length} label={bar.label} />
+              </div>
             );
           })}
-        </ol>
+        </div>
       </div>
+      <Chosen stop={chosen} />
       <AsTable caption={label} head={["From", "To", "Figure"]} rows={bars.map((bar) => [absolute(bar.from), absolute(bar.to), bar.value > 0 ? <Link href={hrefOf(bar)}>{format(bar.value)}</Link> : format(bar.value)])} />
     </figure>
+  );
+}
+
+function Axis({ top, format }: { top: number; format(value: number): string }) {
+  return (
+    <div class="chart-axis" aria-hidden="true">
+      <span>{format(top)}</span>
+      <span>{format(top / 2)}</span>
+      <span>{format(0)}</span>
+    </div>
+  );
+}
+
+/** What stands below a bar, where there is room. */
+function Tick({ shown, label }: { shown: boolean; label: string }) {
+  return (
+    <span class="chart-tick" aria-hidden="true">
+      {shown ? label : ""}
+    </span>
   );
 }
 
@@ -98,30 +115,26 @@ export function Stacks({ label, stacks, format }: { label: string; stacks: reado
   const sums = stacks.map((stack) => stack.parts.reduce((sum, part) => sum + part.value, 0));
   const top = niceTop(Math.max(0, ...sums));
   const every = Math.max(1, Math.ceil(stacks.length / 8));
+  const stops = stacks.map((stack) => stack.parts.map((part) => ({ says: `${stack.label}, ${oneLine(part.name)}: ${format(part.value)}`, href: part.href, of: part.name })));
+  const { list, option, chosen } = useBars(label, stops);
   return (
     <figure class="chart" aria-label={label}>
-      <div class="chart-area" aria-hidden="true">
-        <div class="chart-axis">
-          <span>{format(top)}</span>
-          <span>{format(top / 2)}</span>
-          <span>{format(0)}</span>
-        </div>
-        <ol class="chart-bars">
+      <div class="chart-area">
+        <Axis top={top} format={format} />
+        <div class="chart-bars" {...list}>
           {stacks.map((stack, at) => (
-            <li key={stack.from}>
-              <span class="chart-bar chart-stack">
-                {stack.parts.map((part) => {
-                  const title = `${stack.label}, ${part.name}: ${format(part.value)}`;
-                  return <span key={part.name} class={`chart-part colour-${part.colour}`} title={title} onClick={() => navigate(part.href)} style={{ height: `${(part.value / top) * 100}%` }} />;
-                })}
+            <div key={stack.from} class="chart-column" role="presentation">
+              <span class="chart-bar chart-stack" role="presentation">
+                {stack.parts.map((part, n) => (
+                  <span key={part.name} class={`chart-part colour-${part.colour}`} {...option(at, n)} title={stops[at]![n]!.says} onClick={() => navigate(part.href)} style={{ height: `${(part.value / top) * 100}%` }} />
+                ))}
               </span>
-              <span class="chart-tick">
-                {at % every === 0 && at + every / 2 < stacks.length ? stack.label : ""}
-              </span>
-            </li>
+              <Tick shown={at % every === 0 && at + every / 2 < stacks.length} label={stack.label} />
+            </div>
           ))}
-        </ol>
+        </div>
       </div>
+      <Chosen stop={chosen} />
     </figure>
   );
 }
