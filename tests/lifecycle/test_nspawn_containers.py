@@ -58,7 +58,7 @@ writable /state /claude /tmp /var/tmp /dev/shm
 mounts / /agents/alice/config /claude /etc /etc/group /etc/hosts /etc/nsswitch.conf /etc/passwd /etc/resolv.conf \
 /opt /run /run/hive /run/hive-files /run/hive-files/claude /run/hive-harness /state /tmp /usr /var /var/tmp
 nodes
-passwd root nobody
+passwd root nobody agent
 shadow /etc/shadow
 """
 
