@@ -7,7 +7,7 @@ nothing guesses: a value is what was written or the default, or the file is refu
 import os
 import re
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 from zoneinfo import available_timezones
@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from hyperhive import toml_check
-from hyperhive.errors import BadConfig, InvalidName
+from hyperhive.errors import BadConfig, Conflict, InvalidName
 from hyperhive.names import parse_principal, parse_resident
 from hyperhive.toml_check import Fault
 
@@ -423,6 +423,36 @@ def doubts(file: HiveFile, agents: Collection[str]) -> list[str]:
 def page_port(name: str) -> int:
     """The port of an agent's own, where it has one: the same for the same name on any machine."""
     return 7100 + zlib.crc32(name.encode()) % 900
+
+
+def page_port_clash(name: str, names: Sequence[str], dashboard: int | None) -> str | None:
+    """What has the port of this agent's own already, in words; None: nothing in the hive, or it has no such port.
+
+    Args:
+        name: the agent.
+        names: who has such a port (`page_ports`).
+        dashboard: the port that the operator's pages are served on, where they are.
+    """
+    if name not in names:
+        return None
+    port = page_port(name)
+    if port == dashboard:
+        return "the dashboard"
+    return next((other for other in names if other != name and page_port(other) == port), None)
+
+
+def check_page_ports(names: Sequence[str], dashboard: int | None, of: Sequence[str] | None = None) -> None:
+    """Whether these agents (`of`; all of `names` where it is None) can have the ports of their own.
+
+    Raises:
+        Conflict: another agent's or the dashboard's is the same, wherever that is served.
+    """
+    for name in names if of is None else of:
+        if (other := page_port_clash(name, names, dashboard)) is not None:
+            raise Conflict(
+                f"{name} has the port {page_port(name)} of its own (page_ports in hive.toml), and so has {other}",
+                hint="leave one out of page_ports, or serve the dashboard on another port",
+            )
 
 
 def _page_port_faults(names: object, listen: object) -> list[Fault]:

@@ -164,8 +164,11 @@ class BareHive:
 
         Raises:
             StoreLocked: another hive owns this state directory. MissingPart: the runtime does not work here.
+            Conflict: the dashboard is to have the port of an agent's own.
             PathTooLong: the run directory is too long for sockets. Otherwise as the parts do.
         """
+        if self.config.pages:
+            configuration.check_page_ports(self.config.file.page_ports, self.config.port)
         await anyio.to_thread.run_sync(self.paths.make_hive)
         self._store = await Store.open(
             self.paths.database,
@@ -293,6 +296,7 @@ class BareHive:
             harnesses=self._crew,
             revision=hyperhive.__version__,
             room=self._disk.check,
+            admit=self._check_page_port,
         )
         self.approvals = self.config_code.queue
         self._mirror = Mirror(
@@ -322,6 +326,7 @@ class BareHive:
             provision=self.config_code.provision,
             basis=lambda name: self.config_code.basis(name)._replace(account=self._account_to_hand(name)),
             room=self._disk.check,
+            admit=self._check_page_port,
             log_tail=lambda name: self._facts.log(name, Logs(lines=CRASH_LOG_LINES)),
             drain_seconds=self.config.file.drain_seconds,
             stay=self.config.serving,
@@ -403,7 +408,7 @@ class BareHive:
             self._crew,
             desk,
             *more,
-            approvals(self.approvals, self.config_code.deployer, self.broker),
+            approvals(self.approvals, self.config_code.deployer, self.broker, self.lifecycle),
             self._screens(desk, runtime.name),
             agent_page(
                 self.broker, self.lifecycle, self._crew, self._crew.position, lambda: self.access.address
@@ -528,11 +533,12 @@ class BareHive:
         """Reads `hive.toml` again; returns what that means for the running agents.
 
         Raises:
-            BadConfig: it is invalid; the old one stays in force.
+            BadConfig: it is invalid; the old one stays in force. Conflict: so are two ports of its `page_ports`.
         """
         if self.config.source is None:
             return "there is no configuration file"
         file = await anyio.to_thread.run_sync(configuration.read_file, self.config.source)
+        configuration.check_page_ports(file.page_ports, self.access.port)
         self.config = msgspec.structs.replace(self.config, file=file)
         self._clis.refresh()
         for name in self.lifecycle.names():
@@ -562,6 +568,9 @@ class BareHive:
                 "limits when it starts"
             )
         return said
+
+    def _check_page_port(self, name: AgentName) -> None:
+        configuration.check_page_ports(self.config.file.page_ports, self.access.port, [name])
 
     def _account_to_hand(self, name: AgentName) -> Account | None:
         """What a container must hold, because no gateway adds it outside."""

@@ -11,7 +11,7 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -88,6 +88,11 @@ class WebAccess:
         for session in await self._store.read(_every):
             if session.expires_at > self.clock.time():
                 self._sessions[session.cookie] = session
+
+    @property
+    def port(self) -> int | None:
+        """The port of the pages; None while they are not served."""
+        return None if self.address is None else urlsplit(self.address).port
 
     # --- links ------------------------------------------------------------------------------------------------------
 

@@ -164,13 +164,13 @@ def _example(path: str) -> str:
 
 
 @asynccontextmanager
-async def serving(home: Path, toml: str = "") -> AsyncIterator[Served]:
-    """A hive under the runtime `process`, without agents but its manager, serving on a free port."""
+async def serving(home: Path, toml: str = "", *, port: int = 0) -> AsyncIterator[Served]:
+    """A hive under the runtime `process`, without agents but its manager, serving (on a free port)."""
     (home / "hive.toml").write_text(toml)
     environ = {"HOME": str(home), "HYPERHIVE_CONFIG": str(home / "hive.toml"), "HYPERHIVE_RUNTIME": "process"}
     config = await anyio.to_thread.run_sync(
         lambda: load(environ, state_dir=home / "state", run_dir=home / "run")
     )
-    async with Hive.open(config=config, environ=environ, port=0) as hive:
+    async with Hive.open(config=config, environ=environ, port=port) as hive:
         assert hive.access.address is not None
         yield Served(hive, int(hive.access.address.rpartition(":")[2]))

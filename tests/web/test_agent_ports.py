@@ -4,14 +4,17 @@ import json
 import socket
 import zlib
 from pathlib import Path
+from typing import Any, cast
 
 import anyio
 import pytest
 import uvicorn
 
 from hyperhive.config import page_port, read_file
-from hyperhive.errors import BadConfig
+from hyperhive.errors import BadConfig, Conflict
+from hyperhive.names import AgentName
 from hyperhive.testing import FakeClock
+from hyperhive.web import agent_ports
 from hyperhive.web.agent_ports import PATIENCE_SECONDS, AgentPorts
 from web_client import Browser, Told, serving
 
@@ -59,13 +62,94 @@ async def test_it_has_the_same_guards_and_logins(home: Path) -> None:
         assert told.status == 200
 
 
-async def test_a_port_in_use_is_tried_again(home: Path) -> None:
-    taken = socket.create_server(("127.0.0.1", PORT))
+async def test_a_port_in_use_keeps_neither_hive_nor_agent_is_told_of_and_tried_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_ports, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(agent_ports, "PATIENCE_SECONDS", 0.0)
+    with socket.create_server(("127.0.0.1", PORT)):
+        async with serving(home, TOML) as served:
+            browser = await served.browser()
+            assert (await browser.ask("POST", "/spawn", {"name": "bob"})).status == 200
+            assert served.hive.lifecycle.view("bob").running
+            why = f"the port of bob's own, {PORT}, is not served: another program listens on 127.0.0.1:{PORT}"
+            with anyio.fail_after(30):
+                while not any(why in one for one in await warnings(browser)):
+                    await anyio.lowlevel.checkpoint()
+            snapshot = (await browser.ask("GET", "/api/state")).json
+            assert any(why in one for one in snapshot["hive"]["warnings"])
     async with serving(home, TOML) as served:
         browser = await served.browser()
-        assert (await browser.ask("GET", "/api/state")).status == 200  # the hive's own pages are served
-        taken.close()
         assert (await until_it_answers(replace_port(browser, PORT), "/")).status == 307
+        assert not any("of bob's own" in one for one in await warnings(browser))
+
+
+async def warnings(browser: Browser) -> list[str]:
+    """What `status` and the dashboard say that is not as it should be."""
+    found: list[str] = (await browser.request(cmd="status")).json["hive"]["warnings"]
+    return found
+
+
+async def test_the_dashboards_own_port_is_refused_to_an_agent_when_the_hive_starts_and_when_the_file_is_read_again(
+    home: Path,
+) -> None:
+    with pytest.raises(Conflict, match=f"bob has the port {PORT} of its own .* and so has the dashboard"):
+        async with serving(home, TOML, port=PORT):
+            pass
+    async with serving(home, port=PORT) as served:
+        browser = await served.browser()
+        await anyio.Path(home / "hive.toml").write_text(TOML)
+        told = await browser.request(cmd="reload")
+        assert (told.status, told.json["code"]) == (409, "conflict")
+        assert served.hive.config.file.page_ports == ()
+
+
+async def test_an_agent_whose_port_is_anothers_is_refused_before_anything_of_it_is_made(home: Path) -> None:
+    async with serving(home, TOML) as served:
+        browser, hive = await served.browser(), served.hive
+        wished = (await browser.ask("POST", "/request-spawn", {"name": "bob"})).json["id"]
+        hive.access.address = f"http://localhost:{PORT}"  # a free port was taken, and it was this one
+        for path, body in (
+            ("/spawn", {"name": "bob"}),
+            ("/request-spawn", {"name": "bob"}),
+            (f"/approve/{wished}", {}),
+        ):
+            told = await browser.ask("POST", path, body)
+            assert (told.status, told.json["code"]) == (409, "conflict"), path
+            assert f"bob has the port {PORT} of its own" in told.json["detail"]
+        assert "bob" not in hive.lifecycle.names()
+        assert not hive.paths.agent_dir(AgentName("bob")).exists()
+        assert [one.id for one in hive.approvals.pending_now()] == [wished]
+        hive.access.address = f"http://localhost:{served.port}"
+        assert (await browser.ask("POST", "/spawn", {"name": "bob"})).status == 200
+        hive.access.address = f"http://localhost:{PORT}"
+        assert (await browser.ask("POST", "/rebuild/bob", {})).status == 409
+        assert (await browser.ask("POST", "/restart/bob", {"now": True})).status == 200
+        assert hive.lifecycle.view("bob").running
+
+
+async def test_of_two_names_with_one_port_the_first_is_served_and_the_other_told_of_at_once() -> None:
+    """Where the configuration was made by a program: the file with both is refused."""
+    told: list[tuple[str, ...]] = []
+    first, second = collision()
+    config = uvicorn.Config("none")
+    ports = AgentPorts(
+        lambda *_: pytest.fail("nobody asks"),
+        "127.0.0.1",
+        PORT,
+        lambda: [first, "bob", second],
+        configure=lambda app: uvicorn.Config(cast("Any", app), log_config=None),
+        server=uvicorn.Server(config),
+        clock=FakeClock(),
+        tell=told.append,
+    )
+    await ports.look()
+    assert [one.partition(" is not served: ")[2] for one in told[0]] == [
+        "the dashboard has it",
+        f"{first} has it",
+    ]
+    assert list(ports._open) == [first]
+    ports._close(first)
 
 
 async def test_a_port_that_stays_in_use_is_told_of_and_then_no_more() -> None:
@@ -74,7 +158,7 @@ async def test_a_port_that_stays_in_use_is_told_of_and_then_no_more() -> None:
     names = ["bob"]
     config = uvicorn.Config("none")
     ports = AgentPorts(
-        lambda *_: pytest.fail("nobody asks"), "127.0.0.1", lambda: names, configure=lambda _: config,
+        lambda *_: pytest.fail("nobody asks"), "127.0.0.1", 0, lambda: names, configure=lambda _: config,
         server=uvicorn.Server(config), clock=clock, tell=told.append,
     )  # fmt: skip
     with socket.create_server(("127.0.0.1", PORT)):
@@ -84,7 +168,10 @@ async def test_a_port_that_stays_in_use_is_told_of_and_then_no_more() -> None:
         await ports.look()
         await ports.look()
     assert [len(each) for each in told] == [1]
-    assert f"the port of bob's own is not served: another program listens on 127.0.0.1:{PORT}" in told[0][0]
+    assert (
+        f"the port of bob's own, {PORT}, is not served: another program listens on 127.0.0.1:{PORT}"
+        in told[0][0]
+    )
     names.clear()
     await ports.look()
     assert told[1] == ()

@@ -126,7 +126,8 @@ class Lifecycle(Redeploying):
             by: who asks.
 
         Raises:
-            InvalidName, PathTooLong: the name cannot be used. Conflict: it is alive, or something is going on.
+            InvalidName, PathTooLong: the name cannot be used.
+            Conflict: it is alive, something is going on, or the port of its own is another's.
             BadConfig: a mount is refused. WorldError: the disk is low.
             HiveError: it exists now, but could not be started; it is tried again.
         """
@@ -135,6 +136,7 @@ class Lifecycle(Redeploying):
         self.paths.check_sockets(agent)
         self._actions.check_free(agent)
         self._check_not_alive(agent)
+        self._admit(agent)
         await self._lodgings.admit(agent)
 
         async def work() -> None:

@@ -59,9 +59,10 @@ class Redeploying(Upkeep):
 
         Raises:
             NotFound: there is none. HiveError: it is not well, and why.
+            Conflict: the port of its own is another's.
             NotAvailable: this lifecycle is used alone, without config repos.
         """
-        self._roster.live(name)
+        self._admit(self._roster.live(name).name)
         await self._with(self._deployer).rebuild(name, now=now)
 
     async def update(self, name: str, *, now: bool = False, by: AgentName = OPERATOR) -> None:

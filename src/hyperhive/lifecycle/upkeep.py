@@ -56,6 +56,11 @@ async def room_for_all() -> None:
     """For a lifecycle that is used alone."""
 
 
+def admit_all(name: AgentName) -> None:
+    """Likewise."""
+    del name
+
+
 class Upkeep(Fleet):
     """A fleet that comes up, goes down, and finishes what it began."""
 
@@ -78,6 +83,7 @@ class Upkeep(Fleet):
         provision: Provision = provide_nothing,
         basis: Callable[[AgentName], Basis] = lambda _: Basis(),
         room: Callable[[], Awaitable[None]] = room_for_all,
+        admit: Callable[[AgentName], None] = admit_all,
         stay: bool = False,
     ) -> None:
         """A lifecycle on a shared store, opened with `hyperhive.lifecycle.MIGRATIONS`; await `start_up` before use.
@@ -97,6 +103,7 @@ class Upkeep(Fleet):
             provision: makes what an agent needs beside its directories, where it is missing; called at each start.
             basis: what an agent's container is made from, where the runtime has containers.
             room: raises WorldError where there is no room for one more agent.
+            admit: raises Conflict where what an agent of this name is to have is another's already.
             stay: containers go on when only the core stops, where the runtime has any.
         """
         super().__init__(
@@ -117,6 +124,7 @@ class Upkeep(Fleet):
         self._tell = tell
         self._forget = forget
         self._room = room
+        self._admit = admit
         self._supervisor = Supervisor(
             paths=paths,
             runtime=runtime,

@@ -2,11 +2,13 @@
 
 For those who had such a port bookmarked, and for programs that speak to one agent. Which agents have one is said by
 `page_ports` in hive.toml. A login counts here as there, but what a page keeps of it is kept by origin: one logs in
-once more. A port that is in use is tried again, and told of where that lasts.
+once more. A port that is in use is tried again, and told of where that lasts; one that is another part's of the hive
+(where nobody refused that before) is told of at once. Neither keeps the hive or the agent from running.
 """
 
 import asyncio
 import logging
+import math
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,7 +20,7 @@ from litestar import Response
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from hyperhive.clock import Clock
-from hyperhive.config import page_port
+from hyperhive.config import page_port, page_port_clash
 from hyperhive.errors import HiveError
 from hyperhive.web.guards import Guard, allowed_hosts
 from hyperhive.web.listening import listen
@@ -60,6 +62,7 @@ class AgentPorts:
     Args:
         app: the application, without guards.
         host: where to listen.
+        dashboard: the port of the operator's pages.
         names: whose ports there shall be, now.
         configure: a server's configuration for an application.
         server: whose connections these are, too.
@@ -70,6 +73,7 @@ class AgentPorts:
         self,
         app: ASGIApp,
         host: str,
+        dashboard: int,
         names: Callable[[], Sequence[str]],
         *,
         configure: Callable[[ASGIApp], uvicorn.Config],
@@ -79,6 +83,7 @@ class AgentPorts:
     ) -> None:
         self._app = app
         self._host = host
+        self._dashboard = dashboard
         self._names = names
         self._configure = configure
         self._server = server
@@ -100,17 +105,23 @@ class AgentPorts:
 
     async def look(self) -> None:
         """Once: what should be open is, as far as it can be."""
-        wanted = set(self._names())
+        names = self._names()
+        wanted = set(names)
         for name in self._open.keys() - wanted:
             self._close(name)
         for name in self._failing.keys() - wanted:
             del self._failing[name]
-        for name in sorted(wanted - self._open.keys()):
+        for place, name in enumerate(names):
+            if name in self._open:
+                continue
+            if (other := page_port_clash(name, names[: place + 1], self._dashboard)) is not None:
+                self._failing[name] = -math.inf, f"{_not_served(name)}: {other} has it"
+                continue
             try:
                 await self._listen(name)
             except HiveError as error:
                 since, _ = self._failing.get(name, (self._clock.monotonic(), ""))
-                self._failing[name] = since, f"the port of {name}'s own is not served: {error.message}"
+                self._failing[name] = since, f"{_not_served(name)}: {error.message}"
             else:
                 self._failing.pop(name, None)
         self._say()
@@ -148,3 +159,7 @@ class AgentPorts:
             for why in told:
                 log.warning("agent_port_not_served why=%s", why)
             self._tell(told)
+
+
+def _not_served(name: str) -> str:
+    return f"the port of {name}'s own, {page_port(name)}, is not served"

@@ -66,6 +66,7 @@ class Program:
         self._ports = AgentPorts(
             self.application.app,
             at.host,
+            at.port,
             page_ports,
             configure=self._configure,
             server=self._server,
