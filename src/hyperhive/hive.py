@@ -87,6 +87,7 @@ from hyperhive.screens.digest import Digests
 from hyperhive.screens.events import AgentEvents
 from hyperhive.screens.flow import Flow
 from hyperhive.screens.indexer import Indexer
+from hyperhive.screens.origins import Origins
 from hyperhive.screens.search import Search
 from hyperhive.screens.snapshot import Snapshots, Standing, forge_behind
 from hyperhive.spending import MIGRATIONS as SPENDING_TABLES
@@ -460,6 +461,7 @@ class BareHive:
                 ),
                 harnesses=self._crew,
             ),
+            Origins(self.broker, self._crew),
         )
 
     def _make_budgets(self) -> Budgets:

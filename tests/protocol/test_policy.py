@@ -89,6 +89,7 @@ budget                    any       -        -      -                -
 tool_rules                any       -        -      -                -
 notices                   any       -        -      -                -
 state                     any       -        -      -                -
+origin                    any       -        -      -                -
 digest                    any       -        -      -                -
 login_link                any       -        -      -                -
 web_sessions              any       -        -      -                -

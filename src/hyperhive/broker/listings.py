@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from hyperhive.broker import file_refs, repeats, storms
+from hyperhive.broker import file_refs, origins, repeats, storms
 from hyperhive.broker.inbox import Entry
 from hyperhive.broker.rows import ENTRY, Mail, bury
 from hyperhive.errors import HiveError, NotFound
@@ -277,5 +277,6 @@ def _sweep_one(conn: sqlite3.Connection, job: Sweep) -> Swept:
     if len(rows) < SWEEP_ROWS or rows[-1][1] >= job.acked_before:
         repeats.prune(conn, job.now)
         storms.prune(conn, job.now)
+        origins.prune(conn, job.now)
         return Swept(len(old), None)
     return Swept(len(old), rows[-1][0])

@@ -162,7 +162,8 @@ class Questions:
             now=self._desk.steady(),
         )
         guarded = effect.cause is not None or call_id is not None
-        job = Asking(draft, effect if guarded else None, self._desk.steady())
+        in_hand = tuple(entry.id for entry in self._in_hand(asker))
+        job = Asking(draft, effect if guarded else None, self._desk.steady(), in_hand)
         return (await self._store(job)).id if kind else await self._store_counted(job)
 
     async def _store(self, job: Asking) -> Asked:
@@ -202,13 +203,16 @@ class Questions:
 
     def _place(self, name: str) -> tuple[Place, Cause | None]:
         """Where in a chain of messages this principal stands, and what it works at for the longest."""
-        inbox = self._desk.inboxes.get(name)
-        entries = inbox.in_flight() if inbox is not None else []
+        entries = self._in_hand(name)
         if not entries:
             return Place(), None
         worst = max(entries, key=lambda entry: entry.hops)
         place = Place(worst.id, worst.hops + 1, worst.chain or worst.id)
         return place, Cause(entries[0].id, entries[0].attempt)
+
+    def _in_hand(self, name: str) -> list[Entry]:
+        inbox = self._desk.inboxes.get(name)
+        return inbox.in_flight() if inbox is not None else []
 
     def announce(self, rows: Iterable[QuestionRow]) -> None:
         """Questions were stored by `raise_in`, and their transaction is committed. On the loop's thread."""

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from hyperhive.broker import repeats
+from hyperhive.broker import origins, repeats
 from hyperhive.broker.bodies import cut_body
 from hyperhive.broker.questions_sql import Errand, QuestionRow, find, open_rows, store
 from hyperhive.broker.repeats import Effect
@@ -49,11 +49,15 @@ class Posted(msgspec.Struct, frozen=True):
 
 
 class Asking(msgspec.Struct, frozen=True):
-    """A question to be stored. `steady`: seconds on a clock that does not jump while the process lives."""
+    """A question to be stored, and the messages that its asker has in hand.
+
+    `steady`: seconds on a clock that does not jump while the process lives.
+    """
 
     draft: QuestionRow
     effect: Effect | None
     steady: int
+    in_hand: tuple[int, ...] = ()
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -92,6 +96,7 @@ def _ask_one(conn: sqlite3.Connection, job: Asking, storms: Storms) -> Asked | H
         if verdict.held:
             return Asked(held=True, storm=verdict.asked)
     row = store(conn, draft)
+    origins.remember(conn, "question", row.id, job.in_hand, row.asked_at)
     posted = None
     if mailed:
         posted = post(conn, row.target, asked_mail(row), Place(row.cause, row.hops, row.chain), row.asked_at)

@@ -48,7 +48,7 @@ def m0001_messages(db: Database) -> None:
     ):
         if column not in messages.columns_dict:
             db.execute(f"ALTER TABLE messages ADD COLUMN {column} {kind}")
-    # The one index of the hot path serves pop, ack, requeue, start-up and counts; acked history costs nothing.
+    # The one index of the hot path (see m0010): acked history costs nothing.
     db.execute("CREATE INDEX IF NOT EXISTS unacked ON messages(recipient, id) WHERE acked_at IS NULL")
     # Almost no row is in this one: an insert pays for the look at `parked` only.
     db.execute("CREATE INDEX IF NOT EXISTS parked ON messages(parked, id) WHERE parked IS NOT NULL")
@@ -167,3 +167,23 @@ def m0008_channel(db: Database) -> None:
     """By what way the operator resolved a question."""
     if "channel" not in db.table("questions").columns_dict:
         db.execute("ALTER TABLE questions ADD COLUMN channel TEXT")
+
+
+@MIGRATIONS()
+def m0009_origins(db: Database) -> None:
+    """What led to a question or an approval; see origins.py. `messages`: ids, as JSON."""
+    db.execute(
+        "CREATE TABLE IF NOT EXISTS origins (kind TEXT NOT NULL, id INTEGER NOT NULL, at INTEGER NOT NULL,"
+        " messages TEXT NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID"
+    )
+
+
+@MIGRATIONS()
+def m0010_unacked_by_id(db: Database) -> None:
+    """What is not done is found by id alone: a batch of sends changes one page of the index, not one a recipient.
+
+    Inboxes are handed out from memory, which reads on by id; few rows are not done, so that looking through them for
+    those of one recipient costs little.
+    """
+    db.execute("DROP INDEX IF EXISTS unacked")
+    db.execute("CREATE INDEX unacked ON messages(id) WHERE acked_at IS NULL")

@@ -1,9 +1,10 @@
 """Approvals and deploys: what is asked for, what is shown, what the operator decides."""
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Protocol
 
-from hyperhive.broker import Broker, repeats
+from hyperhive.broker import Broker, origins, repeats
 from hyperhive.errors import LimitReached
 from hyperhive.handlers.fitting import REPLY_ROOM, fitting
 from hyperhive.lifecycle.approvals import ApprovalQueue
@@ -29,7 +30,8 @@ def approvals(
     rebuilds = deployer if agents is None else agents
 
     def once(caller: Caller, request: str, *fields: str) -> "BrokerOnce":
-        return BrokerOnce(broker.effect(caller.name, request, fields, CALL_ID.get()))
+        in_hand = broker.in_flight_now(caller.name)
+        return BrokerOnce(broker.effect(caller.name, request, fields, CALL_ID.get()), in_hand)
 
     async def request_spawn(caller: Caller, request: r.RequestSpawn) -> p.Reply:
         key = once(caller, "request_spawn", request.name)
@@ -114,10 +116,11 @@ def approvals(
 
 
 class BrokerOnce:
-    """Implements `approvals.ports.Once`: a turn that runs again asks for nothing twice."""
+    """Implements `approvals.ports.Once`: a turn that runs again asks for nothing twice, and what led to it is noted."""
 
-    def __init__(self, effect: repeats.Effect) -> None:
+    def __init__(self, effect: repeats.Effect, in_hand: Sequence[int]) -> None:
         self._effect = effect
+        self._in_hand = in_hand
 
     def earlier(self, conn: sqlite3.Connection) -> int | None:
         """See `Once`."""
@@ -127,3 +130,4 @@ class BrokerOnce:
     def remember(self, conn: sqlite3.Connection, id: int) -> None:  # noqa: A002
         """See `Once`."""
         repeats.remember(conn, self._effect, id)
+        origins.remember(conn, "approval", id, self._in_hand, self._effect.now)

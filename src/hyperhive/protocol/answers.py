@@ -90,6 +90,7 @@ ANSWERS: Final[dict[type[r.Request], type[a.Reply]]] = {
     r.ToolRules: a.ToolRuleRows,
     r.Notices: a.NoticeRows,
     r.State: a.HiveSnapshot,
+    r.Origin: a.OriginPage,
     r.Digest: a.DigestPage,
     r.LoginLink: a.LoginUrl,
     r.WebSessions: a.WebSessionRows,

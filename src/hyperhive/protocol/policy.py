@@ -110,6 +110,7 @@ POLICY: Final[dict[type[r.Request], Grants]] = {
     r.ToolRules: _OPERATOR,
     r.Notices: _OPERATOR,
     r.State: _OPERATOR,
+    r.Origin: _OPERATOR,
     r.Digest: _OPERATOR,
     r.LoginLink: _OPERATOR,
     r.WebSessions: _OPERATOR,

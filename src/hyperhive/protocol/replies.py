@@ -17,6 +17,8 @@ from hyperhive.protocol.screens import (
     FlowRow,
     HiveSummary,
     MetaInput,
+    OriginMessage,
+    Proposal,
     ProposedStand,
     Reminder,
     SearchHit,
@@ -575,7 +577,8 @@ class AgentConfigPage(Reply, frozen=True, kw_only=True, tag="agent_config"):
     """An agent's config.
 
     Attributes:
-        deployed: what runs, with its files; `applied`: main of its applied repo; `proposed`: the newest proposal.
+        deployed: what runs, with its files; `applied`: main of its applied repo.
+        proposed: the proposal that was asked for, else the newest. `waiting`: all that wait, newest first.
         effective: the settings in force. `cut`: what the operator's limits took away of what is deployed.
         deployments: newest first, what `rollback` may go to.
     """
@@ -584,9 +587,31 @@ class AgentConfigPage(Reply, frozen=True, kw_only=True, tag="agent_config"):
     deployed: ConfigStand | None = None
     applied: ConfigStand | None = None
     proposed: ProposedStand
+    waiting: tuple[Proposal, ...] = always(())
     effective: Effective
     cut: tuple[str, ...] = always(())
     deployments: tuple[Deployment, ...] = always(())
+
+
+class OriginPage(Reply, frozen=True, kw_only=True, tag="origin"):
+    """What led to a question or an approval.
+
+    Attributes:
+        asker, at: who asked, and when.
+        turn: the turn in which it was asked, as far as its history still says.
+        known: what was in hand then was noted; it was not where it was asked of an older version, or 90 days ago.
+        messages: what that turn was answering, oldest first.
+        more: so many further ones, which are not shown, or not kept any more.
+        root: the message that began the chain of these, where it is none of them.
+    """
+
+    asker: str
+    at: int
+    turn: int | None = None
+    known: bool = always(value=False)
+    messages: tuple[OriginMessage, ...] = always(())
+    more: int = always(0)
+    root: OriginMessage | None = None
 
 
 class DigestPage(Reply, frozen=True, kw_only=True, tag="digest"):
@@ -651,6 +676,7 @@ AnyReply = (
     | OneMessage
     | SearchHits
     | AgentConfigPage
+    | OriginPage
     | DigestPage
 )
 

@@ -490,9 +490,13 @@ class Rollback(Request, frozen=True, kw_only=True, tag="rollback"):
 
 
 class AgentConfig(Request, frozen=True, kw_only=True, tag="agent_config"):
-    """An agent's config: deployed, applied, proposed, in force; what limits cut, and what can be gone back to."""
+    """An agent's config: deployed, applied, proposed, in force; what limits cut, and what can be gone back to.
+
+    `proposal`: the approval whose proposal is to be shown; without it the newest.
+    """
 
     name: Name
+    proposal: Id | None = None
 
 
 class MetaUpdate(Request, frozen=True, kw_only=True, tag="meta_update"):
@@ -663,6 +667,13 @@ class State(Request, frozen=True, kw_only=True, tag="state"):
     """All that the operator's screens begin with. Its `seq` was read before the rest was gathered."""
 
 
+class Origin(Request, frozen=True, kw_only=True, tag="origin"):
+    """What led to a question or an approval: the turn that asked, and the messages that it was answering."""
+
+    question: Id | None = None
+    approval: Id | None = None
+
+
 class Digest(Request, frozen=True, kw_only=True, tag="digest"):
     """What has happened since then (unix seconds), at most 30 days ago."""
 
@@ -764,6 +775,7 @@ AnyRequest = (
     | ToolRules
     | Notices
     | State
+    | Origin
     | Digest
     | LoginLink
     | WebSessions

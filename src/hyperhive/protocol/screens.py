@@ -163,13 +163,38 @@ class ConfigStand(Wire, frozen=True, kw_only=True):
 
 
 class ProposedStand(Wire, frozen=True, kw_only=True):
-    """The newest proposal. `differs`: from what is deployed; `approval`: the one that waits, or was last."""
+    """The proposal that was asked for, else the newest. `differs`: from what is deployed; `approval`: its own."""
 
     sha: str | None = None
     at: int | None = None
     differs: bool = always(value=False)
     approval: int | None = None
     error: str | None = None
+
+
+class OriginMessage(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    rename={"sender": "from", "recipient": "to"},
+):
+    """A message that led to something; `cut`: the body is its beginning."""
+
+    id: int
+    sender: str
+    recipient: str
+    at: int
+    body: str
+    cut: bool = False
+
+
+class Proposal(Wire, frozen=True, kw_only=True):
+    """A proposal that waits, by its approval."""
+
+    id: int
+    sha: str
+    at: int
 
 
 class DigestAgent(Wire, frozen=True, kw_only=True):

@@ -1,7 +1,8 @@
 """What the operator's screens ask for beyond single parts: gathered, counted, searched. It changes nothing.
 
 `snapshot` (all at once, and what goes with it by `seq`), `digest` (what happened since), `configs` (one agent's
-config in all its stands), `search` (texts by their words); `table` is who answers which request.
+config in all its stands), `origins` (what led to a question or an approval), `search` (texts by their words); `table`
+is who answers which request.
 """
 
 from hyperhive.screens.table import screens

@@ -6,6 +6,7 @@ the proposed repo and was never proposed is therefore not here. Changes nothing.
 
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +18,7 @@ from hyperhive.lifecycle.deploy.configs import Configs
 from hyperhive.lifecycle.repos import Repos
 from hyperhive.names import AgentName, parse_resident
 from hyperhive.protocol import replies as p
-from hyperhive.protocol.screens import ConfigFile, ConfigStand, Deployment, ProposedStand
+from hyperhive.protocol.screens import ConfigFile, ConfigStand, Deployment, Proposal, ProposedStand
 from hyperhive.screens.indexer import Database
 
 FILES_MAX: Final = 64
@@ -26,10 +27,12 @@ TEXT_MAX: Final = 64 * 1024
 DEPLOYMENTS_MAX: Final = 200
 HIDDEN: Final = "(hidden)"
 
-_NEWEST: Final = (
-    "SELECT id, sha, requested_at, stage, note FROM approvals"
-    " WHERE agent = ? AND kind = 'apply_commit' AND sha <> '' AND stage <> 'draft' ORDER BY id DESC LIMIT 1"
+_OF_AGENT: Final = " FROM approvals WHERE agent = ? AND kind = 'apply_commit' AND sha <> ''"
+_PROPOSED: Final = (
+    f"SELECT id, sha, requested_at, stage, note{_OF_AGENT} AND stage <> 'draft' AND id = coalesce(?, id)"
+    " ORDER BY id DESC LIMIT 1"
 )
+_WAITING: Final = f"SELECT id, sha, requested_at{_OF_AGENT} AND stage = 'proposal' ORDER BY id DESC LIMIT 50"
 
 
 class AgentConfigs:
@@ -54,15 +57,18 @@ class AgentConfigs:
         self._operators = operators
         self._exists = exists
 
-    async def show(self, name: str) -> p.AgentConfigPage:
-        """All of it.
+    async def show(self, name: str, proposal: int | None = None) -> p.AgentConfigPage:
+        """All of it; of what is proposed this approval's, or the newest.
 
         Raises:
-            NotFound: there is no such agent.
+            NotFound: there is no such agent, or no such proposal of its.
         """
         agent = parse_resident(name)
         if not self._exists(agent):
             raise NotFound(f"there is no agent named {agent}", hint="`hyperhive list` shows who there is")
+        proposed, waiting = await self._database.read(partial(_proposals, agent=agent, proposal=proposal))
+        if proposal is not None and proposed is None:
+            raise NotFound(f"approval {proposal} is no proposal of {agent}'s config")
         history = await self._configs.history(agent)
         running = self._configs.deployed(agent)
         deployed = None
@@ -78,7 +84,8 @@ class AgentConfigs:
             name=agent,
             deployed=deployed,
             applied=await self._applied(agent),
-            proposed=await self._proposed(agent, None if running is None else running.sha),
+            proposed=_stand(proposed, None if running is None else running.sha),
+            waiting=tuple(waiting),
             effective=shown(merged.config),
             cut=merged.cuts,
             deployments=tuple(
@@ -114,22 +121,26 @@ class AgentConfigs:
         except UnicodeDecodeError:
             return None
 
-    async def _proposed(self, agent: AgentName, deployed: str | None) -> ProposedStand:
-        def newest(conn: sqlite3.Connection) -> tuple[int, str, int, str, str | None] | None:
-            row = conn.execute(_NEWEST, (agent,)).fetchone()
-            return None if row is None else (row[0], row[1], row[2], row[3], row[4])
 
-        found = await self._database.read(newest)
-        if found is None:
-            return ProposedStand()
-        number, sha, at, stage, note = found
-        return ProposedStand(
-            sha=sha,
-            at=at,
-            differs=sha != deployed,
-            approval=number,
-            error=note if stage == "failed" else None,
-        )
+_Row = tuple[int, str, int, str, str | None]
+
+
+def _proposals(
+    conn: sqlite3.Connection, agent: str, proposal: int | None
+) -> tuple[_Row | None, list[Proposal]]:
+    """The one that is to be shown, and those that wait."""
+    row = conn.execute(_PROPOSED, (agent, proposal)).fetchone()
+    waiting = [Proposal(id=one[0], sha=one[1], at=one[2]) for one in conn.execute(_WAITING, (agent,))]
+    return row, waiting
+
+
+def _stand(found: _Row | None, deployed: str | None) -> ProposedStand:
+    if found is None:
+        return ProposedStand()
+    number, sha, at, stage, note = found
+    return ProposedStand(
+        sha=sha, at=at, differs=sha != deployed, approval=number, error=note if stage == "failed" else None
+    )
 
 
 def shown(config: AgentConfig) -> dict[str, Any]:

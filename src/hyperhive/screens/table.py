@@ -11,6 +11,7 @@ from hyperhive.protocol.policy import Caller
 from hyperhive.screens.configs import AgentConfigs
 from hyperhive.screens.digest import Digests
 from hyperhive.screens.flow import Flow
+from hyperhive.screens.origins import Origins
 from hyperhive.screens.search import Search
 from hyperhive.screens.snapshot import Snapshots, reminder_shown
 
@@ -18,7 +19,13 @@ REMINDER_CHARS: Final = 2000
 
 
 def screens(
-    broker: Broker, snapshots: Snapshots, flow: Flow, search: Search, configs: AgentConfigs, digests: Digests
+    broker: Broker,
+    snapshots: Snapshots,
+    flow: Flow,
+    search: Search,
+    configs: AgentConfigs,
+    digests: Digests,
+    origins: Origins,
 ) -> dict[type[r.Request], Handler]:
     """What is gathered from several parts."""
 
@@ -49,7 +56,11 @@ def screens(
 
     async def config(caller: Caller, request: r.AgentConfig) -> p.Reply:
         del caller
-        return await configs.show(request.name)
+        return await configs.show(request.name, request.proposal)
+
+    async def origin(caller: Caller, request: r.Origin) -> p.Reply:
+        del caller
+        return await origins.of(request)
 
     async def digest(caller: Caller, request: r.Digest) -> p.Reply:
         del caller
@@ -57,6 +68,7 @@ def screens(
 
     return {
         r.AgentConfig: config,
+        r.Origin: origin,
         r.Digest: digest,
         r.State: state,
         r.Reminders: reminders,
