@@ -17,9 +17,9 @@ import anyio
 
 from hyperhive.config import MountSetting, Network, RuntimeName
 from hyperhive.errors import BadConfig, MissingPart, WorldError
-from hyperhive.lifecycle.mounts import check_mounts
 from hyperhive.lifecycle.runtimes import bwrap_command
 from hyperhive.lifecycle.runtimes.base import Marks
+from hyperhive.lifecycle.runtimes.box_launcher import BoxLauncher
 from hyperhive.lifecycle.runtimes.bwrap_command import BoxFds, BoxPlan, box_arguments, shown_to_all
 from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
 from hyperhive.lifecycle.runtimes.launch import BoxedProcess, Plan, launch, memory_file
@@ -27,9 +27,8 @@ from hyperhive.lifecycle.runtimes.limiter import Fence, Limiter
 from hyperhive.lifecycle.runtimes.pasta import HOW_TO_GET, Pasta, hidden_resolver
 from hyperhive.lifecycle.runtimes.process import find_program, release, sweep
 from hyperhive.lifecycle.runtimes.seccomp import filter_program
-from hyperhive.names import MANAGER, AgentName
+from hyperhive.names import AgentName
 from hyperhive.paths import Paths
-from hyperhive.ports import Box
 
 _LANDLOCK_CREATE_RULESET: Final = 444
 _LANDLOCK_VERSION: Final = 1
@@ -136,7 +135,15 @@ class BwrapRuntime:
         shared: Sequence[Path] = (),
     ) -> "BwrapLauncher":
         """The launcher of one agent."""
-        return BwrapLauncher(self, self._paths, agent, mounts, limits, network, shared)
+        return BwrapLauncher(
+            runtime=self,
+            paths=self._paths,
+            agent=agent,
+            mounts=mounts,
+            limits=limits,
+            network=network,
+            shared=shared,
+        )
 
     async def release(self, agent: AgentName) -> None:
         """Removes what a stopped agent left."""
@@ -239,42 +246,16 @@ class BwrapRuntime:
         )
 
 
-class BwrapLauncher:
-    """Starts programs of one agent, each in a box of its own over the same directories."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BwrapLauncher(BoxLauncher):
+    """Starts each program in a box of its own."""
 
-    def __init__(
-        self,
-        runtime: BwrapRuntime,
-        paths: Paths,
-        agent: AgentName,
-        mounts: Sequence[MountSetting],
-        limits: ResourceLimits,
-        network: Network,
-        shared: Sequence[Path],
-    ) -> None:
-        self._runtime = runtime
-        self._paths = paths
-        self._agent = agent
-        self._mounts = mounts
-        self._shared = shared
-        self._limits = limits
-        self._network = network
-        self._box = paths.box(agent, isolated=True)
-
-    @property
-    def box(self) -> Box:
-        """The agent's directories."""
-        return self._box
+    runtime: BwrapRuntime
 
     @property
     def isolation(self) -> str:
         """`bwrap`."""
-        return self._runtime.isolation
-
-    @property
-    def revision(self) -> str:
-        """Of the mounts, limits and network, which do not change in this launcher."""
-        return f"{hash((tuple(self._mounts), self._limits, self._network)):x}"
+        return self.runtime.isolation
 
     async def launch(
         self,
@@ -286,29 +267,23 @@ class BwrapLauncher:
     ) -> BoxedProcess:
         """Starts a program in a box; see `hyperhive.ports.Launcher`."""
         box = await anyio.to_thread.run_sync(self._plan, argv[0], readable, cwd)
-        return await self._runtime.run(box, self._limits, self._network, argv, env)
+        return await self.runtime.run(box, self.limits, self.network, argv, env)
 
     def _plan(self, program: str, readable: Sequence[Path], cwd: str | None) -> BoxPlan:
-        """What this launch's box shows, judged anew: so the manager sees a new agent's repo from its next process on.
-
-        Blocks.
-        """
-        self._paths.check_agent(self._agent)
-        for path in readable:
-            if not path.is_file():
-                raise MissingPart(f"there is no file {path} to run in the box")
+        """What this launch's box shows. Blocks."""
+        mounts = self.judge(readable)
         if not any(str(path) == program for path in readable):
             find_program(program, {"PATH": "/usr/local/bin:/usr/bin:/bin"})
         return BoxPlan(
-            agent=self._agent,
-            paths=self._paths,
-            mounts=check_mounts(self._mounts, self._paths, shared=self._shared),
+            agent=self.agent,
+            paths=self.paths,
+            mounts=mounts,
             readable=readable,
-            cwd=cwd or self._box.state,
-            tmp_bytes=max(self._limits.memory // 2, 1 << 20),
-            disable_userns=self._runtime.found.disable_userns,
-            own_network=self._network != "host",
-            proposed=self._paths.proposed_repos() if self._agent == MANAGER else (),
+            cwd=cwd or self.box.state,
+            tmp_bytes=max(self.limits.memory // 2, 1 << 20),
+            disable_userns=self.runtime.found.disable_userns,
+            own_network=self.network != "host",
+            proposed=self.proposed(),
         )
 
 

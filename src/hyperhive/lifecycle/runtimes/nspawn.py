@@ -179,10 +179,10 @@ class NspawnRuntime:
     ) -> NspawnLauncher:
         """Starts programs as the agent, outside its container. Its own are started in there, by its harness."""
         return NspawnLauncher(
-            self.run,
-            self.found.base,
-            self._paths,
-            agent,
+            run=self.run,
+            base=self.found.base,
+            paths=self._paths,
+            agent=agent,
             mounts=mounts,
             limits=limits,
             network=network,

@@ -2,20 +2,16 @@
 
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import anyio.to_thread
 
-from hyperhive.config import MountSetting, Network
 from hyperhive.errors import MissingPart
-from hyperhive.lifecycle.mounts import check_mounts
-from hyperhive.lifecycle.runtimes.cgroups import ResourceLimits
+from hyperhive.lifecycle.runtimes.box_launcher import BoxLauncher
 from hyperhive.lifecycle.runtimes.launch import BoxedProcess
 from hyperhive.lifecycle.runtimes.nspawn_command import Contents, agent_binds, file_binds, mount_binds
-from hyperhive.names import MANAGER, AgentName
-from hyperhive.paths import Paths
-from hyperhive.ports import Box
 
 _SEARCHED: Final = ("usr/local/bin", "usr/bin", "bin")
 _THE_BASES: Final = ("usr", "bin", "sbin", "lib", "lib64", "opt")
@@ -23,45 +19,22 @@ _THE_BASES: Final = ("usr", "bin", "sbin", "lib", "lib64", "opt")
 Run = Callable[[Contents, Sequence[str], Mapping[str, str]], Awaitable[BoxedProcess]]
 
 
-class NspawnLauncher:
-    """Starts programs of one agent, each in a container of its own over the same directories."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NspawnLauncher(BoxLauncher):
+    """Starts each program in a container of its own.
 
-    def __init__(
-        self,
-        run: Run,
-        base: Path,
-        paths: Paths,
-        agent: AgentName,
-        *,
-        mounts: Sequence[MountSetting],
-        limits: ResourceLimits,
-        network: Network,
-        shared: Sequence[Path],
-    ) -> None:
-        self._run = run
-        self._base = base
-        self._paths = paths
-        self._agent = agent
-        self._mounts = mounts
-        self._shared = shared
-        self._limits = limits
-        self._network: Network = network
-        self._box = paths.box(agent, isolated=True)
+    Args:
+        run: starts a program in a container that shows this.
+        base: what every container begins with.
+    """
 
-    @property
-    def box(self) -> Box:
-        """The agent's directories."""
-        return self._box
+    run: Run
+    base: Path
 
     @property
     def isolation(self) -> str:
         """`nspawn`."""
         return "nspawn"
-
-    @property
-    def revision(self) -> str:
-        """Of the mounts, limits and network, which do not change in this launcher."""
-        return f"{hash((tuple(self._mounts), self._limits, self._network)):x}"
 
     async def launch(
         self,
@@ -73,29 +46,25 @@ class NspawnLauncher:
     ) -> BoxedProcess:
         """Starts a program in a container; see `hyperhive.ports.Launcher`."""
         contents = await anyio.to_thread.run_sync(self._contents, argv[0], readable, cwd)
-        return await self._run(contents, argv, env)
+        return await self.run(contents, argv, env)
 
     def _contents(self, program: str, readable: Sequence[Path], cwd: str | None) -> Contents:
-        """What this launch's container shows, judged anew. Blocks."""
-        self._paths.check_agent(self._agent)
-        for path in readable:
-            if not path.is_file():
-                raise MissingPart(f"there is no file {path} to run in the box")
-        if not any(str(path) == program for path in readable) and not _is_in(self._base, program):
-            raise MissingPart(f"there is no program {program} in {self._base}")
-        files = dict(file_binds(list(dict.fromkeys(readable)), self._base))
-        proposed = self._paths.proposed_repos() if self._agent == MANAGER else ()
+        """What this launch's container shows. Blocks."""
+        mounts = self.judge(readable)
+        if not any(str(path) == program for path in readable) and not _is_in(self.base, program):
+            raise MissingPart(f"there is no program {program} in {self.base}")
+        files = dict(file_binds(list(dict.fromkeys(readable)), self.base))
         return Contents(
-            owner=self._agent,
-            hostname=self._agent,
+            owner=self.agent,
+            hostname=self.agent,
             binds=[
-                *agent_binds(self._paths, self._agent, proposed),
-                *mount_binds(check_mounts(self._mounts, self._paths, shared=self._shared)),
+                *agent_binds(self.paths, self.agent, self.proposed()),
+                *mount_binds(mounts),
                 *files.values(),
             ],
-            cwd=cwd or self._box.state,
-            limits=self._limits,
-            network=self._network,
+            cwd=cwd or self.box.state,
+            limits=self.limits,
+            network=self.network,
             names={asked: bind.target for asked, bind in files.items() if bind.target != asked},
         )
 
