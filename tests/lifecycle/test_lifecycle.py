@@ -260,6 +260,62 @@ async def test_whoever_may_not_act_does_not_hurry_either(world: World) -> None:
                 world.loops[name].idle.set()
 
 
+async def test_who_waits_acts_after_what_is_going_on_and_the_last_word_holds(world: World) -> None:
+    """All can be stopped, and started again, whatever somebody else is doing to one of them meanwhile."""
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        world.loops["alice"].idle = anyio.Event()
+        ended: list[str] = []
+
+        async def act(what: str) -> None:
+            await (hive.start if what == "start" else hive.stop)("alice", wait=True)
+            ended.append(what)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hive.restart, "alice")
+            await until(lambda: bool(world.loops["alice"].stopped))
+            with pytest.raises(Conflict):
+                await hive.stop("alice")
+            for what in ("stop", "start", "stop"):
+                tasks.start_soon(act, what)
+                await anyio.wait_all_tasks_blocked()
+            world.loops["alice"].idle.set()
+        assert ended == ["stop", "start", "stop"]
+        assert world.loops.count("alice") == 3
+        assert not hive.view("alice").running
+        assert hive.view("alice").held_by_operator
+
+
+async def test_a_stop_that_waited_for_the_agents_end_has_what_it_wanted(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        world.loops["alice"].idle = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hive.destroy, "alice")
+            await until(lambda: bool(world.loops["alice"].stopped))
+            tasks.start_soon(lambda: hive.stop("alice", wait=True))
+            await anyio.wait_all_tasks_blocked()
+            world.loops["alice"].idle.set()
+        assert await hive.list() == []
+
+
+async def test_who_waits_may_do_no_more_than_others(world: World) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        world.loops["alice"].idle = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hive.stop, "alice")
+            await until(lambda: bool(world.loops["alice"].stopped))
+
+            async def start() -> None:
+                with pytest.raises(Forbidden):
+                    await hive.start("alice", wait=True, by=MANAGER)
+
+            tasks.start_soon(start)
+            await anyio.wait_all_tasks_blocked()
+            world.loops["alice"].idle.set()
+
+
 async def test_start_of_a_running_agent_changes_nothing(world: World) -> None:
     async with world.hive() as hive:
         await hive.spawn("alice")

@@ -133,7 +133,7 @@ def kill(
         return _act(common, r.Kill(name=name, now=now), f"{name} is stopped")
     session = Session(common)
     names = session.ask(r.List()).read(Agents).agents
-    outcomes = session.link.ask_all([r.Kill(name=each, now=now) for each in names], timeout=None)
+    outcomes = session.link.ask_all([r.Kill(name=each, now=now, wait=True) for each in names], timeout=None)
     return _print_outcomes(session, names, outcomes, "stopped", "; start one with `hyperhive start`")
 
 

@@ -34,11 +34,11 @@ def lives(agents: Agents, harnesses: Harnesses) -> dict[type[r.Request], Handler
         return agents.spawn(request.name, request.mounts, by=caller.name)
 
     def start(caller: Caller, request: r.Start) -> Awaitable[None]:
-        return agents.start(request.name, by=caller.name)
+        return agents.start(request.name, wait=request.wait, by=caller.name)
 
     async def kill(caller: Caller, request: r.Kill) -> p.Reply:
         caution = harnesses.caution(AgentName(request.name))
-        await agents.stop(request.name, now=request.now, by=caller.name)
+        await agents.stop(request.name, now=request.now, wait=request.wait, by=caller.name)
         return p.Ok(note=caution)
 
     def restart(caller: Caller, request: r.Restart) -> Awaitable[None]:

@@ -176,12 +176,13 @@ class Lifecycle(Redeploying):
             raise NotFound(f"there is no tombstone named {name}")
         await self.spawn(name, by=by)
 
-    async def start(self, name: str, *, by: AgentName = OPERATOR) -> None:
-        """Starts an agent; one that runs is left alone.
+    async def start(self, name: str, *, wait: bool = False, by: AgentName = OPERATOR) -> None:
+        """Starts an agent; one that runs is left alone. `wait`: after whatever is going on with it, as in `stop`.
 
         Raises:
             NotFound: there is none. Conflict: something is going on. Forbidden: the operator stopped it.
         """
+        await self._after(name, wait=wait)
         agent = self._roster.live(name)
         self._check_may_start(agent, by)
 
@@ -193,18 +194,21 @@ class Lifecycle(Redeploying):
 
         await self._actions.run(agent.name, "starting", work)
 
-    async def stop(self, name: str, *, now: bool = False, by: AgentName = OPERATOR) -> None:
+    async def stop(
+        self, name: str, *, now: bool = False, wait: bool = False, by: AgentName = OPERATOR
+    ) -> None:
         """Stops an agent after its running turn, or at once where `now`.
 
         The operator's stop holds: only the operator starts it again. Anybody else's lasts until the hive starts anew.
         `now` also hurries whatever drains the agent at the moment (a stop, restart or destroy), here and in the other
         actions: that one is finished first, and then this one done where anything is left to do.
+        `wait` instead of a refusal: whatever is going on with the agent ends first. Who asks last has the last word.
 
         Raises:
             NotFound: there is none. Conflict: something else is going on. Forbidden: the manager, by itself.
         """
         check_not_self(name, by)
-        if now and await self._hurry(name) == "destroying" and name not in self.names():
+        if await self._after(name, now=now, wait=wait) == "destroying" and name not in self.names():
             return  # it is stopped for good
         agent = self._roster.live(name)
 
@@ -227,7 +231,7 @@ class Lifecycle(Redeploying):
         """
         check_not_self(name, by)
         self._check_may_start(self._roster.get(parse_resident(name)), by)
-        hurried = await self._hurry(name) if now else None
+        hurried = await self._after(name, now=now)
         agent = self._roster.live(name)
         self._check_may_start(agent, by)
         if hurried == "restarting" and agent.running:
@@ -258,7 +262,7 @@ class Lifecycle(Redeploying):
         del by
         if name == MANAGER:
             raise Forbidden("the manager cannot be destroyed")
-        hurried = await self._hurry(name) if now else None
+        hurried = await self._after(name, now=now)
         agent = self._roster.get(parse_agent_name(name))
         if agent is None or (agent.row.phase == "tombstone" and not purge):
             if hurried == "destroying":
@@ -289,13 +293,18 @@ class Lifecycle(Redeploying):
         if agent is not None and agent.row.held and by != OPERATOR:
             raise Forbidden(f"the operator stopped {agent.name}: only the operator starts it again")
 
-    async def _hurry(self, name: str) -> TransientName | None:
-        """Ends the turn that an action under way waits for, and returns what that was when it is done."""
+    async def _after(self, name: str, *, now: bool = False, wait: bool = False) -> TransientName | None:
+        """Returns what was going on with the agent, once it is done, where it is to be waited for; else at once.
+
+        That is where `wait`, and where `now` ends the turn that it waits for.
+        """
         agent = self._roster.get(parse_resident(name))
         what = self._actions.current(agent.name) if agent is not None else None
-        if agent is None or what not in _DRAINING:
+        hurried = now and what in _DRAINING
+        if agent is None or what is None or not (wait or hurried):
             return None
-        await self._supervisor.hurry(agent)
+        if hurried:
+            await self._supervisor.hurry(agent)
         await self._actions.wait(agent.name)
         return what
 

@@ -385,17 +385,19 @@ class RequestSpawn(Request, frozen=True, kw_only=True, tag="request_spawn"):
 
 
 class Start(Request, frozen=True, kw_only=True, tag="start"):
-    """Start a stopped agent. What the operator stopped only the operator starts."""
+    """Start a stopped agent; `wait`: after what is going on with it. What the operator stopped only they start."""
 
     name: Name
     now: bool = False
+    wait: bool = False
 
 
 class Kill(Request, frozen=True, kw_only=True, tag="kill"):
-    """Stop an agent: its running turn ends first, unless `now`."""
+    """Stop an agent: its running turn ends first, unless `now`; `wait`: and what else is going on with it."""
 
     name: Name
     now: bool = False
+    wait: bool = False
 
 
 class Restart(Request, frozen=True, kw_only=True, tag="restart"):

@@ -18,6 +18,7 @@ from hyperhive.web.front import Answered, Front, Http, request_id
 from hyperhive.web.guards import SAFE, Guard
 from hyperhive.web.pages import as_response, page_routes, wants_page
 from hyperhive.web.problems import MEDIA_TYPE, Problem, problem, problem_of
+from hyperhive.web.routes.many import many_route
 from hyperhive.web.routes.requests import request_routes
 from hyperhive.web.routes.session import admit, session_routes
 from hyperhive.web.static_files import StaticFiles
@@ -71,7 +72,13 @@ def routed(front: Front, files: StaticFiles, more: Sequence[BaseRouteHandler] = 
         return Response(msgspec.json.encode(told), media_type=MEDIA_TYPE, status_code=told.status)
 
     return Litestar(
-        route_handlers=[*page_routes(files), *session_routes(front), *request_routes(front), *more],
+        route_handlers=[
+            *page_routes(files),
+            *session_routes(front),
+            *request_routes(front),
+            many_route(front),
+            *more,
+        ],
         guards=[logged_in],
         exception_handlers={Exception: failed},
         request_max_body_size=REQUEST_LINE_MAX_BYTES,

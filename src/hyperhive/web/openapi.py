@@ -16,6 +16,8 @@ from hyperhive.protocol.answers import ANSWERS
 from hyperhive.web.problems import Problem
 from hyperhive.web.routes.agent_pages import PREFIX, AgentRoute
 from hyperhive.web.routes.agent_pages import ROUTES as AGENT_ROUTES
+from hyperhive.web.routes.many import MEDIA_TYPE as LINES
+from hyperhive.web.routes.many import REQUESTS_MAX, Outcome
 from hyperhive.web.routes.requests import SPELLINGS, Spelling
 from hyperhive.web.routes.session import LoggedIn, LogIn
 from hyperhive.web.routes.streams import Carried, Subscriptions
@@ -27,8 +29,14 @@ _DESCRIPTION: Final = """\
 The operator's requests over HTTP. Log in at `/session` with the token of a link that `hyperhive open` prints; send \
 the cookie and `X-Hive-Secret` with everything else. Errors are problem+json."""
 _PART: Final = re.compile(r"\{(\w+):(\w+)\}")
-_OWN: Final = (LogIn, LoggedIn, Subscriptions, Carried, Problem)
+_OWN: Final = (LogIn, LoggedIn, Subscriptions, Carried, Outcome, Problem)
 _STREAM: Final = {"text/event-stream": {"schema": {"$ref": REF.format(name="StreamFrame")}}}
+_REQUESTS: Final[Json] = {
+    "type": "array",
+    "items": {"$ref": REF.format(name="Request")},
+    "minItems": 1,
+    "maxItems": REQUESTS_MAX,
+}
 _OK: Final[Json] = {"type": "object", "properties": {"ok": {"const": True}}, "required": ["ok"]}
 
 
@@ -72,6 +80,19 @@ def _operations(schemas: dict[str, Json]) -> Iterator[tuple[str, str, Json]]:
         _operation("request", "Any request of the operator's; its reply is the one of its `cmd`.")
         | {"requestBody": _json({"$ref": REF.format(name="Request")})}
         | _answers(_json({"oneOf": [{"$ref": REF.format(name=name)} for name in _replies()]})["content"]),
+    )
+    body = {
+        "type": "object",
+        "properties": {"requests": _REQUESTS},
+        "required": ["requests"],
+        "additionalProperties": False,
+    }
+    yield (
+        "/api/requests",
+        "POST",
+        _operation("requests", "Many requests at one go; a line for each, as soon as it is done.")
+        | {"requestBody": _json(body)}
+        | _answers({LINES: {"schema": {"$ref": REF.format(name="Outcome")}}}),
     )
     for each in SPELLINGS:
         said = {"cmd", "req", *(name for name, _ in each.fixed)}
