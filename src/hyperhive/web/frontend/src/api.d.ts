@@ -249,7 +249,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** An agent's config: deployed, applied, proposed, in force; what limits cut, and what can be gone back to. */
+        /**
+         * An agent's config: deployed, applied, proposed, in force; what limits cut, and what can be gone back to.
+         *
+         *         `proposal`: the approval whose proposal is to be shown; without it the newest.
+         */
         get: operations["getAgentConfig"];
         put?: never;
         post?: never;
@@ -856,11 +860,15 @@ export interface components {
         /**
          * AgentConfig
          * @description An agent's config: deployed, applied, proposed, in force; what limits cut, and what can be gone back to.
+         *
+         *         `proposal`: the approval whose proposal is to be shown; without it the newest.
          */
         AgentConfig: {
             /** @enum {unknown} */
             cmd: "agent_config";
             name: string;
+            /** @default null */
+            proposal?: number | null;
             /** @default null */
             req?: string | number | null;
         };
@@ -869,7 +877,8 @@ export interface components {
          * @description An agent's config.
          *
          *         Attributes:
-         *             deployed: what runs, with its files; `applied`: main of its applied repo; `proposed`: the newest proposal.
+         *             deployed: what runs, with its files; `applied`: main of its applied repo.
+         *             proposed: the proposal that was asked for, else the newest. `waiting`: all that wait, newest first.
          *             effective: the settings in force. `cut`: what the operator's limits took away of what is deployed.
          *             deployments: newest first, what `rollback` may go to.
          */
@@ -884,6 +893,7 @@ export interface components {
             name: string;
             proposed: components["schemas"]["ProposedStand"];
             req?: string | number;
+            waiting: components["schemas"]["Proposal"][];
         };
         /**
          * AgentDetail
@@ -1056,6 +1066,7 @@ export interface components {
             new_session: components["schemas"]["Ok"];
             notices: components["schemas"]["NoticeRows"];
             operator_msg: components["schemas"]["Ok"];
+            origin: components["schemas"]["OriginPage"];
             pending: components["schemas"]["Approvals"];
             questions: components["schemas"]["QuestionRows"];
             rebuild: components["schemas"]["Ok"];
@@ -2571,6 +2582,57 @@ export interface components {
             req?: string | number | null;
         };
         /**
+         * Origin
+         * @description What led to a question or an approval: the turn that asked, and the messages that it was answering.
+         */
+        Origin: {
+            /** @default null */
+            approval?: number | null;
+            /** @enum {unknown} */
+            cmd: "origin";
+            /** @default null */
+            question?: number | null;
+            /** @default null */
+            req?: string | number | null;
+        };
+        /**
+         * OriginMessage
+         * @description A message that led to something; `cut`: the body is its beginning.
+         */
+        OriginMessage: {
+            at: number;
+            body: string;
+            /** @default false */
+            cut?: boolean;
+            from: string;
+            id: number;
+            to: string;
+        };
+        /**
+         * OriginPage
+         * @description What led to a question or an approval.
+         *
+         *         Attributes:
+         *             asker, at: who asked, and when.
+         *             turn: the turn in which it was asked, as far as its history still says.
+         *             known: what was in hand then was noted; it was not where it was asked of an older version, or 90 days ago.
+         *             messages: what that turn was answering, oldest first.
+         *             more: so many further ones, which are not shown, or not kept any more.
+         *             root: the message that began the chain of these, where it is none of them.
+         */
+        OriginPage: {
+            asker: string;
+            at: number;
+            /** @enum {unknown} */
+            kind: "origin";
+            known: boolean;
+            messages: components["schemas"]["OriginMessage"][];
+            more: number;
+            req?: string | number;
+            root?: components["schemas"]["OriginMessage"];
+            turn?: number;
+        };
+        /**
          * Outcome
          * @description What became of the request at this place, from 0: status and body as `/api/request` would answer it.
          */
@@ -2604,8 +2666,17 @@ export interface components {
             type: string;
         };
         /**
+         * Proposal
+         * @description A proposal that waits, by its approval.
+         */
+        Proposal: {
+            at: number;
+            id: number;
+            sha: string;
+        };
+        /**
          * ProposedStand
-         * @description The newest proposal. `differs`: from what is deployed; `approval`: the one that waits, or was last.
+         * @description The proposal that was asked for, else the newest. `differs`: from what is deployed; `approval`: its own.
          */
         ProposedStand: {
             approval?: number;
@@ -2920,7 +2991,7 @@ export interface components {
             kind: "reminders_pending";
             req?: string | number;
         };
-        Request: components["schemas"]["Send"] | components["schemas"]["Recv"] | components["schemas"]["Status"] | components["schemas"]["Recent"] | components["schemas"]["AckTurn"] | components["schemas"]["RequeueInflight"] | components["schemas"]["OperatorMsg"] | components["schemas"]["Inbox"] | components["schemas"]["Ack"] | components["schemas"]["Dead"] | components["schemas"]["Requeue"] | components["schemas"]["Drop"] | components["schemas"]["StateFileCheck"] | components["schemas"]["StateFileRead"] | components["schemas"]["Search"] | components["schemas"]["Flow"] | components["schemas"]["Message"] | components["schemas"]["Ask"] | components["schemas"]["Answer"] | components["schemas"]["Questions"] | components["schemas"]["CancelQuestion"] | components["schemas"]["GetLooseEnds"] | components["schemas"]["CancelLooseEnd"] | components["schemas"]["Remind"] | components["schemas"]["Reminders"] | components["schemas"]["CountPendingReminders"] | components["schemas"]["Whoami"] | components["schemas"]["Hello"] | components["schemas"]["ModelAccess"] | components["schemas"]["AskTool"] | components["schemas"]["WithdrawTools"] | components["schemas"]["MayTurn"] | components["schemas"]["Charge"] | components["schemas"]["Attach"] | components["schemas"]["Subscribe"] | components["schemas"]["Spawn"] | components["schemas"]["RequestSpawn"] | components["schemas"]["Start"] | components["schemas"]["Kill"] | components["schemas"]["Restart"] | components["schemas"]["Rebuild"] | components["schemas"]["Update"] | components["schemas"]["UpdateAll"] | components["schemas"]["Destroy"] | components["schemas"]["Restore"] | components["schemas"]["List"] | components["schemas"]["RequestApplyCommit"] | components["schemas"]["Pending"] | components["schemas"]["Show"] | components["schemas"]["Approve"] | components["schemas"]["Deny"] | components["schemas"]["Rollback"] | components["schemas"]["AgentConfig"] | components["schemas"]["MetaUpdate"] | components["schemas"]["Logs"] | components["schemas"]["Events"] | components["schemas"]["History"] | components["schemas"]["AgentState"] | components["schemas"]["AgentLooseEnds"] | components["schemas"]["Turns"] | components["schemas"]["Stats"] | components["schemas"]["Audit"] | components["schemas"]["Cancel"] | components["schemas"]["Compact"] | components["schemas"]["Model"] | components["schemas"]["NewSession"] | components["schemas"]["LoginStart"] | components["schemas"]["LoginCode"] | components["schemas"]["LoginCancel"] | components["schemas"]["Account"] | components["schemas"]["Budget"] | components["schemas"]["ToolRules"] | components["schemas"]["Notices"] | components["schemas"]["State"] | components["schemas"]["Digest"] | components["schemas"]["LoginLink"] | components["schemas"]["WebSessions"] | components["schemas"]["EndWebSession"] | components["schemas"]["Reload"];
+        Request: components["schemas"]["Send"] | components["schemas"]["Recv"] | components["schemas"]["Status"] | components["schemas"]["Recent"] | components["schemas"]["AckTurn"] | components["schemas"]["RequeueInflight"] | components["schemas"]["OperatorMsg"] | components["schemas"]["Inbox"] | components["schemas"]["Ack"] | components["schemas"]["Dead"] | components["schemas"]["Requeue"] | components["schemas"]["Drop"] | components["schemas"]["StateFileCheck"] | components["schemas"]["StateFileRead"] | components["schemas"]["Search"] | components["schemas"]["Flow"] | components["schemas"]["Message"] | components["schemas"]["Ask"] | components["schemas"]["Answer"] | components["schemas"]["Questions"] | components["schemas"]["CancelQuestion"] | components["schemas"]["GetLooseEnds"] | components["schemas"]["CancelLooseEnd"] | components["schemas"]["Remind"] | components["schemas"]["Reminders"] | components["schemas"]["CountPendingReminders"] | components["schemas"]["Whoami"] | components["schemas"]["Hello"] | components["schemas"]["ModelAccess"] | components["schemas"]["AskTool"] | components["schemas"]["WithdrawTools"] | components["schemas"]["MayTurn"] | components["schemas"]["Charge"] | components["schemas"]["Attach"] | components["schemas"]["Subscribe"] | components["schemas"]["Spawn"] | components["schemas"]["RequestSpawn"] | components["schemas"]["Start"] | components["schemas"]["Kill"] | components["schemas"]["Restart"] | components["schemas"]["Rebuild"] | components["schemas"]["Update"] | components["schemas"]["UpdateAll"] | components["schemas"]["Destroy"] | components["schemas"]["Restore"] | components["schemas"]["List"] | components["schemas"]["RequestApplyCommit"] | components["schemas"]["Pending"] | components["schemas"]["Show"] | components["schemas"]["Approve"] | components["schemas"]["Deny"] | components["schemas"]["Rollback"] | components["schemas"]["AgentConfig"] | components["schemas"]["MetaUpdate"] | components["schemas"]["Logs"] | components["schemas"]["Events"] | components["schemas"]["History"] | components["schemas"]["AgentState"] | components["schemas"]["AgentLooseEnds"] | components["schemas"]["Turns"] | components["schemas"]["Stats"] | components["schemas"]["Audit"] | components["schemas"]["Cancel"] | components["schemas"]["Compact"] | components["schemas"]["Model"] | components["schemas"]["NewSession"] | components["schemas"]["LoginStart"] | components["schemas"]["LoginCode"] | components["schemas"]["LoginCancel"] | components["schemas"]["Account"] | components["schemas"]["Budget"] | components["schemas"]["ToolRules"] | components["schemas"]["Notices"] | components["schemas"]["State"] | components["schemas"]["Origin"] | components["schemas"]["Digest"] | components["schemas"]["LoginLink"] | components["schemas"]["WebSessions"] | components["schemas"]["EndWebSession"] | components["schemas"]["Reload"];
         /**
          * RequestApplyCommit
          * @description Propose a commit of an agent's proposed repo; the operator approves.
@@ -4183,7 +4254,9 @@ export interface operations {
     };
     getAgentConfig: {
         parameters: {
-            query?: never;
+            query?: {
+                proposal?: number | null;
+            };
             header?: never;
             path: {
                 name: string;
@@ -4298,7 +4371,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Accounts"] | components["schemas"]["Admission"] | components["schemas"]["AgentConfigPage"] | components["schemas"]["AgentPage"] | components["schemas"]["Agents"] | components["schemas"]["ApprovalDiff"] | components["schemas"]["Approvals"] | components["schemas"]["AuditRows"] | components["schemas"]["BudgetPage"] | components["schemas"]["Charged"] | components["schemas"]["DeadLetters"] | components["schemas"]["DigestPage"] | components["schemas"]["EventPage"] | components["schemas"]["FlowPage"] | components["schemas"]["HivePast"] | components["schemas"]["HiveSnapshot"] | components["schemas"]["HiveStatus"] | components["schemas"]["Identity"] | components["schemas"]["InboxRows"] | components["schemas"]["LogLines"] | components["schemas"]["Login"] | components["schemas"]["LoginUrl"] | components["schemas"]["LooseEnds"] | components["schemas"]["Messages"] | components["schemas"]["ModelStanding"] | components["schemas"]["NoticeRows"] | components["schemas"]["Ok"] | components["schemas"]["OneMessage"] | components["schemas"]["QuestionQueued"] | components["schemas"]["QuestionRows"] | components["schemas"]["RecentRows"] | components["schemas"]["ReminderQueued"] | components["schemas"]["ReminderRows"] | components["schemas"]["RemindersPending"] | components["schemas"]["SearchHits"] | components["schemas"]["StateFile"] | components["schemas"]["StatsPage"] | components["schemas"]["ToolRuleRows"] | components["schemas"]["ToolVerdict"] | components["schemas"]["TurnRows"] | components["schemas"]["WebSessionRows"];
+                    "application/json": components["schemas"]["Accounts"] | components["schemas"]["Admission"] | components["schemas"]["AgentConfigPage"] | components["schemas"]["AgentPage"] | components["schemas"]["Agents"] | components["schemas"]["ApprovalDiff"] | components["schemas"]["Approvals"] | components["schemas"]["AuditRows"] | components["schemas"]["BudgetPage"] | components["schemas"]["Charged"] | components["schemas"]["DeadLetters"] | components["schemas"]["DigestPage"] | components["schemas"]["EventPage"] | components["schemas"]["FlowPage"] | components["schemas"]["HivePast"] | components["schemas"]["HiveSnapshot"] | components["schemas"]["HiveStatus"] | components["schemas"]["Identity"] | components["schemas"]["InboxRows"] | components["schemas"]["LogLines"] | components["schemas"]["Login"] | components["schemas"]["LoginUrl"] | components["schemas"]["LooseEnds"] | components["schemas"]["Messages"] | components["schemas"]["ModelStanding"] | components["schemas"]["NoticeRows"] | components["schemas"]["Ok"] | components["schemas"]["OneMessage"] | components["schemas"]["OriginPage"] | components["schemas"]["QuestionQueued"] | components["schemas"]["QuestionRows"] | components["schemas"]["RecentRows"] | components["schemas"]["ReminderQueued"] | components["schemas"]["ReminderRows"] | components["schemas"]["RemindersPending"] | components["schemas"]["SearchHits"] | components["schemas"]["StateFile"] | components["schemas"]["StatsPage"] | components["schemas"]["ToolRuleRows"] | components["schemas"]["ToolVerdict"] | components["schemas"]["TurnRows"] | components["schemas"]["WebSessionRows"];
                 };
             };
             /** @description An error. */
