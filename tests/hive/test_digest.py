@@ -6,6 +6,7 @@ import pytest
 
 from hyperhive.client import RemoteHive
 from hyperhive.config import parse_hive_file
+from hyperhive.errors import NotFound
 from hyperhive.host import Hive
 from hyperhive.names import AgentName
 from hyperhive.protocol import replies as p
@@ -62,8 +63,8 @@ async def test_a_config_is_shown_as_deployed_applied_proposed_and_in_force(
 ) -> None:
     await hive.lifecycle.spawn("alice")
 
-    async def config() -> p.AgentConfigPage:
-        reply = await operator.request(r.AgentConfig(name="alice"))
+    async def config(proposal: int | None = None) -> p.AgentConfigPage:
+        reply = await operator.request(r.AgentConfig(name="alice", proposal=proposal))
         assert isinstance(reply, p.AgentConfigPage)
         return reply
 
@@ -77,11 +78,29 @@ async def test_a_config_is_shown_as_deployed_applied_proposed_and_in_force(
     await anyio.run_process(["git", "-C", str(place), "add", "-A"])
     identity = ["-c", "user.name=m", "-c", "user.email=m@example.org"]
     await anyio.run_process(["git", "-C", str(place), *identity, "commit", "-qm", "another model"])
-    sha = (await anyio.run_process(["git", "-C", str(place), "rev-parse", "HEAD"])).stdout.decode().strip()
+
+    async def head() -> str:
+        said = await anyio.run_process(["git", "-C", str(place), "rev-parse", "HEAD"])
+        return said.stdout.decode().strip()
+
+    sha = await head()
     wish = await hive.approvals.submit("alice", sha)
     asked = await config()
     assert (asked.proposed.sha, asked.proposed.approval, asked.proposed.differs) == (sha, wish.id, True)
     assert asked.deployed is None or asked.deployed.sha != sha
+    await anyio.run_process(
+        ["git", "-C", str(place), *identity, "commit", "-q", "--allow-empty", "-m", "more"]
+    )
+    later = await hive.approvals.submit("alice", await head())
+    both = await config()
+    assert [one.id for one in both.waiting] == [later.id, wish.id]
+    assert both.proposed.approval == later.id
+    first = await config(wish.id)
+    assert (first.proposed.approval, first.proposed.sha, first.waiting) == (wish.id, sha, both.waiting)
+    with pytest.raises(NotFound):
+        await config(999)
+    await operator.approvals.deny(later.id, "one at a time")
+    assert (await config()).proposed.approval == wish.id, "what waits comes before what is newer"
     async with hive.bus.subscribe() as events:
         shown = await operator.approvals.show(wish.id)
         await operator.approvals.approve(wish.id, sha, shown.approval.diff_sha256)
@@ -97,7 +116,8 @@ async def test_a_config_is_shown_as_deployed_applied_proposed_and_in_force(
     assert (after.deployed.sha, after.deployed.id, after.applied.sha) == (sha, wish.id, sha)
     files = {file.path: file.text for file in after.deployed.files}
     assert files["agent.toml"] == toml
-    assert after.proposed.differs is False
+    assert after.proposed.approval == later.id
+    assert (await config(wish.id)).proposed.differs is False
     assert after.effective["model"] == "opus"
     assert after.effective["env"] == {"TOKEN": "(hidden)"}
     assert after.effective["network"] == "none"

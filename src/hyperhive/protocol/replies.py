@@ -578,7 +578,7 @@ class AgentConfigPage(Reply, frozen=True, kw_only=True, tag="agent_config"):
 
     Attributes:
         deployed: what runs, with its files; `applied`: main of its applied repo.
-        proposed: the proposal that was asked for, else the newest. `waiting`: all that wait, newest first.
+        proposed: the proposal that was asked for, else the newest that waits. `waiting`: all that do, newest first.
         effective: the settings in force. `cut`: what the operator's limits took away of what is deployed.
         deployments: newest first, what `rollback` may go to.
     """

@@ -494,7 +494,7 @@ class Rollback(Request, frozen=True, kw_only=True, tag="rollback"):
 class AgentConfig(Request, frozen=True, kw_only=True, tag="agent_config"):
     """An agent's config: deployed, applied, proposed, in force; what limits cut, and what can be gone back to.
 
-    `proposal`: the approval whose proposal is to be shown; without it the newest.
+    `proposal`: the approval whose proposal is to be shown; without it the newest that waits.
     """
 
     name: Name

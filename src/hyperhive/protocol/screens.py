@@ -163,7 +163,10 @@ class ConfigStand(Wire, frozen=True, kw_only=True):
 
 
 class ProposedStand(Wire, frozen=True, kw_only=True):
-    """The proposal that was asked for, else the newest. `differs`: from what is deployed; `approval`: its own."""
+    """The proposal that was asked for, else the newest that waits, else the newest.
+
+    `differs`: from what is deployed; `approval`: its own; `error`: why that failed.
+    """
 
     sha: str | None = None
     at: int | None = None

@@ -30,7 +30,7 @@ HIDDEN: Final = "(hidden)"
 _OF_AGENT: Final = " FROM approvals WHERE agent = ? AND kind = 'apply_commit' AND sha <> ''"
 _PROPOSED: Final = (
     f"SELECT id, sha, requested_at, stage, note{_OF_AGENT} AND stage <> 'draft' AND id = coalesce(?, id)"
-    " ORDER BY id DESC LIMIT 1"
+    " ORDER BY stage = 'proposal' DESC, id DESC LIMIT 1"
 )
 _WAITING: Final = f"SELECT id, sha, requested_at{_OF_AGENT} AND stage = 'proposal' ORDER BY id DESC LIMIT 50"
 
@@ -58,7 +58,7 @@ class AgentConfigs:
         self._exists = exists
 
     async def show(self, name: str, proposal: int | None = None) -> p.AgentConfigPage:
-        """All of it; of what is proposed this approval's, or the newest.
+        """All of it; of what is proposed this approval's, else the newest that waits, else the newest.
 
         Raises:
             NotFound: there is no such agent, or no such proposal of its.

@@ -252,7 +252,7 @@ export interface paths {
         /**
          * An agent's config: deployed, applied, proposed, in force; what limits cut, and what can be gone back to.
          *
-         *         `proposal`: the approval whose proposal is to be shown; without it the newest.
+         *         `proposal`: the approval whose proposal is to be shown; without it the newest that waits.
          */
         get: operations["getAgentConfig"];
         put?: never;
@@ -861,7 +861,7 @@ export interface components {
          * AgentConfig
          * @description An agent's config: deployed, applied, proposed, in force; what limits cut, and what can be gone back to.
          *
-         *         `proposal`: the approval whose proposal is to be shown; without it the newest.
+         *         `proposal`: the approval whose proposal is to be shown; without it the newest that waits.
          */
         AgentConfig: {
             /** @enum {unknown} */
@@ -878,7 +878,7 @@ export interface components {
          *
          *         Attributes:
          *             deployed: what runs, with its files; `applied`: main of its applied repo.
-         *             proposed: the proposal that was asked for, else the newest. `waiting`: all that wait, newest first.
+         *             proposed: the proposal that was asked for, else the newest that waits. `waiting`: all that do, newest first.
          *             effective: the settings in force. `cut`: what the operator's limits took away of what is deployed.
          *             deployments: newest first, what `rollback` may go to.
          */
@@ -2676,7 +2676,9 @@ export interface components {
         };
         /**
          * ProposedStand
-         * @description The proposal that was asked for, else the newest. `differs`: from what is deployed; `approval`: its own.
+         * @description The proposal that was asked for, else the newest that waits, else the newest.
+         *
+         *         `differs`: from what is deployed; `approval`: its own; `error`: why that failed.
          */
         ProposedStand: {
             approval?: number;

@@ -6,6 +6,7 @@ import { plural } from "../../lib/format";
 import { useActions } from "../../lib/keys";
 import { Link, navigate } from "../../lib/router";
 import { approvals } from "../../lib/store";
+import { Origin } from "../../mail/Origin";
 import { Age, Banner, ErrorBox, Loading, Page, Text } from "../../ui";
 import { DiffView, parseDiff } from "../../ui/diff";
 import { Decide } from "./Decide";
@@ -33,6 +34,7 @@ export function Detail({ id }: { id: number }): JSX.Element {
       <div class="approval">
         <Provenance approval={approval} />
         <Stages approval={approval} story={review.story} />
+        {approval.requested_by === "operator" || approval.requested_by === "system" ? null : <Origin of={{ approval: id }} />}
         <News review={review} />
         {approval.status === "failed" && approval.note ? <Failure note={approval.note} /> : null}
         {remarks.blocked.map((one) => <Banner key={one} tone="failed" icon="alert"><Text text={one} /></Banner>)}

@@ -7,23 +7,24 @@ import { request } from "../../lib/api";
 import { bytes } from "../../lib/format";
 import { useLoad } from "../../lib/load";
 import type { Schemas } from "../../lib/protocol";
-import { Link } from "../../lib/router";
-import { approvalChanges, container, transients } from "../../lib/store";
-import { Age, AgentLink, Banner, Button, Chip, Empty, ErrorBox, Id, Loading, Page, Section, Text } from "../../ui";
+import { Link, setQuery } from "../../lib/router";
+import { approvalChanges, container, snapshots, transients } from "../../lib/store";
+import { Age, AgentLink, Banner, Button, Chip, Empty, ErrorBox, Id, Loading, Page, Section, Select, Text } from "../../ui";
 import { DiffView } from "../../ui/diff";
 import { Rollback } from "./Rollback";
 import "./config.css";
 
 type Config = Schemas["AgentConfigPage"];
 
-export default function Screen({ params }: ScreenProps): JSX.Element {
+export default function Screen({ params, query }: ScreenProps): JSX.Element {
   const name = params["name"] ?? "";
-  return <Agent key={name} name={name} />;
+  return <Agent key={name} name={name} proposal={Number(query["proposal"]) || undefined} />;
 }
 
-function Agent({ name }: { name: string }): JSX.Element {
+/** `proposal`: the approval whose proposal is shown; the newest where none is named. */
+function Agent({ name, proposal }: { name: string; proposal: number | undefined }): JSX.Element {
   const words = [...approvalChanges.value.values()].filter((one) => one.agent === name).map((one) => one.stage);
-  const loaded = useLoad((signal) => request({ cmd: "agent_config", name }, { signal }), [name, words.join()]);
+  const loaded = useLoad((signal) => request({ cmd: "agent_config", name, ...(proposal === undefined ? {} : { proposal }) }, { signal }), [name, proposal, words.join(), snapshots.value]);
   const config = loaded.value;
   const [target, setTarget] = useState<Schemas["Deployment"]>();
   return (
@@ -68,13 +69,24 @@ function Fact({ label, children }: { label: string; children: ComponentChildren 
 
 function Proposed({ name, config }: { name: string; config: Config }): JSX.Element | null {
   const { approval, differs, error } = config.proposed;
-  if (error) return <Banner tone="needs" icon="alert">The proposed repo cannot be read: <Text text={error} /></Banner>;
-  if (!differs) return null;
+  if (approval === undefined || (!differs && !error && config.waiting.length === 0)) return null;
   return (
-    <Section title="Proposed" actions={approval === undefined ? null : <Link class="btn btn-default" href={`/approvals/${approval}`}>{`Approval #${approval}`}</Link>}>
-      {approval === undefined ? <p class="muted">It differs from what is deployed, and nobody has asked for it yet.</p> : <ProposedDiff name={name} approval={approval} />}
+    <Section title="Proposed" actions={<><Choice config={config} /><Link class="btn btn-default" href={`/approvals/${approval}`}>{`Approval #${approval}`}</Link></>}>
+      {error ? <Banner tone="failed" icon="alert">{`Approval #${approval} failed: `}<Text text={error} /></Banner> : null}
+      {differs ? <ProposedDiff name={name} approval={approval} /> : <p class="muted">It is what is deployed.</p>}
     </Section>
   );
+}
+
+/** Which of several that wait is shown; the address keeps it. */
+function Choice({ config }: { config: Config }): JSX.Element | null {
+  const { approval } = config.proposed;
+  const others = config.waiting.filter((one) => one.id !== approval);
+  if (others.length === 0) return null;
+  const shown = config.waiting.find((one) => one.id === approval);
+  const options = config.waiting.map((one) => ({ value: String(one.id), label: `#${one.id} waits, ${one.sha.slice(0, 8)}` }));
+  if (shown === undefined && approval !== undefined) options.unshift({ value: String(approval), label: `#${approval}, decided` });
+  return <Select aria-label="Which proposal" options={options} value={String(approval ?? "")} onValue={(id) => setQuery({ proposal: id })} />;
 }
 
 function ProposedDiff({ name, approval }: { name: string; approval: number }): JSX.Element {

@@ -15,6 +15,7 @@ import { keptFor, keyIn } from "../../lib/send-key";
 import { resolvedQuestions } from "../../lib/store";
 import { now } from "../../lib/time";
 import { turnPlace } from "../../lib/turn-at";
+import { Origin } from "../../mail/Origin";
 import { Age, AgentLink, Banner, Button, Chip, ErrorBox, Text, TextArea, Until, toast } from "../../ui";
 import { ToolCall } from "./ToolCall";
 import { ALLOW_ALWAYS, ALLOW_ONCE, NOTHING, answerOf, choose, kindOf, resolution, toolDenial } from "./model";
@@ -52,6 +53,7 @@ export function QuestionCard({ question, active, focus, linked }: QuestionCardPr
       </header>
       {kind === "tool" && question.tool ? <ToolCall question={question} tool={question.tool} /> : <p class="question-text"><Text text={question.question} /></p>}
       {question.cut ? <p class="muted">It goes on: <Link href={`/questions/${question.id}`}>read all of it</Link> before you answer.</p> : null}
+      {kind === "system" ? null : <Origin of={{ question: question.id }} brief={linked ?? false} />}
       {ended ? <Ended ended={ended} question={question} /> : kind === "tool" ? <ToolAnswer question={question} active={active} focus={focus} /> : <Answer question={question} active={active} focus={focus} />}
     </article>
   );
