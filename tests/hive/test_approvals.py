@@ -122,3 +122,12 @@ async def test_a_rebuild_ends_on_what_is_deployed_and_well(operator: RemoteHive,
     assert view.deployed_sha == await hive.config_code.repos.main(hive.lifecycle.names()[-1])
     with pytest.raises(NotFound):
         await operator.lifecycle.rollback("alice", 7)
+
+
+async def test_nobody_who_is_stopped_is_said_to_be_well(operator: RemoteHive) -> None:
+    await operator.lifecycle.spawn("alice")
+    await operator.lifecycle.stop("alice")
+    for request, what in ((r.Rebuild(name="alice"), "rebuilt"), (r.Update(name="alice"), "built anew")):
+        done = await operator.request(request)
+        assert isinstance(done, p.Ok)
+        assert done.note == f"alice is {what}; it is stopped: its health is not known"

@@ -44,7 +44,7 @@ def starts(world: DeployWorld) -> int:
 async def test_an_agent_of_another_revision_needs_an_update_until_it_had_one(world: DeployWorld) -> None:
     async with world.life() as life:
         assert life.updates.waiting() == [ALICE]
-        await life.updates.update("alice")
+        assert await life.updates.update("alice") is None
         assert not life.updates.needs("alice")
         assert await revisions(life) == ["1", "2"]
         assert Rebuilt(agent="alice", ok=True) in world.told.values()
@@ -63,7 +63,7 @@ async def test_an_update_starts_the_agent_anew_also_where_it_needs_none(world: D
 async def test_a_stopped_agent_is_updated_and_stays_stopped(world: DeployWorld) -> None:
     world.held.add("alice")
     async with world.life() as life:
-        await life.updates.update("alice")
+        assert await life.updates.update("alice") == "it is stopped: its health is not known"
         assert not life.updates.needs("alice")
         assert life.stage.life(ALICE) is None
 

@@ -20,7 +20,7 @@ from hyperhive.protocol.policy import Caller
 class Rebuilds(Protocol):
     """Puts right what drifted, and starts the agent anew: the lifecycle, or its deployer alone."""
 
-    async def rebuild(self, agent: str, /, *, now: bool = False) -> None: ...
+    async def rebuild(self, agent: str, /, *, now: bool = False) -> str | None: ...
 
 
 def approvals(
@@ -99,8 +99,8 @@ def approvals(
 
     async def rebuild(caller: Caller, request: r.Rebuild) -> p.Reply:
         del caller
-        await rebuilds.rebuild(parse_resident(request.name), now=request.now)
-        return p.Ok()
+        said = await rebuilds.rebuild(parse_resident(request.name), now=request.now)
+        return p.Ok(note=f"{request.name} is rebuilt; {said}" if said else None)
 
     return {
         r.RequestSpawn: request_spawn,

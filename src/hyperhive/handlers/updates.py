@@ -14,8 +14,8 @@ def updates(agents: Agents) -> dict[type[r.Request], Handler]:
     """They answer when the agents are well, or go on as they were."""
 
     async def update(caller: Caller, request: r.Update) -> p.Reply:
-        await agents.update(request.name, now=request.now, by=caller.name)
-        return p.Ok()
+        said = await agents.update(request.name, now=request.now, by=caller.name)
+        return p.Ok(note=f"{request.name} is built anew; {said}" if said else None)
 
     async def update_all(caller: Caller, request: r.UpdateAll) -> p.Reply:
         del caller, request

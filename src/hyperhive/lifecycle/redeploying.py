@@ -20,7 +20,7 @@ T = TypeVar("T")
 class ConfigDeployer(Protocol):
     """What the lifecycle needs of `deploy.Deployer`."""
 
-    async def rebuild(self, agent: str, *, now: bool = False) -> None: ...
+    async def rebuild(self, agent: str, *, now: bool = False) -> str | None: ...
 
     async def roll_back(self, agent: str, to: int) -> int: ...
 
@@ -28,7 +28,7 @@ class ConfigDeployer(Protocol):
 class ConfigUpdater(Protocol):
     """What it needs of `deploy.Updates`."""
 
-    async def update(self, agent: str, *, now: bool = False) -> None: ...
+    async def update(self, agent: str, *, now: bool = False) -> str | None: ...
 
     async def update_all(self) -> Mapping[AgentName, HiveError | None]: ...
 
@@ -54,8 +54,10 @@ class Redeploying(Upkeep):
         """Who carries out what concerns configs."""
         self._deployer, self._updater, self._inputs = deployer, updater, inputs
 
-    async def rebuild(self, name: str, *, now: bool = False) -> None:
-        """Puts right whatever drifted on the host, and starts the agent anew; returns when it is well.
+    async def rebuild(self, name: str, *, now: bool = False) -> str | None:
+        """Puts right whatever drifted on the host, and starts the agent anew.
+
+        Returns when it is well; where that cannot be known (it is stopped), why.
 
         Raises:
             NotFound: there is none. HiveError: it is not well, and why.
@@ -63,10 +65,12 @@ class Redeploying(Upkeep):
             NotAvailable: this lifecycle is used alone, without config repos.
         """
         self._admit(self._roster.live(name).name)
-        await self._with(self._deployer).rebuild(name, now=now)
+        return await self._with(self._deployer).rebuild(name, now=now)
 
-    async def update(self, name: str, *, now: bool = False, by: AgentName = OPERATOR) -> None:
-        """Builds the agent's approved config anew by the hive's own revision; returns when it is well.
+    async def update(self, name: str, *, now: bool = False, by: AgentName = OPERATOR) -> str | None:
+        """Builds the agent's approved config anew by the hive's own revision.
+
+        Returns as `rebuild`.
 
         Raises:
             NotFound: there is none. Forbidden: the manager, itself. HiveError: it is not well, and why; it goes on as
@@ -74,7 +78,7 @@ class Redeploying(Upkeep):
         """
         check_not_self(name, by)
         self._roster.live(name)
-        await self._with(self._updater).update(name, now=now)
+        return await self._with(self._updater).update(name, now=now)
 
     async def update_all(self) -> Mapping[AgentName, HiveError | None]:
         """`update` for every agent that another revision built; what went wrong with whom.

@@ -259,46 +259,51 @@ class Deployer:
             file = AgentFile()
         return msgspec.json.encode(file).decode()
 
-    async def rebuild(self, agent: str, *, now: bool = False) -> None:
+    async def rebuild(self, agent: str, *, now: bool = False) -> str | None:
         """Puts right whatever drifted: the agent's repos, tags and lock file, and its loop, on what is deployed.
 
-        Returns when it is well.
+        Returns when it is well; where that cannot be known, why.
 
         Raises:
             NotFound: there is no such agent. HiveError: it is not well, and why; it runs on as it is.
         """
         name = parse_resident(agent)
-        await self.as_rebuild(name, lambda: self._rebuild(name, now=now))
+        return await self.as_rebuild(name, lambda: self._rebuild(name, now=now))
 
     async def as_rebuild(
-        self, name: AgentName, rebuild: Callable[[], Awaitable[None]], *, quiet: bool = False
-    ) -> None:
+        self, name: AgentName, rebuild: Callable[[], Awaitable[str | None]], *, quiet: bool = False
+    ) -> str | None:
         """Runs `rebuild` as the agent's action `rebuilding`, and tells how it ended; where `quiet` only of a failure.
+
+        Returns what `rebuild` did.
 
         Raises:
             NotFound: there is no such agent. Conflict: the hive is stopping. HiveError: what `rebuild` raised.
         """
         failure: list[HiveError] = []
+        said: str | None = None
 
         async def work() -> None:
+            nonlocal said
             try:
-                await rebuild()
+                said = await rebuild()
             except HiveError as error:
                 failure.append(error)
             if isinstance(next(iter(failure), None), Closed) or (quiet and not failure):
                 return
-            event = Rebuilt(agent=name, ok=not failure, note=str(failure[0]) if failure else None)
+            event = Rebuilt(agent=name, ok=not failure, note=str(failure[0]) if failure else said)
             await self._tell(event, f"rebuild:{name}:{int(self._clock.time() * 1000)}")
 
         await self._stage.act(name, work)
         if failure:
             raise failure[0]
+        return said
 
-    async def _rebuild(self, agent: AgentName, *, now: bool) -> None:
+    async def _rebuild(self, agent: AgentName, *, now: bool) -> str | None:
         await self.put_right(agent)
         await self._configs.refresh(agent)
         await self.start_anew(agent, now=now)
-        await self._steps.check_health(agent, [])
+        return await self.check_health(agent)
 
     async def put_right(self, agent: AgentName) -> None:
         """The agent's repos, its first row, tags, main and lock file are as the rows say. Idempotent.
@@ -320,9 +325,15 @@ class Deployer:
         """The agent.toml of a commit. Raises: BadConfig: with every fault."""
         return await self._steps.read(agent, sha)
 
-    async def check_health(self, agent: AgentName) -> None:
-        """One that is stopped passes. Raises: HiveError: it does not stay up, or its tools are not connected."""
-        await self._steps.check_health(agent, [])
+    async def check_health(self, agent: AgentName) -> str | None:
+        """One that is stopped passes; that is returned.
+
+        Raises:
+            HiveError: it does not stay up, or its tools are not connected.
+        """
+        remarks: list[str] = []
+        await self._steps.check_health(agent, remarks)
+        return "; ".join(remarks) or None
 
     async def start_anew(self, agent: AgentName, *, now: bool) -> None:
         """Ends its loop after its turn, and whatever else of it runs, and starts it where it is to run.

@@ -67,8 +67,10 @@ class Updates:
         """Who needs an update."""
         return [name for name in self._configs.agents() if self._stage.alive(name) and self.needs(name)]
 
-    async def update(self, agent: str, *, now: bool = False) -> None:
-        """Builds an agent anew, also one that does not need it, and starts it anew; returns when it is well.
+    async def update(self, agent: str, *, now: bool = False) -> str | None:
+        """Builds an agent anew, also one that does not need it, and starts it anew.
+
+        Returns when it is well; where that cannot be known, why.
 
         Raises:
             NotFound: there is no such agent. BadConfig: this revision cannot read its agent.toml.
@@ -77,7 +79,7 @@ class Updates:
         name = parse_resident(agent)
         if not self._stage.alive(name):
             raise NotFound(f"there is no agent named {name}", hint="`hyperhive list` shows who there is")
-        await self._deployer.as_rebuild(name, lambda: self._update(name, now=now, anew=True))
+        return await self._deployer.as_rebuild(name, lambda: self._update(name, now=now, anew=True))
 
     async def update_all(self) -> dict[AgentName, HiveError | None]:
         """`update` for all that need it, each at the end of its turn; what went wrong with whom."""
@@ -115,10 +117,10 @@ class Updates:
             except HiveError as error:
                 log.warning("agent_not_updated agent=%s error=%s", name, error)
 
-    def _quietly(self, name: AgentName) -> Callable[[], Awaitable[None]]:
+    def _quietly(self, name: AgentName) -> Callable[[], Awaitable[str | None]]:
         return lambda: self._update(name, now=False, anew=False)
 
-    async def _update(self, agent: AgentName, *, now: bool, anew: bool) -> None:
+    async def _update(self, agent: AgentName, *, now: bool, anew: bool) -> str | None:
         await self._deployer.put_right(agent)
         deployed = self._configs.deployed(agent)
         if deployed is None:
@@ -131,7 +133,7 @@ class Updates:
         restart = anew or self._outdated(agent) or "restart" in changed.values()
         try:
             await self._switch(agent, file, restart=restart, now=now)
-            await self._deployer.check_health(agent)
+            said = await self._deployer.check_health(agent)
         except Closed:  # the hive stops: the next start does it again
             self._configs.use(agent, before)
             raise
@@ -140,6 +142,7 @@ class Updates:
             raise
         content = msgspec.json.encode(file).decode()
         await self._configs.built(_anew(deployed, content, self._revision))
+        return said
 
     async def _switch(self, agent: AgentName, file: AgentFile, *, restart: bool, now: bool) -> None:
         self._configs.use(agent, file)
