@@ -217,6 +217,7 @@ class Lifecycle(Redeploying):
             await self._begin(
                 agent, pending="stopping" if ran else None, held=agent.row.held or by == OPERATOR
             )
+            agent.stopped = True
             await self._supervisor.halt(agent, now=now)
             if ran:
                 await self._settle(agent, Killed(agent=agent.name))
@@ -287,6 +288,12 @@ class Lifecycle(Redeploying):
         if agent is not None and agent.row.phase == "alive":
             raise Conflict(
                 f"there is an agent named {name} already", hint=f"`hyperhive start {name}` starts it"
+            )
+        if agent is not None and agent.row.phase in {"destroying", "purging"}:
+            flag = " --purge" if agent.row.phase == "purging" else ""
+            raise Conflict(
+                f"{name} is not all removed yet",
+                hint=f"`hyperhive destroy {name}{flag}` goes on with it, as does the next start",
             )
 
     def _check_may_start(self, agent: Agent | None, by: AgentName) -> None:

@@ -134,8 +134,9 @@ class Redeploying(Upkeep):
         return name in self.names()
 
     def should_run(self, name: str) -> bool:
-        """The operator has not stopped it."""
-        return not self._roster.live(name).row.held
+        """Nobody has stopped it."""
+        agent = self._roster.live(name)
+        return not (agent.row.held or agent.stopped)
 
     def life_of(self, name: str) -> int | None:
         """Which of its starts runs now; None where none does."""

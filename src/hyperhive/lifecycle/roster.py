@@ -26,6 +26,8 @@ class Agent:
     """Counts starts: what an earlier life still says is not heard."""
     started: float = 0.0
     """Monotonic."""
+    stopped: bool = False
+    """Somebody stopped it, and nobody has started it since."""
     failed: bool = False
     reason: str | None = None
     """Why it is failed, or crashed last."""

@@ -100,6 +100,7 @@ class Supervisor:
             HiveError: it cannot be started; the agent is `failed` and tried again later.
         """
         self._forget_retry(agent)
+        agent.stopped = False
         if afresh:
             agent.crashes = type(agent.crashes)()
             agent.reason = None
