@@ -71,8 +71,8 @@ class Settings(_Section, frozen=True, kw_only=True):
     """How long a running turn may go on when its agent is stopped."""
     health_seconds: Positive = 120.0
     """How long a new configuration may take to be well, before the one before it is put back."""
-    up_seconds: Annotated[float, Meta(ge=0)] = 1.0
-    """How long an agent must have been up on it for that."""
+    up_seconds: Annotated[float, Meta(ge=0)] | None = None
+    """How long an agent must have been up on it for that; unless set 1, and 5 where agents live in containers."""
     dead_after: Count = 5
     """After so many turns that a message may itself have made fail, it becomes a dead letter."""
     buffer: Count = 256

@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from hyperhive.bus import Bus
 from hyperhive.clock import Clock
-from hyperhive.config import AgentConfig, HiveConfig
+from hyperhive.config import AgentConfig, HiveConfig, HiveFile
 from hyperhive.errors import BugError, Conflict, NotAvailable, WorldError
 from hyperhive.lifecycle import Lifecycle
 from hyperhive.lifecycle.approvals import ApprovalQueue
@@ -110,7 +110,7 @@ class ConfigCode:
             clock=clock,
             tell=tell,
             health_seconds=file.health_seconds,
-            up_seconds=file.up_seconds,
+            up_seconds=up_seconds(file, containers=self._handed),
             revision=revision,
         )
         self.updates = Updates(
@@ -243,6 +243,13 @@ class ConfigCode:
         """Raises: NotAvailable: only the operator's word ends an approval."""
         del by, any
         raise NotAvailable(f"approval {id} cannot be withdrawn: the operator approves or denies it")
+
+
+def up_seconds(file: HiveFile, *, containers: bool) -> float:
+    """How long an agent must have been up on a new config to count as well."""
+    if file.up_seconds is not None:
+        return file.up_seconds
+    return 5.0 if containers else 1.0
 
 
 class HiveStage:

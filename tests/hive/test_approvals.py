@@ -5,6 +5,8 @@ import msgspec
 import pytest
 
 from hyperhive.client import RemoteHive
+from hyperhive.config import HiveFile
+from hyperhive.config_code import up_seconds
 from hyperhive.errors import Conflict, Forbidden, NotFound
 from hyperhive.host import Hive
 from hyperhive.names import MANAGER
@@ -122,6 +124,11 @@ async def test_a_rebuild_ends_on_what_is_deployed_and_well(operator: RemoteHive,
     assert view.deployed_sha == await hive.config_code.repos.main(hive.lifecycle.names()[-1])
     with pytest.raises(NotFound):
         await operator.lifecycle.rollback("alice", 7)
+
+
+def test_an_agent_in_a_container_must_be_up_longer_to_count_as_well() -> None:
+    assert [up_seconds(HiveFile(), containers=containers) for containers in (False, True)] == [1, 5]
+    assert up_seconds(HiveFile(up_seconds=0), containers=True) == 0
 
 
 async def test_nobody_who_is_stopped_is_said_to_be_well(operator: RemoteHive) -> None:
