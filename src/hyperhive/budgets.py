@@ -25,6 +25,7 @@ from hyperhive.names import AgentName
 from hyperhive.releasing import ReleaseLine
 from hyperhive.spending import Cause, Spending, Usage, Verdict, grants
 from hyperhive.spending.grants import Grant, Window
+from hyperhive.spending.holds import Hold
 from hyperhive.spending.windows import start_of
 from hyperhive.store import Operation, Store
 
@@ -156,6 +157,14 @@ class Budgets:
         self._cut[agent] = (self._clock.time(), verdict.message)
         verdict = self._questions.asked_about(verdict)
         return Refusal(message=verdict.message, until=verdict.until)
+
+    def hold(self, agent: AgentName, usage: Usage) -> Hold | None:
+        """See `gateway.Meter`."""
+        return self.spending.hold(agent, usage)
+
+    async def freed(self) -> None:
+        """See `gateway.Meter`."""
+        await self.spending.freed()
 
     async def used(self, agent: AgentName, usage: Usage) -> None:
         """See `gateway.Meter`."""

@@ -15,7 +15,8 @@ from anyio.abc import SocketStream
 
 from hyperhive.accounts import Accounts, Secret
 from hyperhive.clock import SYSTEM_CLOCK, Clock
-from hyperhive.gateway import Gateway, Refusal, Upstream
+from hyperhive.gateway import Gateway, Meter, NoBudgets, Refusal, Upstream
+from hyperhive.gateway.meter import Held
 from hyperhive.names import AgentName
 from hyperhive.spending.usage import Usage
 from hyperhive.testing.fake_anthropic import FakeAnthropic
@@ -41,6 +42,11 @@ class Counter:
             return Refusal(message="all is spent")
         return self.refused.get(agent)
 
+    def hold(self, agent: AgentName, usage: Usage) -> Held | None:
+        return NoBudgets().hold(agent, usage)
+
+    async def freed(self) -> None: ...
+
     async def used(self, agent: AgentName, usage: Usage) -> None:
         self.told.append((agent, usage))
 
@@ -63,9 +69,14 @@ class World:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, api: FakeAnthropic, *, environ: Mapping[str, str] | None = None, clock: Clock = SYSTEM_CLOCK
+        cls,
+        api: FakeAnthropic,
+        *,
+        environ: Mapping[str, str] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        budgets: Meter | None = None,
     ) -> AsyncIterator["World"]:
-        """Doors are open; the account `default` has a key."""
+        """Doors are open; the account `default` has a key. `budgets`: instead of a meter that only counts."""
         place = Path(tempfile.mkdtemp(prefix="hg-", dir="/tmp"))
         accounts = await Accounts.open(place / "accounts", {})
         await accounts.set("default", "key", Secret(KEY))
@@ -75,7 +86,7 @@ class World:
             account=accounts.bind,
             socket=lambda name: place / name / "model.sock",
             upstream=Upstream({"ANTHROPIC_BASE_URL": api.url, **(environ or {})}),
-            meter=meter,
+            meter=budgets or meter,
             clock=clock,
         )
         try:

@@ -15,14 +15,26 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     until: int | None = None
 
 
+class Held(Protocol):
+    """What is set aside for one request. Released once that is charged, or over; any number of times."""
+
+    def release(self) -> None: ...
+
+
 class Meter(Protocol):
     """Counts usage and knows budgets.
 
-    Contract: `admit` answers from memory, at once, and is asked before every single request; `used` is told after each
-    one that may have cost something, in the order in which they ended, and does not raise.
+    Contract: `admit` answers from memory, at once, and is asked before every single request; so is `hold` then, with an
+    estimate of what it may use. Where that gives None, others under way may use up what is left: both are asked again
+    once `freed` returns. `used` is told after each request that may have cost something, in the
+    order in which they ended, and does not raise.
     """
 
     def admit(self, agent: AgentName) -> Refusal | None: ...
+
+    def hold(self, agent: AgentName, usage: Usage) -> Held | None: ...
+
+    async def freed(self) -> None: ...
 
     async def used(self, agent: AgentName, usage: Usage) -> None: ...
 
@@ -35,5 +47,18 @@ class NoBudgets:
         del agent
         return None
 
+    def hold(self, agent: AgentName, usage: Usage) -> Held | None:
+        """Always."""
+        del agent, usage
+        return _Nothing()
+
+    async def freed(self) -> None:
+        """At once."""
+
     async def used(self, agent: AgentName, usage: Usage) -> None:
         """Forgotten."""
+
+
+class _Nothing:
+    def release(self) -> None:
+        """Nothing is set aside."""

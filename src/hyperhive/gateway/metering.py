@@ -17,8 +17,10 @@ LINE_MAX: Final = 4 * 2**20
 REPLY_MAX: Final = 32 * 2**20
 """The longest plain reply that is kept to be read."""
 GUESS_MAX: Final = 200_000
-"""More input tokens than these are believed only if the API says so."""
+"""More tokens than these, read or written, are believed only if the API says so."""
 _BYTES_A_TOKEN: Final = 4
+_DENSE_BYTES_A_TOKEN: Final = 3
+"""Where it should rather be too much."""
 _PIECE: Final = b"event: content_block_delta"
 
 
@@ -27,6 +29,11 @@ class _Tokens(msgspec.Struct):
     output_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
+
+
+class _Asked(msgspec.Struct):
+    model: str = ""
+    max_tokens: int = GUESS_MAX
 
 
 class _Message(msgspec.Struct):
@@ -47,6 +54,20 @@ class _Event(msgspec.Struct):
 
 _EVENT: Final = msgspec.json.Decoder(_Event)
 _MESSAGE: Final = msgspec.json.Decoder(_Message)
+_ASKED: Final = msgspec.json.Decoder(_Asked)
+
+
+def estimate(body: bytes) -> Usage:
+    """What a request may use, by its length and by what it says itself; what cannot be read may use the most. Pure."""
+    try:
+        asked = _ASKED.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        asked = _Asked()
+    output = min(max(asked.max_tokens, 0), GUESS_MAX)
+    return Usage(
+        model=asked.model,
+        tokens=TokenUsage(input_tokens=_guess(body, _DENSE_BYTES_A_TOKEN), output_tokens=output),
+    )
 
 
 def at_least(told: Usage | None, body: bytes) -> Usage:
@@ -60,8 +81,11 @@ def at_least(told: Usage | None, body: bytes) -> Usage:
         model = _MESSAGE.decode(body).model
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         model = ""
-    guess = min(len(body) // _BYTES_A_TOKEN, GUESS_MAX)
-    return Usage(model=model, tokens=TokenUsage(input_tokens=guess), complete=False)
+    return Usage(model=model, tokens=TokenUsage(input_tokens=_guess(body, _BYTES_A_TOKEN)), complete=False)
+
+
+def _guess(body: bytes, bytes_a_token: int) -> int:
+    return min(len(body) // bytes_a_token, GUESS_MAX)
 
 
 class UsageReader:

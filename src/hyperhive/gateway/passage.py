@@ -6,6 +6,7 @@ streams that break off included.
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import anyio
 import anyio.to_thread
@@ -15,14 +16,18 @@ from hyperhive.clock import Clock
 from hyperhive.gateway import rules
 from hyperhive.gateway.connection import Connection, Request
 from hyperhive.gateway.health import limited_until
-from hyperhive.gateway.meter import Meter
-from hyperhive.gateway.metering import UsageReader, at_least
+from hyperhive.gateway.meter import Held, Meter
+from hyperhive.gateway.metering import UsageReader, at_least, estimate
 from hyperhive.gateway.standing import Standings
 from hyperhive.gateway.upstream import Cut, Reply, Unreachable, Upstream
 from hyperhive.names import AgentName
+from hyperhive.protocol.replies import ModelStanding
 from hyperhive.spending.usage import Usage
 
 log = logging.getLogger(__name__)
+
+SMALL_BYTES: Final = 1 << 20
+"""A longer request is read off the loop."""
 
 
 class Passage:
@@ -60,7 +65,30 @@ class Passage:
             await client.while_there(lambda: self._let_in(client, request))
 
     async def _let_in(self, client: Connection, request: Request) -> None:
-        refused = await self._standings.admitted(self._agent)
+        refused, held = await self._admitted(request)
+        try:
+            await self._pass(client, request, refused, held)
+        finally:
+            if held is not None:
+                held.release()
+
+    async def _admitted(self, request: Request) -> tuple[ModelStanding | None, Held | None]:
+        """How it is refused, if it is; else what is set aside for it, where it may cost something."""
+        if rules.path_of(request.target) != rules.MESSAGES:
+            return await self._standings.admitted(self._agent), None
+        if len(request.body) <= SMALL_BYTES:
+            guess = estimate(request.body)
+        else:
+            guess = await anyio.to_thread.run_sync(estimate, request.body)
+        while (refused := await self._standings.admitted(self._agent)) is None:
+            if (held := self._meter.hold(self._agent, guess)) is not None:
+                return None, held
+            await self._meter.freed()
+        return refused, None
+
+    async def _pass(
+        self, client: Connection, request: Request, refused: ModelStanding | None, held: Held | None
+    ) -> None:
         bound = self._account()
         if refused is None and (bound.account is None or bound.account.kind != "key"):
             refused = self._standings.without_key(self._agent)
@@ -69,7 +97,7 @@ class Passage:
             # The one status that ends the CLI's turn at once. It reads it as a failed login; the harness asks us.
             await client.refuse(403, "permission_error", message)
             return
-        await _Exchange(self, client, request, bound.state, bound.account.secret).run()
+        await _Exchange(self, client, request, bound.state, bound.account.secret, held).run()
 
     # --- for the exchange -------------------------------------------------------------------------------------------
 
@@ -125,7 +153,13 @@ class _Exchange:
     """One request that is sent on, and its reply."""
 
     def __init__(
-        self, passage: Passage, client: Connection, request: Request, state: AccountState, key: Secret
+        self,
+        passage: Passage,
+        client: Connection,
+        request: Request,
+        state: AccountState,
+        key: Secret,
+        held: Held | None,
     ) -> None:
         self._passage = passage
         self._client = client
@@ -133,6 +167,7 @@ class _Exchange:
         self._state = state
         self._generation = state.generation
         self._key = key
+        self._held = held
         self._metered = rules.path_of(request.target) == rules.MESSAGES
         self._reader: UsageReader | None = None
         self._over = False
@@ -179,3 +214,5 @@ class _Exchange:
         if not self._over:
             used = await anyio.to_thread.run_sync(at_least, used, self._request.body)  # it may be large
         await self._passage.used(used)
+        if self._held is not None:
+            self._held.release()

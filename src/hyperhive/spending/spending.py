@@ -9,6 +9,7 @@ import math
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from itertools import chain
 
 import msgspec
 
@@ -17,6 +18,7 @@ from hyperhive.config import HiveConfig
 from hyperhive.errors import HiveError, StoreFailed
 from hyperhive.spending import grants, limits, rows
 from hyperhive.spending.grants import Grant, Window
+from hyperhive.spending.holds import Hold, Holds
 from hyperhive.spending.limits import HIVE, Bound, Verdict
 from hyperhive.spending.prices import nano_dollars, price_of
 from hyperhive.spending.rows import ChainRow, Charge, DayRow, Numbered, RootIn
@@ -63,6 +65,7 @@ class Spending:
         self._account_of = account_of
         self._find_root: RootIn = roots or _no_root
         self._sums = Sums()
+        self._holds = Holds()
         self._grants: dict[Window, Grant] = {}
         self._keys: dict[str, deque[str]] = {}
         self._last_cause: dict[str, Cause] = {}
@@ -201,6 +204,21 @@ class Spending:
         """None: it may go on. Looks at memory only: cheap enough for every request."""
         hit = limits.used_up(iter([*self.bounds(agent), *self.bounds(HIVE)]))
         return None if hit is None else limits.verdict(hit)
+
+    def hold(self, agent: str, usage: Usage) -> Hold | None:
+        """Sets aside what a request is estimated to use, until it is charged.
+
+        None: what is under way may use up what is left (`holds` says who waits for whom). To be asked again after
+        `freed`.
+        """
+        tokens = clamped(usage.tokens)
+        nano = price_of(usage.model, tokens, self._config().file.prices).nano
+        limits_of_both = chain.from_iterable(map(self.bounds, (agent, HIVE)))
+        return self._holds.take((agent, HIVE), all_tokens(tokens), nano, limits_of_both)
+
+    async def freed(self) -> None:
+        """Returns when some request is under way no more. To be called at once where `hold` gave None."""
+        await self._holds.freed()
 
     def bounds(self, scope: str) -> Sequence[Bound]:
         """The limits of an agent, or of the `hive`, that are in force, with what is spent of each."""
