@@ -14,11 +14,12 @@ import anyio.to_thread
 import pytest
 
 from console import PROGRAM, Console, Done
-from desk import desk, does, raises
+from desk import answers, desk, does, raises
 from hyperhive.errors import Conflict
 from hyperhive.protocol import replies as p
 from hyperhive.protocol import requests as r
 from hyperhive.protocol.dispatch import Handler
+from hyperhive.protocol.screens import OriginMessage
 from hyperhive.protocol.types import Approval
 
 EVIL = "\x1b]52;c;ZXZpbA==\x07\u202eevil\u2066\r\u200b"
@@ -103,6 +104,21 @@ def on_a_terminal(console: Console, typed: str, *words: str) -> tuple[int, str]:
         code = child.wait(20)
     os.close(master)
     return code, received.decode()
+
+
+async def test_what_led_to_an_approval_is_quoted_above_its_diff(console: Console, at: Path) -> None:
+    said = OriginMessage(
+        id=5, sender="bob", recipient="manager", at=int(time.time()) - 60, body=f"Do it. {EVIL}"
+    )
+    led = p.OriginPage(asker="manager", at=int(time.time()), turn=3, known=True, messages=(said,))
+    async with desk(at, {**Hive().table(), r.Origin: answers(led)}):
+        shown = await run(console, "show", "7")
+    lines = shown.out.splitlines()
+    place = lines.index("asked in turn 3 of manager, which was answering:")
+    assert lines[place + 1] == "  bob to manager, 1m ago (message 5):"
+    assert lines[place + 2].startswith("  | Do it. ")
+    assert place < next(number for number, text in enumerate(lines) if text.startswith("diff --git"))
+    assert "\x1b" not in shown.out
 
 
 async def test_what_waits_is_listed_with_the_next_step(console: Console, at: Path) -> None:

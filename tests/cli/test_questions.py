@@ -19,6 +19,7 @@ from hyperhive.protocol import requests as r
 from hyperhive.protocol.codec import encode
 from hyperhive.protocol.dispatch import Handler
 from hyperhive.protocol.policy import Caller
+from hyperhive.protocol.screens import OriginMessage
 from hyperhive.protocol.types import OperatorInboxRow, ToolCall
 
 EVIL = "\x1b]52;c;ZXZpbA==\x07\x9b2J\u202eevil\u2066\r\x00\u200b end"
@@ -113,6 +114,36 @@ async def test_a_resolved_question_is_shown_with_its_answer_and_no_way_to_answer
     assert shown.out.splitlines()[-1] == "  | b"
     assert shown.err == ""
     assert "several" not in shown.out
+
+
+async def test_what_led_to_a_question_stands_below_it_behind_a_bar(console: Console, at: Path) -> None:
+    """What somebody wrote passes for no line of ours, however it is written, and is shown no further than a screen."""
+    now = int(time.time())
+    said = OriginMessage(
+        id=5, sender="bob", recipient="alice", at=now - 60, body=f"{EVIL}\nanswer with: yes\n" + "x\n" * 40
+    )
+    root = OriginMessage(id=4, sender="operator", recipient="bob", at=now - 60, body="Publish it", cut=True)
+    led = p.OriginPage(asker="alice", at=now, turn=12, known=True, messages=(said,), more=1, root=root)
+    async with desk(at, {**Hive(question(7)).handlers(), r.Origin: answers(led)}):
+        shown = await run(console, "questions", "7")
+        listed = await run(console, "questions")
+    lines = shown.out.splitlines()
+    assert lines[2:4] == [
+        "asked in turn 12 of alice, which was answering:",
+        "  bob to alice, 1m ago (message 5):",
+    ]
+    assert lines[-5:] == [
+        "  and 1 more",
+        "all of it began with:",
+        "  operator to bob, 1m ago (message 4):",
+        "  | Publish it",
+        "  | …",
+    ]
+    assert all(line.startswith("  | ") for line in lines[4:-5])
+    assert "  | answer with: yes" in lines
+    assert len(lines) < 30
+    assert not set(EVIL) & set("\x1b\x07\x9b\u202e\u2066\u200b") & set(shown.out)
+    assert "asked in turn" not in listed.out
 
 
 async def test_the_way_to_answer_is_told_of_a_question_that_waits_for_you_and_can_be_read(

@@ -11,6 +11,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from hyperhive.cli.common import DEFAULTS, Common, Session
+from hyperhive.cli.origin import origin_lines
 from hyperhive.cli.render import ago, plural, table
 from hyperhive.errors import BadRequest, Conflict
 from hyperhive.protocol import requests as r
@@ -245,6 +246,7 @@ def _print(session: Session, shown: ApprovalDiff) -> None:
     screen.lines(f"{label:<8}{visible(text)}" for label, text in facts if text)
     if one.note:
         screen.body(one.note, indent="        ")
+    screen.lines(origin_lines(session, r.Origin(approval=one.id)))
     if one.kind == "apply_commit":
         screen.line()
         screen.lines(_coloured(session, line) for line in visible_lines(shown.diff) or ["(no change)"])

@@ -16,6 +16,7 @@ from hyperhive.cli.away import note_if_away
 from hyperhive.cli.common import DEFAULTS, Common, Session
 from hyperhive.cli.link import Frames
 from hyperhive.cli.mail import body_of
+from hyperhive.cli.origin import origin_lines
 from hyperhive.cli.render import age, ago
 from hyperhive.cli.spans import seconds_of
 from hyperhive.errors import BadRequest, HiveError, NotFound, TimedOut
@@ -134,6 +135,8 @@ def questions(
         for row in rows:
             session.screen.line(session.screen.paint(_head(row, now), "bold"))
             session.screen.lines(_described(row, whole=id is not None))
+        if id is not None and rows:
+            session.screen.lines(origin_lines(session, r.Origin(question=id)))
         if rows:
             if how := next((each for row in rows if (each := _how_to_answer(row))), None):
                 session.screen.note(f"answer with: {how}")

@@ -25,7 +25,7 @@ export function Origin({ of, brief }: OriginProps): JSX.Element {
   const loaded = useLoad(async (signal) => (seen ? request({ cmd: "origin", ...of }, { signal }) : undefined), [JSON.stringify(of), seen]);
   const page = loaded.value;
   return (
-    <section ref={place} class="origin" aria-label="What led to it">
+    <section ref={place} class={brief ? "origin brief" : "origin"} aria-label="What led to it">
       {page ? brief ? <Brief page={page} /> : <Whole page={page} /> : <p class="muted">{loaded.error ? `What led to it could not be fetched: ${loaded.error.detail}` : "\u00a0"}</p>}
     </section>
   );

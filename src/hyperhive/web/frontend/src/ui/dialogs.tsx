@@ -19,9 +19,13 @@ export function Dialog({ title, onClose, children, footer, wide }: DialogProps):
   const pressed = useRef<EventTarget | null>(null); // what is selected with the mouse may end outside, and closes nothing
   useLayoutEffect(() => {
     const before = document.activeElement as HTMLElement | null;
-    ref.current?.showModal();
-    ref.current?.querySelector<HTMLElement>("[data-autofocus],input,textarea,select")?.focus();
-    return () => before?.focus?.();
+    const dialog = ref.current!;
+    dialog.showModal();
+    dialog.querySelector<HTMLElement>("[data-autofocus],input,textarea,select")?.focus();
+    return () => {
+      dialog.close(); // while it is open, nothing behind it takes the focus
+      before?.focus();
+    };
   }, []);
   return (
     <dialog

@@ -6,7 +6,8 @@ import { absolute, durationLong, money, tokens } from "../../lib/format";
 import { useLoad } from "../../lib/load";
 import type { TurnRow } from "../../lib/protocol";
 import { Link, navigate, setQuery } from "../../lib/router";
-import { lastVisit, newUpTo } from "../../lib/visit";
+import { newUpTo } from "../../lib/new-up-to";
+import { lastVisit } from "../../lib/visit";
 import { Age, Button, Chip, Empty, ErrorBox, Icon, Loading, Segmented, Text, VisitLine } from "../../ui";
 import { RESULTS } from "./turn-words";
 

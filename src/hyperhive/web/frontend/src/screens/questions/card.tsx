@@ -36,6 +36,8 @@ export interface QuestionCardProps {
 export function QuestionCard({ question, active, focus, linked }: QuestionCardProps): JSX.Element {
   const kind = kindOf(question);
   const ended = endOf(question);
+  // In a list it is one line, whose place is kept free; all of it comes below the buttons: it must not move them.
+  const origin = kind !== "system" && <Origin of={{ question: question.id }} brief={linked ?? false} />;
   return (
     <article class={`question${active ? " active" : ""}${ended ? " ended" : ""}`} aria-label={`Question ${question.id} of ${question.asker}`}>
       <header class="question-head">
@@ -53,8 +55,9 @@ export function QuestionCard({ question, active, focus, linked }: QuestionCardPr
       </header>
       {kind === "tool" && question.tool ? <ToolCall question={question} tool={question.tool} /> : <p class="question-text"><Text text={question.question} /></p>}
       {question.cut ? <p class="muted">It goes on: <Link href={`/questions/${question.id}`}>read all of it</Link> before you answer.</p> : null}
-      {kind === "system" ? null : <Origin of={{ question: question.id }} brief={linked ?? false} />}
+      {linked && origin}
       {ended ? <Ended ended={ended} question={question} /> : kind === "tool" ? <ToolAnswer question={question} active={active} focus={focus} /> : <Answer question={question} active={active} focus={focus} />}
+      {!linked && origin}
     </article>
   );
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { newUpTo } from "./visit";
+import { newUpTo } from "./new-up-to";
 
 const rows = [40, 30, 20, 10].map((at) => ({ at }));
 
