@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import anyio
 import pytest
 
 from hyperhive.errors import Conflict, StoreFailed
 from hyperhive.names import MANAGER
 from hyperhive.paths import Paths
-from lifecycle_world import World
+from lifecycle_world import World, until
 
 
 @pytest.fixture
@@ -46,3 +47,51 @@ async def test_whom_anybody_stopped_no_deploy_starts(world: World) -> None:
         await hive.stop("alice", by=MANAGER)
     async with world.hive() as hive:
         assert hive.should_run("alice"), "the manager's stop lasts until the hive starts anew"
+
+
+async def test_now_leaves_alone_the_loop_that_a_deploy_has_just_started(world: World) -> None:
+    """Else its health would be asked of a loop that was stopped, and a good config fail for it."""
+    started, well = anyio.Event(), anyio.Event()
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+
+        async def deploy() -> None:
+            await hive.halt_for_deploy("alice", now=False)
+            await hive.start_for_deploy("alice")
+            started.set()
+            await well.wait()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hive.redeploy, "alice", deploy)
+            await started.wait()
+            tasks.start_soon(lambda: hive.stop("alice", now=True))
+            await anyio.wait_all_tasks_blocked()
+            assert world.loops["alice"].stopped == []
+            well.set()
+        assert world.loops["alice"].stopped == [True]
+
+
+async def test_now_ends_the_turn_too_that_a_deploy_only_comes_to_wait_for(world: World) -> None:
+    built = anyio.Event()
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+        world.loops["alice"].idle = anyio.Event()
+
+        async def deploy() -> None:
+            await built.wait()
+            await hive.halt_for_deploy("alice", now=False)
+            await hive.start_for_deploy("alice")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hive.redeploy, "alice", deploy)
+            tasks.start_soon(lambda: hive.restart("alice", now=True))
+            await anyio.wait_all_tasks_blocked()
+            assert world.loops["alice"].stopped == []
+            built.set()
+        assert world.loops.made[0].stopped == [True]
+        # whoever hurried is gone, and the next one drains as it says
+        world.loops["alice"].idle = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hive.stop, "alice")
+            await until(lambda: world.loops["alice"].stopped == [False])
+            world.loops["alice"].idle.set()

@@ -148,8 +148,10 @@ async def test_two_spawns_of_one_name_make_one_agent(world: World) -> None:
 async def test_an_action_goes_on_when_whoever_asked_goes_away(world: World) -> None:
     async with world.hive() as hive:
         world.loops.gate = anyio.Event()
-        with anyio.move_on_after(0.05):
-            await hive.spawn("alice")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hive.spawn, "alice")
+            await until(lambda: hive.exists("alice"))
+            tasks.cancel_scope.cancel()
         assert hive.view("alice").transient == "spawning"
         world.loops.gate.set()
         await until(lambda: hive.view("alice").transient is None)

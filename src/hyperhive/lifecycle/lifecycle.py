@@ -311,7 +311,7 @@ class Lifecycle(Redeploying):
         if agent is None or what is None or not (wait or hurried):
             return None
         if hurried:
-            await self._supervisor.hurry(agent)
+            await self._supervisor.hurried(agent)
         await self._actions.wait(agent.name)
         return what
 

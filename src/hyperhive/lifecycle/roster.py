@@ -28,6 +28,10 @@ class Agent:
     """Monotonic."""
     stopped: bool = False
     """Somebody stopped it, and nobody has started it since."""
+    draining: bool = False
+    """An action waits for its turn to end."""
+    hurried: bool = False
+    """Somebody waits for the action that is going on: no turn is waited for in it."""
     failed: bool = False
     reason: str | None = None
     """Why it is failed, or crashed last."""

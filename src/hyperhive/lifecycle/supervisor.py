@@ -156,9 +156,11 @@ class Supervisor:
         agent.life += 1  # its end is no crash, and a crash that is being dealt with does not bring it back
         harness = agent.harness
         if harness is not None:
+            agent.draining = True
             try:
-                await drain(harness, self._clock, self._drain_seconds, now=now)
+                await drain(harness, self._clock, self._drain_seconds, now=now or agent.hurried)
             finally:  # what a loop that fails to stop still runs is ended all the same
+                agent.draining = False
                 agent.harness = None
                 self._touch(agent.name)
                 if not (leaving and self._lodgings.outlive_the_core):
@@ -168,11 +170,16 @@ class Supervisor:
             await self._runtime.release(agent.name)
         self._touch(agent.name)
 
-    async def hurry(self, agent: Agent) -> None:
-        """Ends the turn that a stop under way waits for."""
-        if agent.harness is not None:
-            with suppress(HiveError):  # the same loop fails the stop that waits for it
-                await agent.harness.stop(now=True)
+    async def hurried(self, agent: Agent) -> None:
+        """Returns when the action that is going on has ended; it waits for no turn any more. Ends no loop by itself."""
+        agent.hurried = True
+        try:
+            if agent.draining and agent.harness is not None:
+                with suppress(HiveError):  # the same loop fails the stop that waits for it
+                    await agent.harness.stop(now=True)
+            await self._actions.wait(agent.name)
+        finally:
+            agent.hurried = False
 
     async def halt_all(self, agents: Sequence[Agent], *, now: bool) -> None:
         """Ends every loop, side by side."""
