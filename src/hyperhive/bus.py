@@ -48,11 +48,11 @@ class Subscription(Generic[E]):
     read. Leaving the context (or `close`) ends it for the bus as well. Made for one reading task.
     """
 
-    __slots__ = ("_buffer", "_bus", "_end", "_frames", "_read")
+    __slots__ = ("_buffer", "_bus", "_end", "_events", "_read")
 
-    def __init__(self, bus: "Bus[E]", frames: deque[Frame[E]], buffer: int, after: int) -> None:
+    def __init__(self, bus: "Bus[E]", events: deque[E], buffer: int, after: int) -> None:
         self._bus = bus
-        self._frames = frames
+        self._events = events
         self._buffer = buffer
         self._read = after
         self._end: int | None = None
@@ -62,9 +62,9 @@ class Subscription(Generic[E]):
 
     async def __anext__(self) -> Frame[E] | Missed:
         behind = self._bus.current_seq - self._read
-        if 0 < behind <= self._buffer and behind <= len(self._frames) and self._end is None:  # the hot path
+        if 0 < behind <= self._buffer and behind <= len(self._events) and self._end is None:  # the hot path
             self._read += 1
-            return self._frames[-behind]
+            return Frame(self._read, self._events[-behind])
         while not self.ready:
             if self._end is not None:
                 raise StopAsyncIteration
@@ -79,12 +79,12 @@ class Subscription(Generic[E]):
     @property
     def lost(self) -> int:
         """How many frames this reader has lost and not been told of."""
-        return max(0, self._bus.current_seq - self._read - min(self._buffer, len(self._frames)))
+        return max(0, self._bus.current_seq - self._read - min(self._buffer, len(self._events)))
 
     def next_nowait(self) -> Frame[E] | Missed:
         """The next item, which must be there (`ready`)."""
         behind = self._bus.current_seq - self._read
-        there = min(self._buffer, len(self._frames))
+        there = min(self._buffer, len(self._events))
         if behind > there:
             missed = behind - there
             if self._end is not None:
@@ -93,7 +93,7 @@ class Subscription(Generic[E]):
             self._read += missed
             return Missed(missed)
         self._read += 1
-        return self._frames[-behind]
+        return Frame(self._read, self._events[-behind])
 
     def close(self) -> None:
         """Ends the subscription; what was published until now can still be read."""
@@ -113,8 +113,9 @@ class Subscription(Generic[E]):
 class Bus(Generic[E]):
     """Numbered fan-out of events of one kind. Used on the loop's thread; publishing never waits.
 
-    All readers read from the same newest frames, each from its own place: a publication costs the same whether one
-    reads or a hundred, and one that has fallen further behind than `buffer` skips to where it may be.
+    All readers read from the same newest events, each from its own place: a publication costs the same whether one
+    reads or a hundred, and one that has fallen further behind than `buffer` skips to where it may be. Frames are made
+    for those who read.
 
     Args:
         buffer: how many frames a reader may be behind.
@@ -139,7 +140,7 @@ class Bus(Generic[E]):
     ) -> None:
         self._buffer = buffer
         self._keep = keep
-        self._frames: deque[Frame[E]] = deque(maxlen=max(keep, buffer))
+        self._events: deque[E] = deque(maxlen=max(keep, buffer))  # the last is number `current_seq`
         self._kind_of = kind_of
         self._text_of = text_of
         self._subscribers: dict[Subscription[E], None] = {}
@@ -152,7 +153,7 @@ class Bus(Generic[E]):
     def publish(self, event: E) -> int:
         """Numbers the event, from 1, without gaps, and shows it to every subscriber. Returns its number."""
         self.current_seq = seq = self.current_seq + 1
-        self._frames.append(Frame(seq, event))
+        self._events.append(event)
         if self._published is not None:
             self._published.set()
             self._published = None
@@ -167,7 +168,7 @@ class Bus(Generic[E]):
         of the last one.
         """
         self.current_seq += count
-        self._frames.clear()
+        self._events.clear()
         self._wake_all()
         return self.current_seq
 
@@ -189,7 +190,7 @@ class Bus(Generic[E]):
         """
         start = self.current_seq if after is None else max(0, min(after, self.current_seq))
         buffer = self._buffer if after is None else max(self._buffer, self._keep)
-        subscription = Subscription(self, self._frames, buffer, start)
+        subscription = Subscription(self, self._events, buffer, start)
         self._subscribers[subscription] = None
         return subscription
 
@@ -215,16 +216,17 @@ class Bus(Generic[E]):
         """
         found: list[Frame[E]] = []
         needle = q.casefold() if q else None
-        for frame in islice(reversed(self._frames), self._keep):
+        for back, event in enumerate(islice(reversed(self._events), self._keep)):
+            seq = self.current_seq - back
             if len(found) >= limit:
                 break
-            if before is not None and frame.seq >= before:
+            if before is not None and seq >= before:
                 continue
-            if kind is not None and (self._kind_of is None or self._kind_of(frame.event) != kind):
+            if kind is not None and (self._kind_of is None or self._kind_of(event) != kind):
                 continue
-            if needle is not None and needle not in self._text_of(frame.event).casefold():
+            if needle is not None and needle not in self._text_of(event).casefold():
                 continue
-            found.append(frame)
+            found.append(Frame(seq, event))
         found.reverse()
         return found
 
@@ -234,7 +236,7 @@ class Bus(Generic[E]):
             published=self.current_seq,
             subscribers=len(self._subscribers),
             lost=self._lost + sum(subscriber.lost for subscriber in self._subscribers),
-            kept=min(len(self._frames), self._keep),
+            kept=min(len(self._events), self._keep),
         )
 
     def close(self) -> None:

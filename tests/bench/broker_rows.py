@@ -169,6 +169,9 @@ def groups() -> list[Group]:
             {
                 us: _run(_sends),
                 "floor (32 a commit)": lambda path: timed(partial(baselines.floor, path, 32 * SENDS)),
+                "floor, indexed by id as ours": lambda path: timed(
+                    partial(baselines.floor, path, 32 * SENDS, baselines.BY_ID)
+                ),
                 "plain group commit": lambda path: timed(
                     partial(baselines.group_commit_sends, path, 32, SENDS)
                 ),

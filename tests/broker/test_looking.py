@@ -1,17 +1,20 @@
 """Looking without touching: the operator's inbox, recent mail, counts, events; the sweep; old databases; plans."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import anyio
 import pytest
 
 from hyperhive.broker import Broker, InboxCounts, listings, rows
+from hyperhive.broker.rows import NewMessage
 from hyperhive.broker.schema import MIGRATIONS
 from hyperhive.bus import Frame, Missed
 from hyperhive.protocol.events import AnyDashboardEvent, Delivered, MessageState, Sent
 from hyperhive.protocol.types import InboxRow
 from hyperhive.store import Store
+from hyperhive.store.connections import connect_writer
 from hyperhive.testing import FakeClock
 
 DAY = 86400
@@ -216,6 +219,7 @@ HOT = {
     "pop": rows._WAITING,
     "start: counts": rows._UNDONE,
     "start: in flight": rows._IN_FLIGHT,
+    "start: oldest": rows._OLDEST,
     "lease": rows._LEASE,
     "unlease": rows._UNLEASE,
     "ack": rows._ACK,
@@ -242,6 +246,26 @@ async def test_the_hot_path_never_scans_the_table_nor_sorts(path: Path, name: st
         for step in plan:
             assert "USE TEMP B-TREE" not in step or name == "start: counts", plan
             assert step.startswith("SEARCH") or "INDEX unacked" in step or "TEMP B-TREE" in step, plan
+
+
+def test_a_commit_of_many_sends_to_many_inboxes_writes_few_pages(path: Path) -> None:
+    """However long their backlogs: what is not done is indexed in the order in which it came."""
+
+    async def create() -> None:
+        async with Broker.open(path):
+            pass
+
+    anyio.run(create)
+    batch = [NewMessage("alice", f"r{number}", "x" * 100, 1) for number in range(32)]
+    wal = path.with_name(f"{path.name}-wal")
+    sizes = []
+    with closing(connect_writer(path)) as conn:
+        for _ in range(100):
+            conn.execute("BEGIN IMMEDIATE")
+            rows.send(conn, batch)
+            conn.execute("COMMIT")
+            sizes.append(wal.stat().st_size)
+    assert (sizes[-1] - sizes[-2]) // 4096 <= 12
 
 
 def _numbers(statement: str) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from hyperhive.broker import Broker, handout, inbox
+from hyperhive.broker import Broker, handout, inbox, rows
 from hyperhive.errors import StoreFailed
 from hyperhive.testing import FakeClock
 
@@ -17,7 +17,7 @@ DISK = sqlite3.OperationalError("database or disk is full")
 
 @pytest.fixture(autouse=True)
 def _short_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (inbox, handout):
+    for module in (inbox, handout, rows):
         monkeypatch.setattr(module, "HEAD_COUNT", 3)
 
 
@@ -110,3 +110,32 @@ async def test_who_is_cancelled_in_the_moment_of_being_told_is_just_cancelled(
     with pytest.raises(asyncio.CancelledError):
         await waiting
     await broker.aclose()
+
+
+async def test_a_start_knows_the_oldest_of_all_inboxes_and_reads_on(path: Path) -> None:
+    async with Broker.open(path) as broker:
+        for number in range(1, 10):
+            await broker.send("alice", ("bob", "carol", "operator")[number % 3], f"{number}")
+        await broker.recv("bob", 1, 0)
+    async with Broker.open(path) as broker:
+        assert {name: [entry.id for entry in found.head] for name, found in broker._desk.inboxes.items()} == {
+            "bob": [6],
+            "carol": [1, 4],
+            "operator": [],
+        }
+        assert [await broker.pending(name) for name in ("bob", "carol", "operator")] == [2, 3, 3]
+        assert [one.id for one in await broker.recv("carol", 9, 0)] == [1, 4, 7]
+        await broker.requeue_inflight("bob")
+        assert [one.id for one in await broker.recv("bob", 9, 0)] == [3, 6, 9]
+
+
+async def test_a_start_reads_no_more_text_than_one_inbox_may_hold(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Broker.open(path) as broker:
+        for name in ("bob", "carol", "dave"):
+            await broker.send("alice", name, "x" * 600)
+    monkeypatch.setattr(rows, "HEAD_CHARS", 1000)
+    async with Broker.open(path) as broker:
+        assert [len(broker._desk.inbox(name).head) for name in ("bob", "carol", "dave")] == [1, 1, 0]
+        assert [len(await broker.recv(name, 1, 0)) for name in ("bob", "carol", "dave")] == [1, 1, 1]

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from hyperhive.broker import Broker, Limits, handout, inbox
+from hyperhive.broker import Broker, Limits, handout, inbox, rows
 from hyperhive.protocol.types import Delivery, Receipt, Urgency
 from hyperhive.testing import FakeClock, HistoryChecker
 
@@ -432,7 +432,7 @@ def check(examples: int, steps: int, *, random: bool = True) -> None:
 def test_the_broker_does_what_the_model_does(
     head_count: int, examples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (inbox, handout):
+    for module in (inbox, handout, rows):
         monkeypatch.setattr(module, "HEAD_COUNT", head_count)
     check(examples=examples, steps=40, random=False)  # the campaign looks for new ones
 
@@ -442,6 +442,6 @@ def test_the_broker_does_what_the_model_does(
 def test_the_broker_does_what_the_model_does_for_long(
     head_count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (inbox, handout):
+    for module in (inbox, handout, rows):
         monkeypatch.setattr(module, "HEAD_COUNT", head_count)
     check(examples=3000, steps=120)

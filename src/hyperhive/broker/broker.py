@@ -152,10 +152,12 @@ class Broker:
 
     async def start(self) -> "Broker":
         """Learns from disk what waits and what was in flight."""
-        waiting, flight = await self._store.read(rows.undone)
-        for recipient, urgency, count in waiting:
+        undone = await self._store.read(rows.undone)
+        for recipient, urgency, count in undone.waiting:
             self._desk.inbox(recipient).tail[urgency] = count
-        for recipient, entries in flight.items():
+        for recipient, entries in undone.oldest.items():
+            self._desk.inbox(recipient).loaded(entries, all_of_it=False)
+        for recipient, entries in undone.flight.items():
             self._desk.inbox(recipient).flight = {entry.id: entry for entry in entries}
         self._set_aside.held.update(await self._store.read(storms.held_counts))
         await self.questions.start()

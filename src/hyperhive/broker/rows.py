@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from hyperhive.broker import repeats
-from hyperhive.broker.inbox import Entry
+from hyperhive.broker.inbox import HEAD_CHARS, HEAD_COUNT, Entry
 from hyperhive.broker.repeats import Effect
 from hyperhive.names import SYSTEM
 
@@ -251,11 +251,10 @@ def obituary(recipient: str, letters: Sequence[tuple[int, str]], reason: str) ->
 # --- load -----------------------------------------------------------------------------------------------------------
 
 ENTRY: Final = "id, sender, body, sent_at, urgency, attempt, tries, hops, coalesce(chain, id), file_refs"
-_UNACKED: Final = (
-    "FROM messages INDEXED BY unacked WHERE acked_at IS NULL AND parked IS NULL AND recipient = ?"
-)
+_UNDONE_ROWS: Final = "FROM messages INDEXED BY unacked WHERE acked_at IS NULL AND parked IS NULL"
 _WAITING: Final = (
-    f"SELECT {ENTRY} {_UNACKED} AND id > ? AND delivered_at IS NULL AND urgency >= ? ORDER BY id LIMIT ?"
+    f"SELECT {ENTRY} {_UNDONE_ROWS} AND id > ?1 AND recipient = ?2 AND delivered_at IS NULL AND urgency >= ?3"
+    " ORDER BY id LIMIT ?4"
 )
 
 
@@ -267,7 +266,7 @@ def load(conn: sqlite3.Connection, batch: Sequence[Load]) -> list[list[Entry]]:
 def _load_one(conn: sqlite3.Connection, job: Load) -> list[Entry]:
     found: list[Entry] = []
     chars = 0
-    for row in conn.execute(_WAITING, (job.recipient, job.after, job.level, job.limit)):
+    for row in conn.execute(_WAITING, (job.after, job.recipient, job.level, job.limit)):
         found.append(Entry(*row))
         chars += len(row[2])
         if chars >= job.chars:
@@ -276,21 +275,37 @@ def _load_one(conn: sqlite3.Connection, job: Load) -> list[Entry]:
 
 
 _UNDONE: Final = (
-    "SELECT recipient, urgency, delivered_at IS NOT NULL, count(*) FROM messages INDEXED BY unacked"
-    " WHERE acked_at IS NULL AND parked IS NULL GROUP BY recipient, urgency, delivered_at IS NOT NULL"
+    f"SELECT recipient, urgency, count(*) {_UNDONE_ROWS} AND delivered_at IS NULL GROUP BY recipient, urgency"
 )
-_IN_FLIGHT: Final = f"SELECT {ENTRY} {_UNACKED} AND delivered_at IS NOT NULL ORDER BY id"
+_IN_FLIGHT: Final = f"SELECT recipient, {ENTRY} {_UNDONE_ROWS} AND delivered_at IS NOT NULL ORDER BY id"
+_OLDEST: Final = (
+    f"SELECT recipient, {ENTRY} {_UNDONE_ROWS} AND delivered_at IS NULL AND recipient <> 'operator'"
+    " ORDER BY id LIMIT ?"
+)
 
 
-def undone(conn: sqlite3.Connection) -> tuple[list[tuple[str, int, int]], dict[str, list[Entry]]]:
-    """What a start needs: how many wait (recipient, urgency, count), and what was in flight when the last one ended."""
-    waiting = []
+class Undone(msgspec.Struct, frozen=True):
+    """What a start needs, each by recipient: how many wait (urgency, count), and what was in flight in the last life.
+
+    `oldest`: of those that wait the oldest of all inboxes together, in order; usually all there are.
+    """
+
+    waiting: list[tuple[str, int, int]]
+    flight: dict[str, list[Entry]]
+    oldest: dict[str, list[Entry]]
+
+
+def undone(conn: sqlite3.Connection) -> Undone:
+    """Reads all that is not done in a few walks, however many inboxes there are."""
     flight: dict[str, list[Entry]] = {}
-    for recipient, urgency, leased, count in conn.execute(_UNDONE).fetchall():
-        if leased:
-            flight[recipient] = []
-        else:
-            waiting.append((recipient, urgency, count))
-    for recipient, entries in flight.items():
-        entries.extend(Entry(*row) for row in conn.execute(_IN_FLIGHT, (recipient,)))
-    return waiting, flight
+    for recipient, *row in conn.execute(_IN_FLIGHT):
+        flight.setdefault(recipient, []).append(Entry(*row))
+    oldest: dict[str, list[Entry]] = {}
+    chars = 0
+    for recipient, *row in conn.execute(_OLDEST, (HEAD_COUNT,)):
+        entry = Entry(*row)
+        oldest.setdefault(recipient, []).append(entry)
+        chars += len(entry.body)
+        if chars >= HEAD_CHARS:
+            break
+    return Undone(conn.execute(_UNDONE).fetchall(), flight, oldest)

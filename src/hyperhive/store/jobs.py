@@ -80,5 +80,5 @@ class Deferred(Generic[A]):
 
 
 AnyJob = Job[object, object]
-Outcome = tuple[AnyJob, object, HiveError | None]
-"""A job with its result, or with the error that its caller gets."""
+Outcome = tuple[list[AnyJob], list[object]]
+"""Jobs of one operation, and for each its result, or the `HiveError` that its caller gets."""

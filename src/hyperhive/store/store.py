@@ -19,7 +19,7 @@ from sqlite_utils import Migrations
 
 from hyperhive.background import callback_context
 from hyperhive.clock import SYSTEM_CLOCK, Clock, unix_seconds
-from hyperhive.errors import BugError, Closed
+from hyperhive.errors import BugError, Closed, HiveError
 from hyperhive.opening import Opening
 from hyperhive.store.connections import Readers
 from hyperhive.store.jobs import AnyJob, Deferred, Job, Operation, Outcome
@@ -153,27 +153,31 @@ class Store:
             log.warning("%s: the event loop ended before the store was closed", self.path)
 
     def _settle(self, outcomes: list[Outcome]) -> None:
-        for index, (job, result, error) in enumerate(outcomes):
-            try:
-                if error is not None:
-                    if job.operation.failed is not None:
-                        job.operation.failed(job.argument, error)
-                elif job.operation.applied is not None:
-                    job.operation.applied(job.argument, result)
-            except Exception as bug:
-                # Supervisor: a bug in one part must not leave the others' callers waiting
-                log.exception("after %s", job.operation.name)
-                outcomes[index] = (job, None, BugError(f"after {job.operation.name}: {bug}"))
+        for jobs, results in outcomes:
+            operation = jobs[0].operation
+            for index, job in enumerate(jobs):
+                result = results[index]
+                try:
+                    if isinstance(result, HiveError):
+                        if operation.failed is not None:
+                            operation.failed(job.argument, result)
+                    elif operation.applied is not None:
+                        operation.applied(job.argument, result)
+                except Exception as bug:
+                    # Supervisor: a bug in one part must not leave the others' callers waiting
+                    log.exception("after %s", operation.name)
+                    results[index] = BugError(f"after {operation.name}: {bug}")
         for listener in self.settled:
             listener()
-        for job, result, error in outcomes:
-            future = job.future
-            if future is None or future.done():
-                continue
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(result)
+        for jobs, results in outcomes:
+            for job, result in zip(jobs, results, strict=True):
+                future = job.future
+                if future is None or future.done():
+                    continue
+                if isinstance(result, HiveError):
+                    future.set_exception(result)
+                else:
+                    future.set_result(result)
 
     # --- reading ---
 
@@ -206,7 +210,7 @@ class Store:
         """Closes without writing what is queued, as if the process had been killed at this moment. For tests."""
         if self._closing is None:
             lost, self._queued = self._queued, []
-            self._settle([(job, None, Closed("the store was abandoned")) for job in lost])
+            self._settle([([job], [Closed("the store was abandoned")]) for job in lost])
         await self._end(self._writer.abandon)
 
     async def _end(self, stop: Callable[[], None]) -> None:

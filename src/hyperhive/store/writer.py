@@ -118,7 +118,7 @@ class Writer:
                 dirty = False
                 continue
             if self._abandoned:
-                self._settle([(job, None, Closed("the store was abandoned")) for job in jobs])
+                self._settle([([job], [Closed("the store was abandoned")]) for job in jobs])
                 return
             if jobs:
                 before = self.commits
@@ -149,14 +149,14 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - supervisor: one bad job must not fail its neighbours
             self.failed_batches += 1
             if len(jobs) == 1:
-                return [(jobs[0], None, self._error_of(jobs[0], error))]
+                return [(jobs, [self._error_of(jobs[0], error)])]
         return [outcome for group in groups for job in group for outcome in self._alone(conn, job)]
 
     def _alone(self, conn: sqlite3.Connection, job: AnyJob) -> list[Outcome]:
         try:
             return self._transaction(conn, [[job]])
         except Exception as error:  # noqa: BLE001 - supervisor: the error is this caller's
-            return [(job, None, self._error_of(job, error))]
+            return [([job], [self._error_of(job, error)])]
 
     def _transaction(self, conn: sqlite3.Connection, groups: list[list[AnyJob]]) -> list[Outcome]:
         outcomes: list[Outcome] = []
@@ -165,10 +165,10 @@ class Writer:
         try:
             for group in groups:
                 operation = group[0].operation
-                results = operation.run(conn, [job.argument for job in group])
-                for job, result in zip(group, results, strict=True):
-                    refused = isinstance(result, HiveError)
-                    outcomes.append((job, None, result) if refused else (job, result, None))  # type: ignore[arg-type]
+                results = list(operation.run(conn, [job.argument for job in group]))
+                if len(results) != len(group):
+                    raise BugError(f"{operation.name} gave {len(results)} results for {len(group)} jobs")
+                outcomes.append((group, results))
             conn.execute("COMMIT")
         except BaseException:
             if conn.in_transaction:  # on a full disk SQLite may have rolled back by itself
