@@ -84,3 +84,35 @@ async def test_of_a_fleet_row_only_what_may_concern_the_operator_is_looked_at(tm
             assert await looked(ContainerRemoved(name="alice")) == 1
             assert await looked(changed(waiting_reason="limited")) == 1
             group.cancel_scope.cancel()
+
+
+async def test_whose_an_account_is_is_asked_of_those_in_trouble_alone(tmp_path: Path) -> None:
+    """Each of many agents may have a login of its own, and who of all of them uses one takes a while to say."""
+    clock, asked = FakeClock(), list[str]()
+    accounts = await Accounts.open(None, {})
+    for number in range(50):
+        accounts.state(f"well-{number}")
+    accounts.state("out").login_refused(0)
+    accounts.state("full").limit(clock.time() + 60)
+    accounts.state("full-before").limit(clock.time() - 60)
+
+    def users(account: str) -> list[str]:
+        asked.append(account)
+        return ["alice", "bob"]
+
+    async with Broker.open(tmp_path / "db", clock=clock) as broker:
+        attention = Attention(
+            broker=broker,
+            accounts=accounts,
+            clock=clock,
+            views=list,
+            open_approvals=list,
+            failed_approvals=lambda _: [],
+            users=users,
+        )
+        found = await attention.matters()
+    assert asked == ["full", "out"]
+    assert [matter.title for matter in found] == [
+        "account full is at its usage limit: 2 agents wait",
+        "account out needs a login: work of 2 agents waits",
+    ]

@@ -147,14 +147,15 @@ class Attention:
         now = self._clock.time()
         found = []
         for state in self._accounts.states():
-            agents = self._users(state.name)
-            if not agents:
+            limited = state.limited_until is not None and state.limited_until > now
+            # Whose it is, is asked of those in trouble alone: each agent may have an account of its own.
+            if not (state.needs_login or limited) or not (agents := self._users(state.name)):
                 continue
             who = agents[0] if len(agents) == 1 else f"{len(agents)} agents"
             if state.needs_login:
                 title = f"account {state.name} needs a login: work of {who} waits"
                 found.append(Matter(kind="login", id=state.name, agent=agents[0], title=title))
-            elif state.limited_until is not None and state.limited_until > now:
+            else:
                 title = f"account {state.name} is at its usage limit: {who} wait"
                 found.append(Matter(kind="limit", id=state.name, agent=agents[0], title=title))
         return found

@@ -373,11 +373,14 @@ async def test_ctrl_c_ends_a_follower_with_130(console: Console, at: Path) -> No
     assert [json.loads(line)["kind"] for line in lines.splitlines()] == ["resume", "sent"]
 
 
-async def test_stopping_all_stops_each_and_names_who_would_not(console: Console, at: Path) -> None:
+async def test_stopping_all_stops_each_after_what_goes_on_with_it_and_names_who_would_not(
+    console: Console, at: Path
+) -> None:
     asked: list[str] = []
 
     async def kill(request: r.Request) -> p.Reply:
         assert isinstance(request, r.Kill)
+        assert request.wait
         asked.append(request.name)
         return p.Ok() if request.name != "bob" else p.Err(message="is restarting", code="conflict")
 

@@ -3,6 +3,7 @@ import { useState } from "preact/hooks";
 import { request } from "../../lib/api";
 import { absolute, durationLong, money, percent, plural, shortSha, tokens } from "../../lib/format";
 import { useActions } from "../../lib/keys";
+import { NARROW, useMedia } from "../../lib/media";
 import type { ContainerView, TurnRow } from "../../lib/protocol";
 import { Link, navigate } from "../../lib/router";
 import { act, forgive, rowErrors, transients } from "../../lib/store";
@@ -42,8 +43,9 @@ export function Badges({ name, view, facts, last, onLogin }: Props) {
   const working = facts.state === "thinking" || facts.state === "compacting";
   const unboxed = view?.isolation === "none" || view?.isolation === "process";
   const needsLogin = view?.needs_login || facts.login !== "online";
+  const narrow = useMedia(NARROW); // there it scrolls sideways: by keys, too
   return (
-    <div class="badges">
+    <div class="badges" role="group" aria-label={`State of ${name}`} tabIndex={narrow ? 0 : undefined}>
       <Chip
         tone={working ? "working" : facts.state === "waiting" ? "needs" : "muted"}
         icon={working ? "bolt" : facts.state === "waiting" ? "clock" : "circle"}

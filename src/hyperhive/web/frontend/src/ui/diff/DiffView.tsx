@@ -5,6 +5,7 @@
 
 import type { JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { NARROW, useMedia } from "../../lib/media";
 import { settings } from "../../lib/settings";
 import { Banner, Button, Segmented, Switch, Text } from "..";
 import { Counts, FileDiff, type FileView } from "./FileDiff";
@@ -145,7 +146,7 @@ interface View extends FileView {
 
 function useView(): View {
   const wide = useMedia("(min-width: 1100px)");
-  const narrow = useMedia("(max-width: 719px)");
+  const narrow = useMedia(NARROW);
   return {
     split: wide && settings.splitDiff.value,
     narrow,
@@ -153,17 +154,6 @@ function useView(): View {
     ignoreWhitespace: settings.ignoreSpace.value,
     canSplit: wide,
   };
-}
-
-function useMedia(query: string): boolean {
-  const [matches, setMatches] = useState(() => matchMedia(query).matches);
-  useEffect(() => {
-    const list = matchMedia(query);
-    const told = (): void => setMatches(list.matches);
-    list.addEventListener("change", told);
-    return () => list.removeEventListener("change", told);
-  }, [query]);
-  return matches;
 }
 
 function Toolbar({ diff, memory, view, text, name }: DiffViewProps & { diff: Diff; view: View }): JSX.Element {
