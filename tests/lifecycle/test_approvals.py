@@ -136,6 +136,21 @@ async def test_whoever_comes_second_learns_who_resolved_it(world: ApprovalWorld)
                 await attempt
 
 
+async def test_of_what_failed_nobody_is_said_to_have_failed_it(world: ApprovalWorld) -> None:
+    async with world.queue() as queue:
+        asked, approved = await ask(queue, world), await ask(queue, world, 'prompt = "x"\n')
+        await queue.fail(asked, "destroyed")
+        await agree(queue, approved)
+        await queue.fail(approved, "no tools")
+        for number, said in (
+            (asked, f"approval {asked} has failed already (destroyed)"),
+            (approved, f"approval {approved} was approved by operator already, and has failed (no tools)"),
+        ):
+            with pytest.raises(Conflict) as caught:
+                await queue.deny(number)
+            assert caught.value.message == said
+
+
 async def test_a_denial_is_told_with_its_reason_and_tagged(world: ApprovalWorld) -> None:
     async with world.queue() as queue:
         number = await ask(queue, world)

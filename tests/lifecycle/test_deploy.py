@@ -8,7 +8,8 @@ import pytest
 
 from deploy_world import ALICE, Crash, DeployWorld, Life
 from hyperhive.config import AgentConfig, Limits
-from hyperhive.errors import BadConfig, Conflict, NotFound, WorldError
+from hyperhive.errors import BadConfig, Conflict, NotFound, StoreFailed, WorldError
+from hyperhive.lifecycle.approvals.rows import Move, Row
 from hyperhive.names import AgentName
 from hyperhive.protocol.events import AnyHelperEvent, ApprovalResolvedMail, Rebuilt
 from hyperhive.protocol.types import Approval
@@ -221,6 +222,30 @@ async def test_an_agent_whose_remains_do_not_end_is_brought_back_and_its_approva
         assert done.stage == "failed"
         assert running(life).prompt == "old"
         assert f"approval:{done.id}:resolved" in world.told
+
+
+async def test_an_unwell_agent_is_switched_back_also_where_that_cannot_be_written_down(
+    world: DeployWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The approval fails at the next start then."""
+    async with world.life() as life:
+        await deploy(life, world, 'prompt = "old"\n')
+        stage = life.queue.stage
+
+        async def full(id: int, to: Move, note: str | None = None, **more: str) -> Row:  # noqa: A002
+            if to == "failed":
+                raise StoreFailed("the disk is full")
+            return await stage(id, to, note, **more)
+
+        monkeypatch.setattr(life.queue, "stage", full)
+        number = await propose(life, world, 'prompt = "sick"\n')
+        await life.approve(number)
+        await life.work()
+        assert (await life.queue.row(number)).stage == "building"
+        assert running(life).prompt == "old"
+    async with world.life() as life:
+        assert (await life.queue.show(number)).approval.stage == "failed"
+        assert running(life).prompt == "old"
 
 
 async def test_who_is_told_of_a_deploy_after_a_crash_finds_it_in_the_repo(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import msgspec
 from hyperhive.errors import Conflict, HiveError, LimitReached, NotFound
 from hyperhive.lifecycle.approvals.audit import By, Subject, enter
 from hyperhive.lifecycle.approvals.ports import Once
+from hyperhive.names import SYSTEM
 from hyperhive.protocol.types import Approval, ApprovalKind, ApprovalStage, ApprovalStatus
 
 A = TypeVar("A")
@@ -336,9 +337,12 @@ def told(conn: sqlite3.Connection, batch: Sequence[tuple[int, int]]) -> Sequence
 
 def resolution(row: Row) -> str:
     """What to say to whoever comes too late."""
-    word = {"approved": "approved", "building": "approved", "deployed": "approved"}.get(row.stage, row.stage)
     how = f" ({row.note})" if row.note else ""
-    return f"approval {row.id} was {word} by {row.resolved_by} already{how}"
+    if row.stage == "failed" and row.resolved_by == SYSTEM:
+        return f"approval {row.id} has failed already{how}"
+    word = "denied" if row.stage == "denied" else "approved"
+    end = ", and has failed" if row.stage == "failed" else ""
+    return f"approval {row.id} was {word} by {row.resolved_by} already{end}{how}"
 
 
 def _check_room(conn: sqlite3.Connection, new: Reserve) -> None:

@@ -172,7 +172,15 @@ class Deployer:
             return
         log.warning("deploy_failed id=%s agent=%s error=%s", run.row.id, run.row.agent, error)
         run.error = error
-        await self._steps.walk(run, ABORT)
+        try:
+            await self._steps.walk(run, ABORT)
+        except Closed:
+            raise
+        except (
+            HiveError
+        ):  # its row cannot be written now, and is by the next start: the agent need not wait for that
+            await self._steps.switch_back(run)
+            raise
 
     async def roll_back(self, agent: str, to: int, *, by: str = OPERATOR, channel: str = "library") -> int:
         """Deploys what was deployed under number `to` again, as a new approval; returns its id at once.
