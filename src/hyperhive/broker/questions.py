@@ -2,6 +2,7 @@
 
     what may be asked   questions_checks.py      in memory   questions_open.py
     transactions        questions_changes.py     rows        questions_sql.py
+    what is told        questions_news.py        looking     questions_views.py
 
 The first resolution of a question is the only one, whoever it comes from. Nothing here blocks anybody's turn: an
 answer comes as mail.
@@ -9,7 +10,6 @@ answer comes as mail.
 
 import asyncio
 import logging
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -17,7 +17,6 @@ from functools import partial
 from typing import Final
 
 from hyperhive.broker import questions_changes as changes
-from hyperhive.broker import questions_sql as sql
 from hyperhive.broker import repeats
 from hyperhive.broker.desk import Desk
 from hyperhive.broker.inbox import Entry
@@ -29,19 +28,18 @@ from hyperhive.broker.questions_changes import (
     Asking,
     Close,
     Place,
-    Posted,
     Resolve,
     Resolved,
 )
 from hyperhive.broker.questions_checks import check_answer, check_pair, check_question
-from hyperhive.broker.questions_open import OpenQuestion, OpenQuestions
-from hyperhive.broker.questions_sql import Begun, Errand, QuestionRow, raise_in
+from hyperhive.broker.questions_news import QuestionNews
+from hyperhive.broker.questions_open import OpenQuestion
+from hyperhive.broker.questions_sql import Errand, QuestionRow, raise_in
 from hyperhive.broker.repeats import Cause, Effect
 from hyperhive.broker.storms import Storms
 from hyperhive.errors import Closed, Conflict, HiveError, LimitReached, NotFound, StoreFailed
 from hyperhive.names import OPERATOR, SYSTEM
-from hyperhive.protocol.events import QuestionAdded, QuestionResolved
-from hyperhive.protocol.types import LooseEnd, QuestionEnd, ToolCall
+from hyperhive.protocol.types import ToolCall
 from hyperhive.store import Operation
 
 __all__ = ["Errand", "OpenQuestion", "QuestionRow", "Questions", "raise_in"]
@@ -49,10 +47,9 @@ __all__ = ["Errand", "OpenQuestion", "QuestionRow", "Questions", "raise_in"]
 log = logging.getLogger(__name__)
 
 DAY: Final = 86_400
-SHOWN_CHARS: Final = 500
 
 
-class Questions:
+class Questions(QuestionNews):
     """The questions of one broker: between agents, and to the operator.
 
     Guarantees: what `ask`, `answer` and `cancel` answered is durable, with the mail that belongs to it, in one
@@ -63,21 +60,20 @@ class Questions:
     def __init__(
         self, desk: Desk, gate: Gate, storms: Storms, directory: Callable[[str], bool] | None
     ) -> None:
-        self.changed: list[Callable[[str], None]] = []
-        """Called on the loop's thread with the names concerned, when a question was asked or resolved."""
-        self._desk = desk
+        super().__init__(desk, self._expire)
         self._gate = gate
         self._directory = directory
-        self._open = OpenQuestions(desk.clock, self._expire)
         self._errands: dict[str, Errand] = {}
-        self._reported: set[int] = set()
         self._asking: Counter[str] = Counter()
         self._ask_op: Operation[Asking, Asked] = Operation(
             "ask", partial(changes.ask, storms=storms), applied=self._asked
         )
         self._find_op: Operation[Effect, int | None] = Operation("find asked", repeats.find_results)
         self._resolve_op: Operation[Resolve, Resolved] = Operation(
-            "resolve question", self._resolve_all, applied=self._resolved, failed=self._not_resolved
+            "resolve question",
+            partial(changes.resolve_all, errands=self._errands),
+            applied=self._resolved,
+            failed=self._not_resolved,
         )
         self._close_op: Operation[Close, list[Resolved]] = Operation(
             "close questions", changes.close_all, applied=self._closed_all
@@ -87,17 +83,6 @@ class Questions:
     def on_answer(self, kind: str, errand: Errand) -> None:
         """What the answers to the hive's own questions of this kind carry out. To be said before `start`."""
         self._errands[kind] = errand
-
-    async def start(self) -> None:
-        """Learns from disk what is open; what is overdue expires now."""
-        rows = await self._desk.store.read(sql.open_rows)
-        self._report(rows)
-        for row in rows:
-            self._open.remember(row)
-
-    async def aclose(self) -> None:
-        """Nothing expires any more, and whoever waits for an answer waits no longer."""
-        await self._open.aclose()
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
@@ -213,11 +198,6 @@ class Questions:
     def _in_hand(self, name: str) -> list[Entry]:
         inbox = self._desk.inboxes.get(name)
         return inbox.in_flight() if inbox is not None else []
-
-    def announce(self, rows: Iterable[QuestionRow]) -> None:
-        """Questions were stored by `raise_in`, and their transaction is committed. On the loop's thread."""
-        for row in rows:
-            self._added(row)
 
     # --- resolving --------------------------------------------------------------------------------------------------
 
@@ -335,19 +315,6 @@ class Questions:
         )
         return (await self._desk.store.submit(self._resolve_op, job)).row
 
-    def _resolve_all(self, conn: sqlite3.Connection, batch: Sequence[Resolve]) -> list[Resolved | HiveError]:
-        results: list[Resolved | HiveError] = []
-        for job in batch:
-            conn.execute("SAVEPOINT resolving")
-            try:
-                results.append(changes.resolve_one(conn, job, self._errands))
-            except HiveError as refused:
-                # Whatever its errand has done by then is undone, and the others stand
-                conn.execute("ROLLBACK TO resolving")
-                results.append(refused)
-            conn.execute("RELEASE resolving")
-        return results
-
     def _expire(self, number: int) -> None:
         """Its time is up: on the watchdog's word it is resolved, unless somebody was faster."""
         job = Resolve(id=number, how="expire", answer=EXPIRED, by=WATCHDOG, at=self._desk.now(), any_=True)
@@ -364,149 +331,10 @@ class Questions:
             self._post(asked.posted)
             self._added(asked.row)
 
-    def _added(self, row: QuestionRow) -> None:
-        if row.id in self._open or row.answered_at is not None:
-            return
-        self._open.remember(row)
-        self._desk.bus.publish(
-            QuestionAdded(
-                id=row.id,
-                asker=row.asker,
-                target=row.target,
-                question=row.question,
-                options=row.options,
-                multi=row.multi,
-                tool=row.tool,
-                asked_at=row.asked_at,
-                expires_at=row.expires_at,
-            )
-        )
-        self._say_changed(row)
-
-    def _resolved(self, job: Resolve, resolved: Resolved) -> None:
-        del job
-        self._follow(resolved)
-
-    def _closed_all(self, job: Close, closed: list[Resolved]) -> None:
-        del job
-        for resolved in closed:
-            self._follow(resolved)
-
-    def _follow(self, resolved: Resolved) -> None:
-        row = resolved.row
-        self._post(resolved.posted)
-        self._desk.bus.publish(
-            QuestionResolved(
-                id=row.id, answer=row.answer or "", answerer=row.answerer or "", channel=row.channel
-            )
-        )
-        self._open.forget(row.id)
-        self._say_changed(row)
-        if resolved.errand is not None:
-            resolved.errand.carried_out(row, resolved.result)
-
     def _not_resolved(self, job: Resolve, error: HiveError) -> None:
         """The watchdog tries again where the disk refused."""
         if job.how == "expire" and isinstance(error, StoreFailed) and self._open.expire_later(job.id):
             log.warning("question_not_expired question=%s error=%s", job.id, error)
-
-    def _post(self, posted: Posted | None) -> None:
-        if posted is not None:
-            mail = posted.message
-            chain = mail.chain or posted.id
-            entry = Entry(posted.id, mail.sender, mail.body, mail.at, mail.urgency, 0, 0, mail.hops, chain)
-            self._desk.arrived(mail.recipient, entry)
-
-    def _say_changed(self, row: QuestionRow) -> None:
-        for listener in self.changed:
-            for name in (row.asker, row.target):
-                if name:
-                    listener(name)
-
-    # --- looking ----------------------------------------------------------------------------------------------------
-
-    async def find(self, id: int) -> QuestionRow:  # noqa: A002
-        """One question, open or resolved (those resolved are kept for 90 days).
-
-        Raises:
-            NotFound: there is no such question.
-        """
-        row = await self._desk.store.read(partial(sql.find, number=id))
-        if row is None:
-            raise NotFound(f"there is no question {id}")
-        return row
-
-    def open_now(self, target: str | None = None, *, asker: str | None = None) -> list[OpenQuestion]:
-        """The open questions to this target, or of this asker, or all; from memory, oldest first."""
-        return self._open.find(target, asker)
-
-    def asks(self, asker: str, target: str) -> bool:
-        """Whether this asker waits for this target; from memory, however many questions there are."""
-        return self._open.between(asker, target) > 0
-
-    async def open(self, target: str | None = None) -> list[QuestionRow]:
-        """The open questions, oldest first: all, or those to one target.
-
-        Rows that cannot be read are in the operator's list, whomever they were for: `fault` says why.
-        """
-        rows = await self._desk.store.read(sql.open_rows)
-        self._report(rows)
-        return [row for row in rows if _is_for(row, target)]
-
-    async def fitting(self, target: str | None, room: int) -> tuple[list[QuestionRow], list[int]]:
-        """As `open`, but of those whose texts come to `room` bytes together, the shortest first; and the others' ids.
-
-        What agents write is no reason to read all of it at once.
-        """
-        ids = self._ids_for(target)
-
-        def look(conn: sqlite3.Connection) -> tuple[list[QuestionRow], list[int]]:
-            left = room
-            fit: list[int] = []
-            others: list[int] = []
-            for number, size in sorted(sql.sizes(conn, ids), key=lambda one: one[1]):
-                left -= size
-                (fit if left >= 0 or not fit else others).append(number)
-            return sql.some(conn, sorted(fit)), sorted(others)
-
-        rows, others = await self._desk.store.read(look)
-        self._report(rows)
-        return [row for row in rows if _is_for(row, target)], others
-
-    def beginnings(self, conn: sqlite3.Connection, target: str, limit: int, most: int) -> list[Begun]:
-        """The oldest open questions to this target, each whole or its beginning, as `questions_sql.begun` gives them.
-
-        For a reader's thread: it looks at memory once.
-        """
-        return sql.begun(conn, self._ids_for(target)[:limit], most)
-
-    def _ids_for(self, target: str | None) -> list[int]:
-        """From memory: those to this target; the operator is also shown what cannot be read."""
-        return [
-            one.id
-            for one in self._open.find(None, None)
-            if target in (None, one.target) or (target == OPERATOR and one.id in self._reported)
-        ]
-
-    async def loose_ends(self, owner: str | None) -> Sequence[LooseEnd]:
-        """The open questions as loose ends: those that `owner` asked or is asked, or the whole hive's (None)."""
-
-        def look(conn: sqlite3.Connection) -> list[Begun]:
-            return sql.begun(conn, sql.open_ids(conn, owner), 4 * SHOWN_CHARS)
-
-        rows = [one.row for one in await self._desk.store.read(look)]
-        self._report(rows)
-        now = self._desk.now()
-        return [
-            QuestionEnd(
-                id=row.id,
-                asker=row.asker,
-                target=row.target,
-                question=_begun(row.question),
-                age_seconds=max(0, now - row.asked_at),
-            )
-            for row in rows
-        ]
 
     async def sweep(self) -> int:
         """Removes questions that were resolved more than 90 days ago, in small steps; how many."""
@@ -515,21 +343,6 @@ class Questions:
         while step := await self._desk.store.submit(self._sweep_op, before):
             removed += step
         return removed
-
-    def _report(self, rows: Iterable[QuestionRow]) -> None:
-        for row in rows:
-            if row.fault is not None and row.id not in self._reported:
-                self._reported.add(row.id)
-                log.error("question_unreadable question=%s fault=%s", row.id, row.fault)
-
-
-def _is_for(row: QuestionRow, target: str | None) -> bool:
-    return target in (None, row.target) or (target == OPERATOR and row.fault is not None)
-
-
-def _begun(text: str) -> str:
-    """A loose end says which question it is, not all that it asks."""
-    return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}…"
 
 
 def _seen(future: asyncio.Future[Resolved]) -> None:

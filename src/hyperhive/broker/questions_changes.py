@@ -141,6 +141,22 @@ _RESOLVE: Final = (
 )
 
 
+def resolve_all(
+    conn: sqlite3.Connection, batch: Sequence[Resolve], errands: Mapping[str, Errand]
+) -> list[Resolved | HiveError]:
+    """`resolve_one` for each; of one that is refused, whatever its errand has done by then is undone."""
+    results: list[Resolved | HiveError] = []
+    for job in batch:
+        conn.execute("SAVEPOINT resolving")
+        try:
+            results.append(resolve_one(conn, job, errands))
+        except HiveError as refused:
+            conn.execute("ROLLBACK TO resolving")
+            results.append(refused)
+        conn.execute("RELEASE resolving")
+    return results
+
+
 def resolve_one(conn: sqlite3.Connection, job: Resolve, errands: Mapping[str, Errand]) -> Resolved:
     """Resolves a question, carries out what hangs on it, and tells its asker: all or nothing.
 
