@@ -607,11 +607,13 @@ class BareHive:
         while True:
             await self._clock.sleep(SWEEP_SECONDS)
             for sweep in (
+                lambda: self.indexer.forget(self.broker.old_mail),
                 self.broker.vacuum,
                 self.budgets.sweep,
                 self._crew.sweep,
                 self.notices.sweep,
                 self._history.sweep,
+                self.indexer.sweep,
             ):
                 try:
                     await sweep()

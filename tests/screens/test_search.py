@@ -1,6 +1,7 @@
 """Searching what a hive has said: the index keeps up by itself, off the senders' way, and may be thrown away."""
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -167,6 +168,85 @@ async def test_what_the_hive_forgets_is_found_no_more(
     assert len(await ids(search, "word")) == 1
     await indexer.sweep()
     assert await peek(indexer, index.gone, (0, 0)) == (1, 2)
+
+
+async def test_what_the_hive_removes_leaves_the_index_in_the_same_pass_with_its_words(
+    broker: Broker, indexer: Indexer, clock: FakeClock
+) -> None:
+    for number in range(3):
+        await broker.send("alice", "bob", f"old Ocelot {number}, ça va?")
+        await broker.recv("bob")
+        await broker.ack_turn("bob")
+    waiting = await broker.send("alice", "bob", "an ocelot that nobody has read")
+    await clock.advance(40 * 86_400)
+    new = await broker.send("alice", "bob", "a new ocelot")
+    await caught_up(indexer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hyperhive.broker.listings.OLD_ROWS", 2)
+        await indexer.forget(broker.old_mail)
+    assert await hits(indexer, "ocelot") == [waiting.id, new.id]
+    assert await broker.vacuum() == 3
+    await indexer.sweep()
+    assert await peek(indexer, index.gone, (0, 0)) == (0, 2), "no word is left that leads nowhere"
+    assert await broker.read(broker.old_mail) == []
+
+
+async def hits(indexer: Indexer, word: str) -> list[int]:
+    """The messages that the words themselves lead to, whatever else is known of them."""
+
+    def look(conn: sqlite3.Connection) -> list[int]:
+        found = conn.execute("SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid", (word,)).fetchall()
+        return [conn.execute("SELECT ref FROM docs WHERE doc = ?", row).fetchone()[0] for row in found]
+
+    return await peek(indexer, look, list[int]())
+
+
+async def test_what_is_being_taken_in_is_not_left_behind_when_it_is_taken_out(
+    broker: Broker, indexer: Indexer, clock: FakeClock
+) -> None:
+    await broker.send("alice", "bob", "old ocelot")
+    await broker.recv("bob")
+    await broker.ack_turn("bob")
+    await clock.advance(40 * 86_400)
+    await broker.send("alice", "bob", "another")
+    async with anyio.create_task_group() as group:
+        group.start_soon(indexer.step)
+        await anyio.lowlevel.checkpoint()
+        await indexer.forget(broker.old_mail)
+    await broker.vacuum()
+    assert await hits(indexer, "ocelot") == []
+
+
+async def test_an_index_that_cannot_be_swept_is_told_of_and_keeps_nobody(
+    broker: Broker, indexer: Indexer, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    await broker.send("alice", "bob", "old ocelot")
+    await broker.recv("bob")
+    await broker.ack_turn("bob")
+    await broker.send("alice", "bob", "another")
+    await caught_up(indexer)
+    await clock.advance(40 * 86_400)
+    assert indexer._conn is not None
+    await anyio.to_thread.run_sync(indexer._conn.execute, "DROP TABLE words")
+    await indexer.forget(broker.old_mail)
+    assert "index_not_swept" in caplog.text
+    assert await broker.vacuum() == 1
+
+
+@pytest.mark.parametrize("what", ["link", "pipe"])
+async def test_a_log_that_is_no_plain_file_is_not_opened(what: str, tmp_path: Path) -> None:
+    """A harness in a container has its directory to itself: a link would lead to anything of the machine's."""
+    logs = EventLogs()
+    real, path = tmp_path / "real.sqlite", tmp_path / "events.sqlite"
+    log = await logs.open(real)
+    eid = log.append(1000, "note", encode_live(Note(text="giraffe")))
+    await log.flush()
+    await logs.aclose()
+    path.symlink_to(real) if what == "link" else os.mkfifo(path)
+    events = AgentEvents(lambda: ["alice"], lambda _: path)
+    with anyio.fail_after(20):
+        assert await anyio.to_thread.run_sync(events, {}, 100) == ([], {})
+        assert await anyio.to_thread.run_sync(events.text, "alice", eid) is None
 
 
 async def test_an_agents_words_and_tool_calls_are_found_with_the_way_to_them(

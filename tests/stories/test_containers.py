@@ -10,9 +10,12 @@ import pytest
 
 from config_stage import Stage
 from hive_process import HivePlace, running
+from hyperhive.client import RemoteHive
 from hyperhive.lifecycle.runtimes.inside import AGENT_UID
 from hyperhive.lifecycle.runtimes.uid_ranges import RANGE
+from hyperhive.protocol import replies as p
 from hyperhive.protocol import requests as r
+from hyperhive.protocol.screens import SearchHit
 from hyperhive.testing.fake_anthropic import FakeAnthropic, tool_turn
 from parts import NSPAWN_BASE
 from story import bash, send
@@ -48,6 +51,10 @@ async def test_the_real_cli_lives_in_a_container(places: NewPlace, api: FakeAnth
         assert (view.isolation, view.network) == ("nspawn", "none")
         pid = place.cli_of("alice")
         assert (await anyio.Path(f"/proc/{pid}").stat()).st_uid % RANGE == AGENT_UID
+        with anyio.fail_after(40):
+            while not (said := await found(client, '"the config of a new agent"')):
+                await anyio.lowlevel.checkpoint()
+        assert {(hit.kind, hit.agent) for hit in said} == {("event", "alice")}
         await client.lifecycle.stop("alice")
         assert pid not in place.clis()
     results = [one["tool_result"] for one in api.requests if one["round"] == 1]
@@ -56,6 +63,13 @@ async def test_the_real_cli_lives_in_a_container(places: NewPlace, api: FakeAnth
         "58371", "/sys:", "/workspace:", "The config of a new agent", "bridge.py", "mcp.sock", "model.sock", "0",
     ]  # fmt: skip
     assert (place.state / "agents/alice/state/note").read_text() == "kept\n"
+
+
+async def found(client: RemoteHive, query: str) -> list[SearchHit]:
+    """What a search among the agents' events gives."""
+    reply = await client.request(r.Search(query=query, scope="events"))
+    assert isinstance(reply, p.SearchHits)
+    return reply.hits
 
 
 PATIENT = {"CLAUDE_CODE_MAX_RETRIES": "10"}

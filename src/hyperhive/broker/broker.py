@@ -491,6 +491,15 @@ class Broker:
         await self.reminders.sweep(self._desk.now() - int(older_than_days * DAY))
         return await self._looking.vacuum(older_than_days)
 
+    def old_mail(
+        self, conn: sqlite3.Connection, *, after: int = 0, older_than_days: float = 30
+    ) -> list[tuple[int, bytes]]:
+        """The first of the messages after an id that `vacuum` would remove now, in order, as id and text; for `read`.
+
+        None at all only where there are no more of them.
+        """
+        return self._looking.old_mail(conn, after, older_than_days)
+
     async def aclose(self) -> None:
         """Readers that wait get nothing; leases are written; the database is closed, unless it is shared."""
         if self._closed:

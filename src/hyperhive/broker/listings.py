@@ -17,6 +17,7 @@ from hyperhive.protocol.types import DeadLetter, InboxRow, OperatorInboxRow
 
 DROPPED_KEPT_DAYS: Final = 90
 SWEEP_ROWS: Final = 2000
+OLD_ROWS: Final = 200
 
 
 # --- listings -------------------------------------------------------------------------------------------------------
@@ -260,6 +261,19 @@ def sweep(conn: sqlite3.Connection, batch: Sequence[Sweep]) -> list[Swept]:
     stays whatever its age: it is where ids continue.
     """
     return [_sweep_one(conn, job) for job in batch]
+
+
+def old_mail(conn: sqlite3.Connection, job: Sweep) -> list[tuple[int, bytes]]:
+    """What `sweep` would remove next, in order, as id and text; none where it would remove nothing more."""
+    (end,) = conn.execute(
+        "SELECT coalesce((SELECT id FROM messages WHERE sent_at >= ? ORDER BY id LIMIT 1), max(id)) FROM messages",
+        (job.acked_before,),
+    ).fetchone()
+    query = (
+        "SELECT id, CAST(body AS BLOB) FROM messages WHERE id > ? AND id < ?"
+        " AND acked_at < CASE WHEN parked IS 'dropped' THEN ? ELSE ? END ORDER BY id LIMIT ?"
+    )
+    return conn.execute(query, (job.after, end, job.dropped_before, job.acked_before, OLD_ROWS)).fetchall()
 
 
 def _sweep_one(conn: sqlite3.Connection, job: Sweep) -> Swept:

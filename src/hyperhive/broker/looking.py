@@ -1,6 +1,9 @@
 """Looking at inboxes, the operator's done mark, and the sweep of what is old. Hands nothing out."""
 
+import sqlite3
 from collections.abc import Iterable
+
+import msgspec
 
 from hyperhive.broker import listings
 from hyperhive.broker.desk import Desk
@@ -49,13 +52,23 @@ class Looking:
 
     async def vacuum(self, older_than_days: float) -> int:
         """Removes old messages, in steps small enough that senders hardly wait."""
-        now = self._desk.now()
-        dropped = now - int(max(older_than_days, listings.DROPPED_KEPT_DAYS) * DAY)
-        after: int | None = 0
+        job = self._sweep(older_than_days)
         removed = 0
-        while after is not None:
-            job = Sweep(after, now - int(older_than_days * DAY), dropped, self._desk.steady())
+        while True:
             step = await self._desk.store.submit(self._sweep_op, job)
             removed += step.removed
-            after = step.resume_after
-        return removed
+            if step.resume_after is None:
+                return removed
+            job = msgspec.structs.replace(job, after=step.resume_after)
+
+    def old_mail(
+        self, conn: sqlite3.Connection, after: int, older_than_days: float
+    ) -> list[tuple[int, bytes]]:
+        """The first of those that are to go after this id, with their texts; in a reader's thread."""
+        return listings.old_mail(conn, msgspec.structs.replace(self._sweep(older_than_days), after=after))
+
+    def _sweep(self, older_than_days: float) -> Sweep:
+        """The first step of a sweep that begins now."""
+        now = self._desk.now()
+        dropped = now - int(max(older_than_days, listings.DROPPED_KEPT_DAYS) * DAY)
+        return Sweep(0, now - int(older_than_days * DAY), dropped, self._desk.steady())

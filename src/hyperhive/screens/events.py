@@ -1,10 +1,12 @@
-"""What agents said and called, as texts: read from the event logs of harnesses in this core, for the index.
+"""What agents said and called, as texts: read from the event logs of their harnesses, for the index.
 
-A log is read only where its file has changed since the last look. A harness in a container keeps its log where its
-agent can write: that one is not opened here, and is searched on the agent's own page.
+A log is read only where its file has changed since the last look. Where a harness runs in a container its log lies in
+the same place, in a directory that its agent cannot enter; but it is that harness's, so nothing but a plain file is
+opened there.
 """
 
 import sqlite3
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -90,6 +92,8 @@ class AgentEvents:
 
     def text(self, agent: str, eid: int) -> str | None:
         """An event's text again; None where it is gone."""
+        if _stamp(self._log_of(agent)) is None:
+            return None
         try:
             with closing(_connect(self._log_of(agent))) as conn:
                 row = conn.execute(_ONE, (eid,)).fetchone()
@@ -100,14 +104,16 @@ class AgentEvents:
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:
-    """Changes with every write to a log; None where there is none."""
+    """Changes with every write to a log; None where there is none, or what is there is no plain file."""
     stamp: list[int] = []
     for one in (path, path.with_name(path.name + "-wal")):
         try:
-            info = one.stat()
+            info = one.lstat()
         except OSError:
             stamp.append(0)
         else:
+            if not stat.S_ISREG(info.st_mode):
+                return None
             stamp += (info.st_mtime_ns, info.st_size)
     return tuple(stamp) if stamp[0] else None
 

@@ -124,8 +124,23 @@ def add(conn: sqlite3.Connection, docs: Iterable[Doc], read: dict[str, int]) -> 
             conn.execute("ROLLBACK")
 
 
+def take_out(conn: sqlite3.Connection, mail: Sequence[tuple[int, str]]) -> None:
+    """Takes messages out, each an id and its text exactly as it was put in: by that FTS5 finds its words."""
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        for number, text in mail:
+            query = f"SELECT doc FROM docs INDEXED BY mail WHERE kind = {MESSAGE} AND ref = ?"
+            for (doc,) in conn.execute(query, (number,)).fetchall():
+                conn.execute("INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)", (doc, text))
+                conn.execute("DELETE FROM docs WHERE doc = ?", (doc,))
+        conn.execute("COMMIT")
+    finally:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+
+
 def forget_mail(conn: sqlite3.Connection, ids: Sequence[int]) -> None:
-    """Forgets these messages. Their words stay (FTS5 would need the text to find them), and lead nowhere."""
+    """Forgets messages whose texts are gone already. Their words stay, and lead nowhere."""
     statement = f"DELETE FROM docs WHERE kind = {MESSAGE} AND ref = ?"
     _forget(conn, lambda: sum(conn.execute(statement, (number,)).rowcount for number in ids))
 

@@ -9,7 +9,7 @@ for it, and no start. An index that cannot be used, or is of another database, i
 
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
@@ -38,7 +38,6 @@ SHARE: Final = 3.0
 """It rests so many times as long as it works: a hive that is flooded sends on."""
 EVENTS_SECONDS: Final = 5.0
 """So often the agents' logs are looked at."""
-SWEEP_SECONDS: Final = 3600.0
 SWEEP_ROWS: Final = 5000
 GONE_MIN: Final = 10_000
 TROUBLE_SECONDS: Final = 60.0
@@ -48,6 +47,12 @@ class Database(Protocol):
     """What is needed of the broker: looks at the hive's database in a reader's thread."""
 
     async def read(self, look: Callable[[sqlite3.Connection], T]) -> T: ...
+
+
+class OldMail(Protocol):
+    """Looks for messages that are to go. In a thread."""
+
+    def __call__(self, conn: sqlite3.Connection, /, *, after: int) -> Sequence[tuple[int, bytes]]: ...
 
 
 class EventSource(Protocol):
@@ -87,7 +92,8 @@ class Indexer:
         self._thread = anyio.CapacityLimiter(1)
         self._marks: dict[str, int] = {}
         self._wake = anyio.Event()
-        self._swept = clock.monotonic()
+        self._turn = anyio.Lock()
+        """Of whoever changes the index: what is taken out must not be just being taken in."""
         self.behind = True
         """Older texts than the newest may be missing."""
         bus.tap(self._hear)
@@ -153,14 +159,16 @@ class Indexer:
             if await self._drop_purged():
                 continue
             self.behind = False
-            if self._clock.monotonic() - self._swept >= SWEEP_SECONDS:
-                await self.sweep()
             with anyio.move_on_after(EVENTS_SECONDS if self._events is not None else None):
                 await self._wake.wait()
                 await self._clock.sleep(SETTLE_SECONDS)
 
     async def step(self) -> bool:
         """Takes one batch in; False where there was nothing."""
+        async with self._turn:
+            return await self._step()
+
+    async def _step(self) -> bool:
         docs, read = await self._database.read(self._next)
         if self._events is not None and len(docs) < BATCH_ROWS:
             events = self._events
@@ -178,16 +186,45 @@ class Indexer:
         if events is None or not await self._off_loop(lambda: events.lost(dict(self._marks))):
             return False
         log.info("index_made_anew after=purge")
-        await self._make_anew()
+        async with self._turn:
+            await self._make_anew()
         return True
 
     async def _make_anew(self) -> None:
         await self._off_loop(self._throw_away)
         await self.open()
 
+    async def forget(self, old: OldMail) -> None:
+        """Takes out what the hive is about to remove, words and all; to be called before it does. Never raises.
+
+        Args:
+            old: messages after an id, in order, each an id and its text; some of them, and none only where no more are.
+        """
+
+        async def work() -> None:
+            after = 0
+            while found := await self._database.read(partial(old, after=after)):
+                after = found[-1][0]
+                mail = [(number, as_text(text)) for number, text in found]
+                await self._off_loop(partial(self._take_out, mail))
+
+        await self._tidy(work)
+
     async def sweep(self) -> None:
-        """Forgets what the hive and its agents' logs have forgotten; where most of it is such, it is made anew."""
-        self._swept = self._clock.monotonic()
+        """Forgets what the hive and its agents' logs have forgotten; where most of it is such, it is made anew.
+
+        To be called once the hive has swept. Never raises: what is left out now is for the next time.
+        """
+        await self._tidy(self._sweep)
+
+    async def _tidy(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            async with self._turn:
+                await work()
+        except (sqlite3.Error, OSError, StoreFailed) as error:
+            log.warning("index_not_swept error=%s", error)
+
+    async def _sweep(self) -> None:
         await self._off_loop(partial(self._forget_events, unix_seconds(self._clock) - KEPT_DAYS * 86_400))
         after = 0
         while known := await self._off_loop(
@@ -248,6 +285,10 @@ class Indexer:
     def _write(self, docs: Sequence[Doc], read: dict[str, int]) -> None:
         if self._conn is not None:
             index.add(self._conn, docs, read)
+
+    def _take_out(self, mail: Sequence[tuple[int, str]]) -> None:
+        if self._conn is not None:
+            index.take_out(self._conn, mail)
 
     def _forget(self, ids: Sequence[int]) -> None:
         if self._conn is not None:
