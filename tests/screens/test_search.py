@@ -240,6 +240,7 @@ async def test_a_log_that_is_no_plain_file_is_not_opened(what: str, tmp_path: Pa
     real, path = tmp_path / "real.sqlite", tmp_path / "events.sqlite"
     log = await logs.open(real)
     eid = log.append(1000, "note", encode_live(Note(text="giraffe")))
+    assert eid is not None
     await log.flush()
     await logs.aclose()
     path.symlink_to(real) if what == "link" else os.mkfifo(path)
