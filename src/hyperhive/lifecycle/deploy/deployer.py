@@ -5,18 +5,13 @@ approvals that the operator gave.
 """
 
 import logging
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-import anyio
-import msgspec
-
 from hyperhive import agent_toml
 from hyperhive.agent_toml import AgentFile
-from hyperhive.background import Background
-from hyperhive.clock import SYSTEM_CLOCK, Clock, unix_seconds
+from hyperhive.clock import SYSTEM_CLOCK, Clock
 from hyperhive.config import AgentConfig
 from hyperhive.errors import (
     BadConfig,
@@ -24,7 +19,6 @@ from hyperhive.errors import (
     Closed,
     Conflict,
     HiveError,
-    MissingPart,
     NotFound,
     WorldError,
 )
@@ -32,9 +26,10 @@ from hyperhive.lifecycle.approvals import ApprovalQueue
 from hyperhive.lifecycle.approvals.book import Failpoint, Tell, no_failpoint, tell_nobody
 from hyperhive.lifecycle.approvals.ports import Repos
 from hyperhive.lifecycle.approvals.rows import Row
-from hyperhive.lifecycle.deploy.configs import Configs, Deployment
+from hyperhive.lifecycle.deploy.configs import Configs
 from hyperhive.lifecycle.deploy.lock import MetaLock
 from hyperhive.lifecycle.deploy.ports import Stage
+from hyperhive.lifecycle.deploy.providing import Providing
 from hyperhive.lifecycle.deploy.steps import ABORT, DEPLOY, SPAWN, Run, Steps, news_of
 from hyperhive.names import OPERATOR, AgentName, parse_resident
 from hyperhive.protocol.events import Rebuilt
@@ -42,7 +37,7 @@ from hyperhive.protocol.events import Rebuilt
 log = logging.getLogger(__name__)
 
 
-class Deployer:
+class Deployer(Providing):
     """Deploys of one hive. Await `start`, and `resume` once the agents run; `aclose` before the agents stop.
 
     Guarantees: each approved commit is deployed or failed, once, whatever is killed when; a failed one leaves the agent
@@ -74,7 +69,7 @@ class Deployer:
             failpoint: called before and after each step; for tests.
             revision: the hive's, which is written down with what it deploys.
         """
-        self._steps = Steps(
+        steps = Steps(
             queue=queue,
             repos=repos,
             configs=configs,
@@ -87,18 +82,12 @@ class Deployer:
             failpoint=failpoint,
             revision=revision,
         )
-        self._revision = revision
+        super().__init__(
+            steps=steps, repos=repos, configs=configs, stage=stage, lock=lock, clock=clock, revision=revision
+        )
         self._queue = queue
-        self._repos = repos
-        self._configs = configs
-        self._stage = stage
-        self._lock = lock
         self._operator = operator
-        self._clock = clock
         self._tell = tell
-        self._background = Background("deploys")
-        self._one_by_one = anyio.CapacityLimiter(1)
-        self._providing: dict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
     async def start(self) -> None:
         """Ready for what is approved from now on."""
@@ -204,69 +193,6 @@ class Deployer:
 
     # --- putting right ----------------------------------------------------------------------------------------------
 
-    def provide(self, agent: AgentName) -> None:
-        """As `provision`, in the background: a new agent needs nothing of its repos before there is a proposal."""
-        if self._configs.deployed(agent) is None and self._background.is_open:
-            self._background.spawn(lambda: self._provide(agent), f"repos of {agent}")
-
-    async def _provide(self, agent: AgentName) -> None:
-        try:
-            async with self._one_by_one:  # hundreds of agents of an older hive must not keep a host busy
-                await self.provision(agent)
-        except HiveError as error:  # a proposal, a rebuild or the next start tries again
-            log.warning("repos_not_made agent=%s error=%s", agent, error)
-
-    async def provision(self, agent: AgentName) -> None:
-        """The agent has its repos and its first row. Idempotent, and cheap where that is so already.
-
-        Where the rows were lost (a host that was set up anew) they begin with what the repo says is deployed. Without
-        git an agent runs all the same, on the operator's settings alone.
-
-        Raises:
-            WorldError: the repos cannot be made.
-        """
-        async with self._providing[agent]:
-            if self._configs.deployed(agent) is not None or not self._stage.alive(agent):
-                return
-            try:
-                await self._repos.ensure(agent)
-            except MissingPart as error:
-                log.warning("agent_without_repos agent=%s error=%s", agent, error)
-                return
-            await self._configs.begin(await self._told_by_repo(agent))
-            await self._steps.reconcile(agent)
-
-    async def _told_by_repo(self, agent: AgentName) -> list[Deployment]:
-        """Every deployment that a tag tells of; the one that main is at comes last."""
-        main = await self._repos.main(agent)
-        numbered = {
-            int(word): sha
-            for name, sha in (await self._repos.tags(agent)).items()
-            if (word := name.removeprefix("deployed/")).isdecimal()
-        }
-        last = max((number for number, sha in numbered.items() if sha == main), default=0)
-        order = [*sorted(numbered.keys() - {last}), last]
-        numbered[last] = main
-        return [
-            Deployment(
-                agent,
-                number,
-                numbered[number],
-                await self._stored(agent, numbered[number]),
-                unix_seconds(self._clock),
-                self._revision,
-            )
-            for number in order
-        ]
-
-    async def _stored(self, agent: AgentName, sha: str) -> str:
-        try:
-            file = await self._steps.read(agent, sha)
-        except BadConfig as error:
-            log.warning("deployed_config_invalid agent=%s error=%s", agent, error)
-            file = AgentFile()
-        return msgspec.json.encode(file).decode()
-
     async def rebuild(self, agent: str, *, now: bool = False) -> str | None:
         """Puts right whatever drifted: the agent's repos, tags and lock file, and its loop, on what is deployed.
 
@@ -352,14 +278,6 @@ class Deployer:
         await self._stage.halt(agent, now=now)
         if self._stage.should_run(agent):
             await self._stage.start(agent)
-
-    async def forget(self, agent: AgentName) -> None:
-        """The agent is purged: its rows, its place in the lock file and its repos. Idempotent."""
-        async with self._providing[agent]:
-            await self._configs.forget(agent)
-            await self._lock.remove(agent)
-            with suppress(MissingPart):  # without git there are none
-                await self._repos.purge(agent)
 
     async def _reconcile_all(self) -> None:
         """Whatever the last life had not published."""
