@@ -17,7 +17,7 @@ echo "mounts $(cut -d' ' -f5 /proc/self/mountinfo | grep -vE '^/(proc|sys|dev|ru
 echo "nodes $(find / /run /run/hive /run/host /state /claude /tmp -xdev \
   \\( -type b -o -type c -o -type s -o -type p \\) 2>/dev/null | sort -u | tr '\\n' ' ')"
 echo "passwd $(cut -d: -f1 /etc/passwd | tr '\\n' ' ')"
-echo "shadow $(ls -d /etc/shadow /etc/sudoers /root/* /home/* 2>/dev/null)"
+echo "shadow $(ls -d /etc/shadow /etc/sudoers 2>/dev/null; for d in /root /home; do cd $d && ls -A; done 2>/dev/null)"
 """
 
 
