@@ -10,7 +10,9 @@ import pytest
 from config_repos import ALICE, PATH, Desk, boxed_repos, paths_at, plain_repos, shell_git
 from hyperhive.errors import HiveError, NotFound, WorldError
 from hyperhive.lifecycle.repos import Repos, reader
+from hyperhive.lifecycle.runtimes.launch import Plan, launch
 from hyperhive.paths import Paths
+from hyperhive.ports import ChildProcess
 from trap_repo import arm
 
 pytestmark = pytest.mark.needs("git")
@@ -153,6 +155,32 @@ async def test_objects_of_elsewhere_cannot_be_borrowed(repos: Repos, desk: Desk,
     with pytest.raises(HiveError):
         await repos.propose(ALICE, secret, 1)
     assert list(await repos.tags(ALICE)) == ["deployed/0"]
+
+
+@pytest.mark.needs("bwrap")
+@pytest.mark.parametrize("repos", ["boxed"], indirect=True)
+async def test_a_link_put_in_a_repos_place_just_before_it_is_bound_leads_nowhere(
+    repos: Repos, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a manager could that may write above it: what the box shows is the directory that was looked at."""
+    mine = desk.commit({"agent.toml": "model = 'x'\n"})
+    (tmp_path / "private").mkdir()
+    shell_git(tmp_path / "private", "init", "-q", "-b", "main")
+    Desk(tmp_path / "private").commit({"secret": "canary"})
+    place, swapped = anyio.Path(desk.repo), []
+
+    async def swap_and_launch(plan: Plan) -> ChildProcess:
+        aside = await place.rename(tmp_path / "aside")
+        await place.symlink_to(tmp_path / "private")
+        try:
+            return await launch(plan)  # returns when the box is there
+        finally:
+            await place.unlink()
+            swapped.append(await aside.rename(desk.repo))
+
+    monkeypatch.setattr(reader, "launch", swap_and_launch)
+    await repos.propose(ALICE, mine, 1)
+    assert len(swapped) == 2, "its branches are listed, and then fetched"
 
 
 async def test_replaced_and_grafted_history_is_not_believed(repos: Repos, desk: Desk) -> None:

@@ -108,6 +108,16 @@ def has_proposed(paths: Paths, agent: AgentName) -> bool:
         return True
 
 
+def open_proposed(paths: Paths, agent: AgentName) -> int:
+    """The proposed directory as a descriptor, which the caller closes. Blocks.
+
+    Raises:
+        WorldError: something else has its place, a link perhaps.
+    """
+    with _opened(paths, agent) as place:
+        return os.dup(place)
+
+
 def clear_stale(paths: Paths) -> None:
     """Removes what a git that died left: locks and half-written files in the applied repos, all of staging. Blocks.
 

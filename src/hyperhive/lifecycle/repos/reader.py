@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from hyperhive.errors import NotFound
 from hyperhive.lifecycle.repos.git import IN_THE_BASE, find_git, upload_pack
-from hyperhive.lifecycle.repos.making import has_proposed
+from hyperhive.lifecycle.repos.making import has_proposed, open_proposed
 from hyperhive.lifecycle.runtimes.base import Marks
 from hyperhive.lifecycle.runtimes.bwrap import BwrapRuntime
 from hyperhive.lifecycle.runtimes.bwrap_command import BOX_REPO, reading_box_arguments
@@ -93,7 +93,7 @@ class BoxedReader:
         program = await anyio.to_thread.run_sync(find_git, self._path)
         argv, env = upload_pack(program, f"{BOX_REPO}/.git")
         fence = await anyio.to_thread.run_sync(found.limiter.fence, _GROUP, _LIMITS)
-        fds = await anyio.to_thread.run_sync(self._descriptors, self._paths.proposed_config(agent))
+        fds = await anyio.to_thread.run_sync(self._descriptors, agent)
         return await launch(
             Plan(
                 argv=[found.program, "--args", str(fds[0]), "--", *argv],
@@ -110,18 +110,24 @@ class BoxedReader:
             )
         )
 
-    def _descriptors(self, repo: Path) -> list[int]:
-        """The arguments' descriptor, and the filter's where there is one. Blocks."""
-        seccomp = [] if self._filter is None else [memory_file("seccomp", self._filter)]
+    def _descriptors(self, agent: AgentName) -> list[int]:
+        """The arguments' descriptor, the filter's where there is one, and the repo's where bubblewrap takes it so.
+
+        What is bound then is the directory that was entered without following a link, whatever has its place since.
+        Blocks.
+        """
+        found, fds = self._runtime.found, []
         try:
-            arguments = reading_box_arguments(
-                repo,
-                disable_userns=self._runtime.found.disable_userns,
-                seccomp=seccomp[0] if seccomp else None,
-            )
-            return [memory_file("args", b"".join(os.fsencode(word) + b"\0" for word in arguments)), *seccomp]
+            seccomp = None if self._filter is None else memory_file("seccomp", self._filter)
+            fds += [] if seccomp is None else [seccomp]
+            repo: Path | int = self._paths.proposed_config(agent)
+            if found.bind_fd:
+                repo = open_proposed(self._paths, agent)
+                fds.append(repo)
+            arguments = reading_box_arguments(repo, disable_userns=found.disable_userns, seccomp=seccomp)
+            return [memory_file("args", b"".join(os.fsencode(word) + b"\0" for word in arguments)), *fds]
         except BaseException:
-            for fd in seccomp:
+            for fd in fds:
                 os.close(fd)
             raise
 

@@ -8,6 +8,7 @@ import ctypes
 import os
 import shutil
 import stat
+import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,8 @@ class Found:
 
     program: str
     disable_userns: bool
+    bind_fd: bool
+    """It binds what a descriptor stands for."""
     close_abstract: bool
     limiter: Limiter
     pasta: Pasta | None
@@ -116,6 +119,7 @@ class BwrapRuntime:
         self._found = Found(
             program=program,
             disable_userns=disable,
+            bind_fd=await _knows(program, "--ro-bind-fd"),
             close_abstract=await anyio.to_thread.run_sync(can_close_abstract, program),
             limiter=await Limiter.detect(self._marks.hive, self._environ),
             pasta=await anyio.to_thread.run_sync(self._find_pasta),
@@ -308,6 +312,11 @@ async def _works(program: str, more: tuple[str, ...]) -> str | None:
     if done.returncode == 0:
         return None
     return done.stderr.decode(errors="replace").strip() or f"it ended with {done.returncode}"
+
+
+async def _knows(program: str, option: str) -> bool:
+    done = await anyio.run_process([program, "--help"], check=False, env={}, stderr=subprocess.STDOUT)
+    return option.encode() in done.stdout
 
 
 def _check_place(paths: Paths) -> None:

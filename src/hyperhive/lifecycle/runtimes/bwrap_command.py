@@ -95,12 +95,12 @@ def box_arguments(plan: BoxPlan, fds: BoxFds, root: Path = Path("/")) -> list[st
 
 
 def reading_box_arguments(
-    repo: Path, *, disable_userns: bool, seccomp: int | None, root: Path = Path("/")
+    repo: Path | int, *, disable_userns: bool, seccomp: int | None, root: Path = Path("/")
 ) -> list[str]:
     """The same for a box that holds one repo and the machine, all of it read-only, and has no network.
 
     For a program that reads what an agent wrote on the core's behalf: nothing of any agent's is in it, no /proc, and no
-    place to write to.
+    place to write to. `repo`: its directory, best as a descriptor: a path may lead elsewhere by the time it is bound.
     """
     return [
         "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--unshare-net",
@@ -109,7 +109,7 @@ def reading_box_arguments(
         *(("--disable-userns",) if disable_userns else ()),
         "--dev", "/dev",
         *_machine(root),
-        "--ro-bind", str(repo), BOX_REPO,
+        "--ro-bind-fd" if isinstance(repo, int) else "--ro-bind", str(repo), BOX_REPO,
         "--remount-ro", "/dev",
         "--remount-ro", "/",
         "--chdir", "/",
