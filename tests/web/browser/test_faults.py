@@ -117,9 +117,8 @@ async def test_a_hive_that_is_killed_in_mid_stream_and_comes_back(watch: Watch, 
     await page.locator(".composer textarea").fill("not sent yet")
     await world.tell(agent, "[[once]][[slow 60]]")
     await page.locator(".lrow", has_text="step 3").last.wait_for()
-    await world.hive.kill()
     killed = time.monotonic()
-    assert await page.get_by_text(LOST).count() == 0, "silent at first"
+    await world.hive.kill()
     await told(watch, LOST)
     noticed = time.monotonic() - killed
     await page.get_by_role("button", name="Retry now").click()
@@ -129,7 +128,7 @@ async def test_a_hive_that_is_killed_in_mid_stream_and_comes_back(watch: Watch, 
     print(
         f"banner {noticed:.1f} s after the kill, gone {time.monotonic() - listens:.1f} s after it was ready"
     )
-    assert noticed >= 3
+    assert noticed >= 3, "silent at first"
     last = await say(world, agent, "three", "four")
     await page.locator(".lrow[data-kind=text]", has_text=last).last.wait_for(timeout=60_000)
     texts, whole = await shown(page), await kept(world, agent)
@@ -196,7 +195,7 @@ async def test_a_line_that_breaks_again_and_again(browser: Browser, world: WebWo
 async def test_a_line_that_dies_in_silence_is_noticed(
     browser: Browser, world: WebWorld, line: LineProxy
 ) -> None:
-    """By the third heartbeat that does not come while somebody looks."""
+    """By the third heartbeat that does not come while somebody looks: 45 s after the last, which may be 15 s ago."""
     agent = world.seeded.agents[9]
     async with context_of(browser) as context:
         await context.add_init_script(ALONE)
@@ -206,9 +205,9 @@ async def test_a_line_that_dies_in_silence_is_noticed(
         await watch.settled()
         await live(watch)
         line.stall()
-        await watch.page.clock.fast_forward(44_000)
+        await watch.page.clock.fast_forward(15_000)
         assert await watch.page.get_by_text("fell silent").count() == 0
-        await watch.page.clock.fast_forward(2_000)
+        await watch.page.clock.fast_forward(31_000)
         await watch.page.clock.fast_forward(4_000)
         await told(watch, "The hive fell silent.")
         last = await say(world, agent, "said meanwhile")
