@@ -73,6 +73,7 @@ async def test_approving_needs_the_commit_and_the_diff_that_were_shown(world: Ap
             with pytest.raises(Conflict) as caught:
                 await queue.approve(number, sha, diff)
             assert caught.value.wire_code == code
+            assert f"commit {seen.commit_ref} with diff {seen.diff_sha256} now" in caught.value.message
         assert world.handed.ids == []
         approved = await queue.approve(number, seen.commit_ref, seen.diff_sha256)
         assert (approved.status, approved.stage, approved.resolved_by) == ("approved", "approved", "operator")

@@ -16,6 +16,7 @@ from hyperhive.errors import BadRequest, Conflict, Forbidden, HiveError, LimitRe
 from hyperhive.lifecycle.approvals import rows
 from hyperhive.lifecycle.approvals.asking import Asking, highest
 from hyperhive.lifecycle.approvals.audit import By, Entry, entries
+from hyperhive.lifecycle.approvals.ports import Diff
 from hyperhive.lifecycle.approvals.rows import Row
 from hyperhive.names import OPERATOR, AgentName, parse_resident
 from hyperhive.opening import Opening
@@ -240,14 +241,15 @@ class ApprovalQueue(Asking):
     async def _checked(self, row: Row, sha: str | None, diff_sha256: str | None, by: By) -> rows.Decide:
         """The decision that this commit is to be applied, where it is the one that was seen."""
         agent = AgentName(row.agent)
+        base = await self._repos.main(agent)
         if sha is None or diff_sha256 is None:
+            diff = await self._repos.diff(agent, base, row.sha)
             raise Conflict(
-                f"approval {row.id} is approved by naming the commit and the diff that you saw",
-                hint=f"`hyperhive show {row.id}` shows both; name them by --sha and --diff",
+                f"approval {row.id} is approved by naming the commit and the diff that you saw: {_now(row, diff)}",
+                hint=f"`hyperhive show {row.id}` shows them; name them by --sha and --diff",
                 code="unseen",
             )
         tagged = (await self._repos.tags(agent)).get(f"proposal/{row.id}")
-        base = await self._repos.main(agent)
         if tagged == row.sha and not await self._repos.descends(agent, base, row.sha):
             reason = "stale_base: it does not build on what is deployed now; rebase it and propose it again"
             await self.fail(row.id, reason)
@@ -259,7 +261,7 @@ class ApprovalQueue(Asking):
         diff = await self._repos.diff(agent, base, row.sha)
         if tagged != row.sha or sha != row.sha or diff_sha256 != diff.sha256:
             raise Conflict(
-                f"approval {row.id} is not what you saw any more: it is commit {row.sha} with diff {diff.sha256} now",
+                f"approval {row.id} is not what you saw any more: {_now(row, diff)}",
                 hint=f"look again: `hyperhive show {row.id}`",
                 code="moved",
             )
@@ -312,6 +314,10 @@ class ApprovalQueue(Asking):
                     await self._store.submit(self._drop_op, number)
                 raise
         return row.id
+
+
+def _now(row: Row, diff: Diff) -> str:
+    return f"it is commit {row.sha} with diff {diff.sha256} now"
 
 
 def _check_decides(by: str) -> None:
