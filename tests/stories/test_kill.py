@@ -95,13 +95,16 @@ async def a_moment(chance: random.Random, hive: HiveProcess, api: FakeAnthropic)
     return f"{frames} frames, {requests} requests and {seconds * 1000:.0f} ms"
 
 
-async def a_request(hive: HiveProcess, api: FakeAnthropic) -> str:
-    """Waits until a turn asks its model, however long a busy machine takes: one kill at least hits a turn."""
-    goal = len(api.requests) + 1
+async def a_prompt(hive: HiveProcess, api: FakeAnthropic) -> str:
+    """Waits until a model is shown a message, however long a busy machine takes: one kill at least hits a turn.
+
+    A CLI asks the API for other things, too, and some of them before its turn.
+    """
+    goal = len(shown(api.requests)) + 1
     with within(PATIENCE_SECONDS, lambda: f"no turn asks its model: {hive.last_words()}"):
-        while len(api.requests) < goal:  # noqa: ASYNC110 (the stand-in lives in threads, and tells nobody)
+        while len(shown(api.requests)) < goal:  # noqa: ASYNC110 (the stand-in lives in threads, and tells nobody)
             await anyio.sleep(0.002)
-    return "a request"
+    return "a prompt"
 
 
 async def killed_again_and_again(place: HivePlace, api: FakeAnthropic, rounds: int) -> None:
@@ -117,7 +120,7 @@ async def killed_again_and_again(place: HivePlace, api: FakeAnthropic, rounds: i
                 if number == 0:
                     await client.lifecycle.spawn("alice")
                 await client.broker.send("operator", "manager", tasks[number].order)
-            moment = await (a_request(hive, api) if number == rounds // 2 else a_moment(chance, hive, api))
+            moment = await (a_prompt(hive, api) if number == rounds // 2 else a_moment(chance, hive, api))
             await hive.kill()
         await place.nothing_left()
         mail = place.mail()
