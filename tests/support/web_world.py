@@ -48,7 +48,7 @@ AXE_RUN = """async tags => {
 
 WIDE = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
-PATIENCE_MS = 15_000.0
+PATIENCE_MS = 30_000.0
 
 HIVE_TOML = """
 backoff_seconds = 0.2
@@ -232,7 +232,7 @@ class Watch:
         drawn = "() => !!document.querySelector('main h1') && !document.querySelector('main .loading')"
         await self.eventually(lambda: self.page.evaluate(drawn), "the screen")
 
-    async def eventually(self, true: Callable[[], Any], what: str, seconds: float = 15.0) -> None:
+    async def eventually(self, true: Callable[[], Any], what: str, seconds: float = 30.0) -> None:
         """Returns when the awaitable predicate holds; looks again after each frame of the page."""
         with anyio.move_on_after(seconds):
             while not await true():

@@ -126,7 +126,7 @@ async def test_a_burst_leaves_the_page_usable_and_whole(served: Served, watch: W
     day.display.emit(Note(text="the burst is over"))
     await day.shown("the burst is over")
     box = watch.page.locator(".composer textarea")
-    with anyio.fail_after(15):
+    with anyio.fail_after(60):
         await box.fill("still here")
     assert await box.input_value() == "still here"
     assert await watch.page.locator(".lrow").count() <= ROWS_MAX
