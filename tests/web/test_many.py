@@ -74,18 +74,29 @@ async def test_a_stop_that_takes_long_holds_up_no_other(
 
 
 async def test_only_so_many_are_begun_side_by_side(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
-    running, most = 0, 0
+    begun, go = 0, anyio.Event()
 
     async def start(*_: object, **__: object) -> None:
-        nonlocal running, most
-        running, most = running + 1, max(most, running + 1)
-        await anyio.wait_all_tasks_blocked()
-        running -= 1
+        nonlocal begun
+        begun += 1
+        await go.wait()
 
     monkeypatch.setattr(Lifecycle, "start", start)
-    told = await many(browser, *({"cmd": "start", "name": "x"} for _ in range(3 * AT_ONCE)))
+    told: list[dict[str, Any]] = []
+
+    async def ask() -> None:
+        told.extend(await many(browser, *({"cmd": "start", "name": "x"} for _ in range(3 * AT_ONCE))))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask)
+        with anyio.fail_after(30):
+            while begun < AT_ONCE:
+                await anyio.lowlevel.checkpoint()
+        await anyio.wait_all_tasks_blocked()
+        assert begun == AT_ONCE
+        go.set()
     assert [one["status"] for one in told] == [200] * 3 * AT_ONCE
-    assert most == AT_ONCE
+    assert begun == 3 * AT_ONCE
 
 
 async def test_what_was_asked_is_done_also_where_nobody_stays_to_hear_of_it(
