@@ -187,8 +187,10 @@ def _others(db: sqlite3.Connection, lock: Path, seeded: Seeded, scale: Scale) ->
         " VALUES (?, 'agent', ?, 'alive', ?, 0, '[]')",
         [(name, now - MONTH_SECONDS, name in seeded.stopped) for name in others],
     )
+    # Built by this revision: the next start would build anew whom another had built, one after the other.
     db.executemany(
-        "INSERT INTO deployments (agent, number, sha, config, at) VALUES (?, 0, ?, '{}', 0)",
+        "INSERT INTO deployments (agent, number, sha, config, at, revision)"
+        " VALUES (?, 0, ?, '{}', 0, (SELECT max(revision) FROM deployments))",
         [(name, commit_of(name)) for name in others],
     )
     # A hive that ended early writes it when it starts.
