@@ -4,6 +4,8 @@ The rows' own rules are tests of `src/rows`; the jobs that an operator does with
 """
 
 import json
+import sqlite3
+from contextlib import closing
 
 import pytest
 from playwright.async_api import Route
@@ -256,3 +258,48 @@ async def test_a_chart_is_one_stop_of_the_keyboard_and_says_what_the_arrows_choo
     await page.keyboard.press("Enter")
     await page.locator(".turn-item").first.wait_for()
     assert await page.locator(".turn-item").count() == buckets[-2]
+
+
+ROWS = "all => all.map(row => `${row.dataset.kind} ${row.innerText.replace(/\\d\\d:\\d\\d:\\d\\d/g, '')}`)"
+"""Without the times: a row that came live has the moment of its coming."""
+
+
+async def test_what_a_killed_hive_told_and_never_kept_is_gone_when_it_is_back(
+    watch: Watch, world: WebWorld
+) -> None:
+    """Its numbers stand for other events then. The page shows what the hive has, as after a reload, without one."""
+    agent = world.seeded.agents[13]
+    page = watch.page
+    watch.expect(r"ERR_|Failed to (load|fetch)|did not answer")
+    await page.goto(f"{world.origin}/agents/{agent}")
+    await talk(watch, world, agent, say("kept words"), "kept words")
+    await page.locator(".lrow[data-kind=turn_end]").last.wait_for()
+    log = world.place.state / "agents" / agent / "harness" / "hyperhive-events.sqlite"
+    with closing(sqlite3.connect(log, isolation_level=None, timeout=30)) as conn:
+        conn.execute("BEGIN IMMEDIATE")  # from here on the log keeps nothing
+        await world.tell(agent, "[[once a]][[say lost words]][[once b]][[slow 600]]")
+        lost = page.locator(".lrow[data-kind=text]", has_text="lost words")
+        await lost.wait_for()
+        await page.evaluate("() => { window.same = true }")
+        await world.hive.kill()
+        conn.execute("ROLLBACK")
+    await world.start()
+    await talk(watch, world, agent, say("later words"), "later words")
+    await lost.wait_for(state="detached")
+    assert await page.evaluate("() => window.same"), "it is the same page"
+    here = await over(watch)
+    await page.reload()
+    await page.locator(".lrow", has_text="later words").last.wait_for()
+    assert await over(watch) == here
+
+
+async def over(watch: Watch) -> list[str]:
+    """All rows, once the last turn has ended."""
+    rows = watch.page.locator(".lrow")
+
+    async def ended() -> bool:
+        return await rows.last.get_attribute("data-kind") == "turn_end"
+
+    await watch.eventually(ended, "the end of the turn")
+    found: list[str] = await rows.evaluate_all(ROWS)
+    return found

@@ -42,6 +42,21 @@ it("applies what came while the snapshot was fetched, but not what the snapshot 
   expect(seen).toEqual(["reset 5", 6, 7]);
 });
 
+it("says of a snapshot whether it is of another stream, perhaps of a restarted hive", async () => {
+  const heard: [boolean, boolean][] = [];
+  let asked = false;
+  const feed = new Feed<{ seq: number }>(
+    { load: (_, anew) => ((asked = anew), Promise.resolve({ seq: 1 })), reset: (_, anew) => void heard.push([asked, anew]), apply: () => undefined },
+    (run) => run(),
+    () => () => undefined,
+  );
+  for (const t of ["reset", "subscribed", "gap", "reset", "subscribed"] as const) {
+    feed.hear({ t });
+    await settled();
+  }
+  expect(heard).toEqual([[true, true], [false, false], [true, true]]);
+});
+
 it("starts over after a gap, and drops an answer that it no longer waits for", async () => {
   const { feed, seen, asked } = open();
   feed.hear({ t: "subscribed" });

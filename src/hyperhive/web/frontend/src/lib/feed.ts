@@ -5,10 +5,13 @@ import type { Frame } from "./protocol";
 import { subscribe, type StreamMessage } from "./stream";
 
 export interface FeedOf<S extends { seq: number }> {
-  /** Fetch the snapshot; called when the subscription stands, and again after a gap. */
-  load(signal: AbortSignal): Promise<S>;
-  /** Replace everything by it. */
-  reset(snapshot: S): void;
+  /** Fetch the snapshot; called when the subscription stands, and again after a gap. `anew`: see `reset`. */
+  load(signal: AbortSignal, anew: boolean): Promise<S>;
+  /**
+   * Replace everything by it. `anew`: the hive may have been restarted since the last one. What it told in its last moment
+   * may never have been kept, and its numbers may stand for other things now.
+   */
+  reset(snapshot: S, anew: boolean): void;
   /** What happened since, in order. */
   apply(frames: Frame[]): void;
   /** The snapshot could not be had (it is tried again), or there is no such stream (code "refused": nothing follows). */
@@ -20,6 +23,7 @@ type Later = (run: () => void, ms: number) => () => void;
 export class Feed<S extends { seq: number }> {
   #buffer: Frame[] = [];
   #seq: number | undefined; // undefined: no snapshot yet
+  #anew = true; // whoever opens it may know of an earlier time
   #loading: AbortController | undefined;
   #cancelRetry: (() => void) | undefined;
   #tries = 0;
@@ -37,6 +41,7 @@ export class Feed<S extends { seq: number }> {
       this.#cancelRetry?.();
       this.#buffer = [];
       this.#seq = undefined;
+      this.#anew = true;
     } else if (message.t === "subscribed" || message.t === "gap") this.#start();
     else if (message.t === "frames") {
       this.#buffer.push(...message.frames);
@@ -56,13 +61,14 @@ export class Feed<S extends { seq: number }> {
     this.#cancelRetry?.();
     const stop = new AbortController();
     this.#loading = stop;
-    this.of.load(stop.signal).then(
+    this.of.load(stop.signal, this.#anew).then(
       (snapshot) => {
         if (stop.signal.aborted) return;
         this.#loading = undefined;
         this.#tries = 0;
         this.#seq = snapshot.seq;
-        this.of.reset(snapshot);
+        this.of.reset(snapshot, this.#anew);
+        this.#anew = false;
         this.#flush();
       },
       (error: unknown) => {

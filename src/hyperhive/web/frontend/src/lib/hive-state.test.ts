@@ -98,6 +98,13 @@ describe("applying the hive's frames", () => {
     expect(settled(needed, more)).toBe(more);
   });
 
+  it("forgets with a new snapshot what was on its way, whose end may have been missed, and keeps how things ended", () => {
+    const changed = (id: number, status: "approved" | "denied", stage: "building" | "denied") => ({ kind: "approval_changed", seq: 10 + id, approval: approval(id, { status, stage }) });
+    const before = apply(state(), changed(1, "approved", "building"), changed(2, "denied", "denied"));
+    expect([...before.approvalChanges.keys()]).toEqual([1, 2]);
+    expect([...fromSnapshot(before, before).approvalChanges.keys()]).toEqual([2]);
+  });
+
   it("goes on past an event of a kind that it does not know", () => {
     const after = apply(state(), { kind: "weather_changed", seq: 11, sky: "blue" }, { kind: "container_removed", seq: 12, name: "bob" });
     expect(after.containers).toHaveLength(1);

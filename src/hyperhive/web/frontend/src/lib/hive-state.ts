@@ -39,18 +39,21 @@ export interface HiveState extends Snapshot {
 }
 
 /**
- * The state that a snapshot gives; how approvals and questions ended is kept. Messages are not: what happened to them
- * between is not known, and a row that says "queued" for ever is worse than none.
+ * The state that a snapshot gives; how approvals and questions ended is kept. What was on its way is not: how it went on in
+ * between is not known, and a message that is "queued" for ever, or a deploy that never ends, is worse than none. What is on
+ * its way still stands in the snapshot.
  */
 export function fromSnapshot(snapshot: Snapshot, before?: HiveState): HiveState {
   return {
     ...snapshot,
-    approvalChanges: before?.approvalChanges ?? new Map(),
+    approvalChanges: new Map([...(before?.approvalChanges ?? [])].filter(([, approval]) => isOver(approval))),
     resolvedQuestions: before?.resolvedQuestions ?? new Map(),
     mail: [],
     stale: new Set(),
   };
 }
+
+const isOver = (approval: Approval): boolean => approval.status === "denied" || approval.status === "failed" || approval.stage === "deployed";
 
 /** Apply frames in order. `at`: now, in unix seconds. */
 export function applyFrames(state: HiveState, frames: readonly Frame[], at: number): HiveState {

@@ -1,7 +1,8 @@
 // A request as the state of a screen: what it gave, what failed, whether it is under way. Keeps what is shown while it
-// asks again, and drops answers that came too late.
+// asks again, drops answers that came too late, and asks anew after the line was down: the hive may be another one by then.
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { asApiError, type ApiError } from "./api";
+import { refetches } from "./store";
 
 export interface Loaded<T> {
   value?: T;
@@ -10,10 +11,11 @@ export interface Loaded<T> {
   reload(): void;
 }
 
-/** Run `load` now and whenever `deps` change. */
+/** Run `load` now, whenever `deps` change, and whenever frames of the hive may have been missed. */
 export function useLoad<T>(load: (signal: AbortSignal) => Promise<T>, deps: readonly unknown[]): Loaded<T> {
   const [state, setState] = useState<{ value?: T; error?: ApiError; loading: boolean }>({ loading: true });
   const [round, setRound] = useState(0);
+  const missed = refetches.value;
   const latest = useRef(load);
   latest.current = load;
   useEffect(() => {
@@ -28,7 +30,7 @@ export function useLoad<T>(load: (signal: AbortSignal) => Promise<T>, deps: read
       },
     );
     return () => stop.abort();
-  }, [...deps, round]);
+  }, [...deps, round, missed]);
   const reload = useCallback(() => setRound((before) => before + 1), []);
   return { ...state, reload };
 }

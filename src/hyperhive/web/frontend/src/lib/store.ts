@@ -20,6 +20,8 @@ const listeners = new Set<(frame: DashboardEvent) => void>();
 export const hive: ReadonlySignal<HiveState | undefined> = state;
 /** Counts snapshots: frames before the last one may have been missed, so what was fetched beside them is fetched anew. */
 export const snapshots: ReadonlySignal<number> = rounds;
+/** Counts those after the first: whoever fetched something before the last one fetches it anew. */
+export const refetches: ReadonlySignal<number> = computed(() => Math.max(0, rounds.value - 1));
 /** Why there is no snapshot, or no new one. */
 export const hiveError: ReadonlySignal<ApiError | undefined> = failure;
 export const facts: ReadonlySignal<HiveFacts | undefined> = computed(() => state.value?.hive);

@@ -93,6 +93,25 @@ export class RowModel {
     this.seqs.clear();
   }
 
+  /**
+   * This page is all that the log holds from its first event up to `through`: what else is loaded of that was told and
+   * never kept, or its number is another event's by now. Events without a number are gone with the hive that told them.
+   */
+  correct(page: readonly Frame[], through = Infinity): void {
+    const first = page[0]?.eid ?? 0;
+    const told = new Map(page.map((frame) => [frame.eid, frame]));
+    const kept = this.kept.flatMap((one) => {
+      if (one.order < first || one.order > through) return one;
+      const frame = told.get(one.frame.eid ?? 0);
+      return frame === undefined ? [] : { ...one, frame };
+    });
+    this.kept = kept;
+    this.eids.clear();
+    this.seqs.clear();
+    for (const { frame } of kept) this.known(frame);
+    this.refold();
+  }
+
   /** What is missing before this event is not kept any more: the gap stays, and cannot be loaded. */
   giveUp(to: number): void {
     this.lost.add(to);

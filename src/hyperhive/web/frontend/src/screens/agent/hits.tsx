@@ -5,7 +5,8 @@ import { plural } from "../../lib/format";
 import { Button, Empty, ErrorBox, Loading } from "../../ui";
 import { NO_FILTER, RowModel, rowTest, wordsOf } from "../../rows";
 import { RowView } from "./row-view";
-import { history, PAGE, type AgentSession } from "./session";
+import { history, PAGE } from "./past";
+import type { AgentSession } from "./session";
 
 const WAIT_MS = 200;
 

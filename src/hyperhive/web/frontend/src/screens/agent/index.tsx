@@ -17,6 +17,7 @@ import { Badges, Heading, Lifecycle } from "./header";
 import { Hits } from "./hits";
 import { LoginDialog } from "./login";
 import { InboxPanel, LooseEnds } from "./panel";
+import { firstOf } from "./past";
 import { sessionOf, type AgentSession } from "./session";
 import { Terminal } from "./terminal";
 import { Turns, Why } from "./turns";
@@ -219,7 +220,7 @@ function useJump(session: AgentSession, turn: number | undefined, hash: string):
     let gone = false;
     const go = async (): Promise<void> => {
       const named = /^e(\d+)$/.exec(hash);
-      const eid = named ? Number(named[1]) : turn === undefined ? undefined : await session.findTurn(turn);
+      const eid = named ? Number(named[1]) : turn === undefined ? undefined : await firstOf(session.name, turn);
       if (gone || eid === undefined) return setMissing(turn !== undefined && !gone);
       session.follow(false);
       const key = await session.jump(eid);

@@ -5,7 +5,7 @@ import { shortSha } from "../../lib/format";
 import { useLoad } from "../../lib/load";
 import type { LooseEnd } from "../../lib/protocol";
 import { Link } from "../../lib/router";
-import { approvals, mail, onFrame, questions, reminders, snapshots } from "../../lib/store";
+import { approvals, mail, onFrame, questions, reminders } from "../../lib/store";
 import { hiveWords, summary } from "../../mail/words";
 import { Age, AgentLink, Button, Empty, ErrorBox, Icon, Loading, Section, Text, Until, toast } from "../../ui";
 import { Prose } from "./blocks";
@@ -17,7 +17,7 @@ export function LooseEnds({ name }: { name: string }) {
   const mine = new Set(asked.map((each) => each.id));
   const [round, setRound] = useState(0);
   useEffect(() => onFrame((frame) => /^(question|approval|reminders)_/.test(frame.kind) && setRound((before) => before + 1)), []);
-  const loaded = useLoad((stop) => get<{ loose_ends: LooseEnd[] }>(`/agents/${encodeURIComponent(name)}/api/loose-ends`, stop), [name, round, reminders.value, snapshots.value]);
+  const loaded = useLoad((stop) => get<{ loose_ends: LooseEnd[] }>(`/agents/${encodeURIComponent(name)}/api/loose-ends`, stop), [name, round, reminders.value]);
   const ends = loaded.value?.loose_ends ?? [];
   const between = ends.filter((end) => end.kind === "question" && !mine.has(end.id));
   const reminding = ends.filter((end) => end.kind === "reminder");
@@ -83,7 +83,7 @@ const INBOX = 30;
 
 /** The newest messages to the agent, newest first, live. */
 export function InboxPanel({ name }: { name: string }) {
-  const known = useLoad((stop) => request({ cmd: "flow", agent: name, limit: 100 }, { signal: stop }), [name, snapshots.value]);
+  const known = useLoad((stop) => request({ cmd: "flow", agent: name, limit: 100 }, { signal: stop }), [name]);
   const rows = new Map((known.value?.rows ?? []).filter((row) => row.to === name).map((row) => [row.id, row as { id: number; from: string; body: string; at: number; state: string; turn?: number | undefined }]));
   for (const row of mail.value) if (row.to === name) rows.set(row.id, { ...rows.get(row.id), ...row });
   const shown = [...rows.values()].sort((a, b) => b.id - a.id).slice(0, INBOX);

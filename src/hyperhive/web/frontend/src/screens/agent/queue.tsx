@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 import { request } from "../../lib/api";
 import { useLoad } from "../../lib/load";
 import { Link } from "../../lib/router";
-import { mail, snapshots } from "../../lib/store";
+import { mail } from "../../lib/store";
 import { now } from "../../lib/time";
 import { oneLine } from "../../lib/visible";
 import { canTakeBack, takeBack } from "../../mail/take-back";
@@ -42,7 +42,7 @@ interface QueueProps {
 }
 
 export function Queue({ name, round, onTakenBack }: QueueProps) {
-  const known = useLoad((stop) => request({ cmd: "flow", agent: name, with: "operator", limit: 20 }, { signal: stop }), [name, round, snapshots.value]);
+  const known = useLoad((stop) => request({ cmd: "flow", agent: name, with: "operator", limit: 20 }, { signal: stop }), [name, round]);
   const rows = new Map<number, Queued>();
   for (const row of known.value?.rows ?? []) if (row.to === name) rows.set(row.id, row);
   for (const row of mail.value) if (row.to === name && row.from === "operator") rows.set(row.id, { ...rows.get(row.id), ...row });

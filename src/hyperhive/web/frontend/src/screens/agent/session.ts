@@ -4,35 +4,30 @@
 // New events are drawn at most 100 at a frame. While the reader is elsewhere than at the end (scrolled up, paused, at a
 // permalink) they are kept and counted, never drawn into what is being read once the window is full.
 import { signal, type Signal } from "@preact/signals";
-import { asApiError, get, request, type ApiError } from "../../lib/api";
+import { asApiError, request, type ApiError } from "../../lib/api";
 import { openFeed } from "../../lib/feed";
 import type { Frame as WireFrame } from "../../lib/protocol";
 import { now } from "../../lib/time";
+import { history, HISTORY_MAX, PAGE, stateOf } from "./past";
 import { factsOf, nextFacts, NO_FACTS, RowModel, type Facts, type Frame, type Row } from "../../rows";
 
-export const PAGE = 200;
 export const ROWS_MAX = 2000;
 const ROWS_KEPT = 1500;
 const BATCH = 100;
 const BACKLOG_MAX = 1500;
 const BACKLOG_KEPT = 400;
-/** The most that the history gives at once. */
-const HISTORY_MAX = 2000;
 
 interface Snapshot {
   seq: number;
   facts?: Record<string, unknown>;
   events: Frame[];
+  /** After a restart: the log's own events up to the last one that is loaded, where `events` begin after it. */
+  tail?: Frame[];
 }
 
 export interface AgentFacts extends Facts {
   /** The login that is under way, or how the last one ended. */
   session?: { url?: string; output: string; finished: boolean; exit_note?: string } | null;
-}
-
-export async function history(name: string, ask: { before?: number; limit?: number; kind?: string; q?: string }, signal?: AbortSignal): Promise<Frame[]> {
-  const page = await request({ cmd: "events", name, limit: PAGE, ...ask }, signal ? { signal } : {});
-  return page.events as unknown as Frame[];
 }
 
 export class AgentSession {
@@ -69,8 +64,8 @@ export class AgentSession {
   /** Follow the agent's stream until `close`. */
   open(): void {
     this.leave ??= openFeed<Snapshot>(this.name, {
-      load: (stop) => this.load(stop),
-      reset: (snapshot) => this.reset(snapshot),
+      load: (stop, anew) => this.load(stop, anew),
+      reset: (snapshot, anew) => this.reset(snapshot, anew),
       apply: (frames) => this.hear(frames as Frame[]),
       failed: (error) => {
         this.error.value = error;
@@ -85,22 +80,15 @@ export class AgentSession {
     this.leave = undefined;
   }
 
-  private async load(stop: AbortSignal): Promise<Snapshot> {
+  private async load(stop: AbortSignal, anew: boolean): Promise<Snapshot> {
     const [page, state] = await Promise.all([
       request({ cmd: "events", name: this.name, limit: PAGE }, { signal: stop }) as Promise<unknown> as Promise<{ seq: number; events: Frame[] }>,
-      this.state(stop),
+      stateOf(this.name, stop),
     ]);
-    return { seq: Math.min(page.seq, (state?.["seq"] as number | undefined) ?? page.seq), events: page.events, ...(state ? { facts: state } : {}) };
-  }
-
-  /** The snapshot, or none where the agent does not run: its history can be read all the same. */
-  private async state(stop?: AbortSignal): Promise<Record<string, unknown> | undefined> {
-    try {
-      return await get<Record<string, unknown>>(`/agents/${encodeURIComponent(this.name)}/api/state`, stop);
-    } catch (error) {
-      if (asApiError(error).status === 0) throw error;
-      return undefined;
-    }
+    const last = anew ? this.model.lastEid : undefined;
+    const apart = last !== undefined && (page.events[0]?.eid ?? 0) > last;
+    const tail = apart ? await history(this.name, { before: last + 1 }, stop) : undefined;
+    return { seq: Math.min(page.seq, (state?.["seq"] as number | undefined) ?? page.seq), events: page.events, ...(state ? { facts: state } : {}), ...(tail ? { tail } : {}) };
   }
 
   private async loadAlone(): Promise<void> {
@@ -119,8 +107,9 @@ export class AgentSession {
     this.draw();
   }
 
-  private reset(snapshot: Snapshot): void {
+  private reset(snapshot: Snapshot, anew: boolean): void {
     this.error.value = undefined;
+    if (anew) this.forget(snapshot);
     if (snapshot.facts) this.takeFacts(snapshot.facts);
     for (const frame of snapshot.events) if (frame["type"] === "rate_limit_event" || frame["type"] === "result") this.learn(frame);
     this.model.newEpoch();
@@ -129,13 +118,23 @@ export class AgentSession {
     this.loaded.value = true;
   }
 
+  /** What the hive told in its last moment may never have been kept: only what its log says counts. */
+  private forget({ events, tail }: Snapshot): void {
+    this.held = [];
+    this.backlog = [];
+    if (this.model.frames === 0) return;
+    if (tail) this.model.correct(tail, this.model.lastEid);
+    else this.model.correct(events);
+    this.draw();
+  }
+
   private takeFacts(given: Record<string, unknown>): void {
     this.facts.value = { ...factsOf(given, this.facts.peek()), session: given["session"] as AgentFacts["session"] };
   }
 
   /** Ask for the agent's state anew: the login's progress is in no event. */
   async refreshFacts(): Promise<void> {
-    const given = await this.state().catch(() => undefined);
+    const given = await stateOf(this.name).catch(() => undefined);
     if (given) this.takeFacts(given);
   }
 
@@ -289,19 +288,6 @@ export class AgentSession {
     }
     this.current.value = key;
     return key;
-  }
-
-  /** The first event of a turn, looked for among the beginnings of turns. */
-  async findTurn(turn: number): Promise<number | undefined> {
-    let before: number | undefined;
-    for (let page = 0; page < 10; page++) {
-      const starts = await history(this.name, { kind: "turn_start", limit: 500, ...(before === undefined ? {} : { before }) });
-      const found = starts.findLast((frame) => frame.turn === turn);
-      if (found) return found.eid;
-      before = starts[0]?.eid;
-      if (before === undefined) return undefined;
-    }
-    return undefined;
   }
 
   keyOf(eid: number): string | undefined {

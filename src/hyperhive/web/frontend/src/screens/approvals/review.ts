@@ -9,7 +9,7 @@ import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, asApiError, request } from "../../lib/api";
 import { type Loaded, useLoad } from "../../lib/load";
 import type { Approval, AuditEntry, Schemas } from "../../lib/protocol";
-import { onFrame } from "../../lib/store";
+import { onFrame, snapshots } from "../../lib/store";
 import { type Memory, denial, forget, recall, remember } from "../../ui/diff";
 import { isOpen, storyOf } from "./model";
 
@@ -36,7 +36,9 @@ export interface Review {
 }
 
 export function useReview(id: number): Review {
-  const [latest, setLatest] = useState<Approval>();
+  const [heard, setHeard] = useState<{ approval: Approval; round: number }>();
+  // Frames after it may have been missed: then what is fetched anew knows better.
+  const latest = heard?.round === snapshots.value ? heard.approval : undefined;
   const [memory, keep] = useState(() => recall(id));
   const [before, setBefore] = useState<{ text?: string; digest: string }>();
   const [readDigest, setReadDigest] = useState<string>();
@@ -75,7 +77,7 @@ export function useReview(id: number): Review {
     () =>
       onFrame((frame) => {
         if (frame.kind !== "approval_changed" && frame.kind !== "approval_resolved") return;
-        if (frame.approval.id === id) setLatest(frame.approval);
+        if (frame.approval.id === id) setHeard({ approval: frame.approval, round: snapshots.peek() });
         // Another config of the same agent was deployed: this diff is against what was there before.
         if (frame.approval.id === id || frame.approval.agent === agent) reload.current();
       }),

@@ -8,7 +8,7 @@ import { bytes } from "../../lib/format";
 import { useLoad } from "../../lib/load";
 import type { Schemas } from "../../lib/protocol";
 import { Link, setQuery } from "../../lib/router";
-import { approvalChanges, container, snapshots, transients } from "../../lib/store";
+import { approvalChanges, container, transients } from "../../lib/store";
 import { Age, AgentLink, Banner, Button, Chip, Empty, ErrorBox, Id, Loading, Page, Section, Select, Text } from "../../ui";
 import { DiffView } from "../../ui/diff";
 import { Rollback } from "./Rollback";
@@ -24,7 +24,7 @@ export default function Screen({ params, query }: ScreenProps): JSX.Element {
 /** `proposal`: the approval whose proposal is shown; the newest where none is named. */
 function Agent({ name, proposal }: { name: string; proposal: number | undefined }): JSX.Element {
   const words = [...approvalChanges.value.values()].filter((one) => one.agent === name).map((one) => one.stage);
-  const loaded = useLoad((signal) => request({ cmd: "agent_config", name, ...(proposal === undefined ? {} : { proposal }) }, { signal }), [name, proposal, words.join(), snapshots.value]);
+  const loaded = useLoad((signal) => request({ cmd: "agent_config", name, ...(proposal === undefined ? {} : { proposal }) }, { signal }), [name, proposal, words.join()]);
   const config = loaded.value;
   const [target, setTarget] = useState<Schemas["Deployment"]>();
   return (

@@ -8,7 +8,7 @@ import { briefly } from "../../lib/needs";
 import { words } from "../../lib/notifications";
 import type { ContainerView } from "../../lib/protocol";
 import { Link } from "../../lib/router";
-import { needsYou, snapshots } from "../../lib/store";
+import { needsYou } from "../../lib/store";
 import { now } from "../../lib/time";
 import { oneLine } from "../../lib/visible";
 import { ErrorBox, Icon, Loading } from "../../ui";
@@ -26,7 +26,7 @@ export function Peek({ agent }: { agent: ContainerView }): VNode {
   const beat = agent.turn_state === "idle" ? 0 : Math.floor(now.value / EVERY);
   const loaded = useLoad(
     (stop) => request({ cmd: "events", name, limit: EVENTS }, { signal: stop }).then((page) => page.events as unknown as Frame[]),
-    [name, agent.turn_state, agent.turn_state_since, beat, snapshots.value],
+    [name, agent.turn_state, agent.turn_state_since, beat],
   );
   const rows = useMemo(() => lastOf(loaded.value ?? []), [loaded.value]);
   const waits = needsYou.value.filter((each) => each.agent === name);

@@ -5,6 +5,7 @@ import { asApiError, request, type ApiError } from "../../lib/api";
 import { bytes } from "../../lib/format";
 import type { Tombstone } from "../../lib/protocol";
 import { Age, Button, ErrorBox, Section, Text, TypedNameDialog } from "../../ui";
+import "./tombstones.css";
 
 export function Tombstones({ tombstones }: { tombstones: readonly Tombstone[] }): VNode | null {
   if (tombstones.length === 0) return null;
