@@ -169,6 +169,20 @@ async def test_a_stopped_agent_is_not_started_by_a_deploy(world: DeployWorld) ->
         assert running(life).prompt == "new"
 
 
+async def test_whom_somebody_stops_while_its_health_is_looked_at_is_no_failure(world: DeployWorld) -> None:
+    async with world.life() as life:
+
+        async def stopped(agent: AgentName) -> None:
+            world.held.add(agent)
+            life.stage.running.pop(agent)
+            raise Conflict(f"{agent} does not run")
+
+        life.stage.probe = stopped  # type: ignore[method-assign]
+        done = await deploy(life, world, 'prompt = "new"\n')
+        assert (done.stage, done.note) == ("deployed", "it is stopped: its health is not known")
+        assert life.stage.running == {}
+
+
 async def test_a_base_that_moves_after_the_approval_ends_in_a_failure_never_in_a_deploy(
     world: DeployWorld,
 ) -> None:

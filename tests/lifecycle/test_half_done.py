@@ -49,8 +49,11 @@ async def test_whom_anybody_stopped_no_deploy_starts(world: World) -> None:
         assert hive.should_run("alice"), "the manager's stop lasts until the hive starts anew"
 
 
-async def test_now_leaves_alone_the_loop_that_a_deploy_has_just_started(world: World) -> None:
-    """Else its health would be asked of a loop that was stopped, and a good config fail for it."""
+@pytest.mark.parametrize("verb", ["restart", "stop", "destroy"])
+async def test_a_deploy_is_in_nobodys_way_and_a_restart_leaves_its_new_loop_alone(
+    verb: str, world: World
+) -> None:
+    """Its health would be asked of a loop that was stopped; whoever wants the agent to end ends it all the same."""
     started, well = anyio.Event(), anyio.Event()
     async with world.hive() as hive:
         await hive.spawn("alice")
@@ -64,11 +67,17 @@ async def test_now_leaves_alone_the_loop_that_a_deploy_has_just_started(world: W
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(hive.redeploy, "alice", deploy)
             await started.wait()
-            tasks.start_soon(lambda: hive.stop("alice", now=True))
-            await anyio.wait_all_tasks_blocked()
-            assert world.loops["alice"].stopped == []
+            act = {"restart": hive.restart, "stop": hive.stop, "destroy": hive.destroy}[verb]
+            tasks.start_soon(lambda: act("alice", now=True))
+            if verb == "restart":
+                await anyio.wait_all_tasks_blocked()
+                assert (world.loops.made[1].stopped, hive.should_run("alice")) == ([], True)
+            else:
+                await until(lambda: hive.life_of("alice") is None)
+                assert (world.loops.made[1].stopped, hive.should_run("alice")) == ([True], False)
             well.set()
-        assert world.loops["alice"].stopped == [True]
+        assert world.loops.made[1].stopped == [True]
+        assert hive.exists("alice") is True
 
 
 async def test_now_ends_the_turn_too_that_a_deploy_only_comes_to_wait_for(world: World) -> None:

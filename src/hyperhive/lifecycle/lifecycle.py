@@ -201,19 +201,24 @@ class Lifecycle(Redeploying):
 
         The operator's stop holds: only the operator starts it again. Anybody else's lasts until the hive starts anew.
         `now` also hurries whatever drains the agent at the moment (a stop, restart or destroy), here and in the other
-        actions: that one is finished first, and then this one done where anything is left to do.
+        actions: that one is finished first, and then this one done where anything is left to do. A loop that is to end
+        ends at once, also where a deploy is still looking at its health.
         `wait` instead of a refusal: whatever is going on with the agent ends first. Who asks last has the last word.
 
         Raises:
             NotFound: there is none. Conflict: something else is going on. Forbidden: the manager, by itself.
         """
         check_not_self(name, by)
-        if await self._after(name, now=now, wait=wait) == "destroying" and name not in self.names():
+        found = self._roster.get(parse_resident(name))
+        ran_before = found is not None and found.running
+        what = await self._after(name, now=now, ends=now, wait=wait)
+        if what == "destroying" and name not in self.names():
             return  # it is stopped for good
         agent = self._roster.live(name)
+        ended = now and ran_before and what not in {None, "stopping"}  # by this, before its turn came
 
         async def work() -> None:
-            ran = agent.running
+            ran = agent.running or ended
             await self._begin(
                 agent, pending="stopping" if ran else None, held=agent.row.held or by == OPERATOR
             )
@@ -263,7 +268,7 @@ class Lifecycle(Redeploying):
         del by
         if name == MANAGER:
             raise Forbidden("the manager cannot be destroyed")
-        hurried = await self._after(name, now=now)
+        hurried = await self._after(name, now=now, ends=now)
         agent = self._roster.get(parse_agent_name(name))
         if agent is None or (agent.row.phase == "tombstone" and not purge):
             if hurried == "destroying":
@@ -300,10 +305,12 @@ class Lifecycle(Redeploying):
         if agent is not None and agent.row.held and by != OPERATOR:
             raise Forbidden(f"the operator stopped {agent.name}: only the operator starts it again")
 
-    async def _after(self, name: str, *, now: bool = False, wait: bool = False) -> TransientName | None:
+    async def _after(
+        self, name: str, *, now: bool = False, ends: bool = False, wait: bool = False
+    ) -> TransientName | None:
         """Returns what was going on with the agent, once it is done, where it is to be waited for; else at once.
 
-        That is where `wait`, and where `now` ends the turn that it waits for.
+        That is where `wait`, and where `now` ends the turn that it waits for; `ends` ends the agent's loop in any case.
         """
         agent = self._roster.get(parse_resident(name))
         what = self._actions.current(agent.name) if agent is not None else None
@@ -311,7 +318,7 @@ class Lifecycle(Redeploying):
         if agent is None or what is None or not (wait or hurried):
             return None
         if hurried:
-            await self._supervisor.hurried(agent)
+            await self._supervisor.hurried(agent, ends=ends)
         await self._actions.wait(agent.name)
         return what
 

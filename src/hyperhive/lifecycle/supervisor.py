@@ -170,13 +170,19 @@ class Supervisor:
             await self._runtime.release(agent.name)
         self._touch(agent.name)
 
-    async def hurried(self, agent: Agent) -> None:
-        """Returns when the action that is going on has ended; it waits for no turn any more. Ends no loop by itself."""
+    async def hurried(self, agent: Agent, *, ends: bool) -> None:
+        """Returns when the action that is going on has ended; it waits for no turn any more.
+
+        `ends`: whoever hurries it wants the agent stopped, and its loop is, at once.
+        """
         agent.hurried = True
         try:
-            if agent.draining and agent.harness is not None:
-                with suppress(HiveError):  # the same loop fails the stop that waits for it
+            with suppress(HiveError):  # the same loop fails the action that waits for it, or that comes next
+                if agent.draining and agent.harness is not None:
                     await agent.harness.stop(now=True)
+                elif ends:
+                    agent.stopped = True
+                    await self.halt(agent, now=True)
             await self._actions.wait(agent.name)
         finally:
             agent.hurried = False

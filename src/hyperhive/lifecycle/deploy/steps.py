@@ -265,7 +265,14 @@ class Steps:
             if self.stage.life(agent) != life:
                 raise WorldError("its loop ended, or was started again, right after the switch")
 
-        await self._within(well)
+        try:
+            await self._within(well)
+        except Closed:
+            raise
+        except HiveError:
+            if self.stage.should_run(agent):
+                raise
+            remarks.append(UNKNOWN_HEALTH)  # somebody has stopped it meanwhile
 
     async def _within(self, work: Callable[[], Awaitable[None]]) -> None:
         """Runs `work`, for `health_seconds` at most, and while the hive does not stop."""
