@@ -8,11 +8,12 @@ import anyio
 import pytest
 
 from config_stage import Stage, answering, last_request
-from hive_process import HivePlace, HiveProcess, agent_serve, running, turns_of
+from hive_process import END_SECONDS, HivePlace, HiveProcess, agent_serve, running, turns_of
 from hyperhive.client import RemoteHive
 from hyperhive.testing.fake_anthropic import FakeAnthropic, tool_turn
 from processes import descendants
 from story import Task, once, scenario, send, shown
+from waiting import within
 
 NewPlace = Callable[..., HivePlace]
 
@@ -203,7 +204,7 @@ async def test_a_harness_without_a_core_ends_at_the_second_signal(
         harness.process.terminate()
         await harness.until(lambda: "harness_draining" in place.errors.read_text())
         harness.process.terminate()
-        with anyio.fail_after(5):
+        with within(END_SECONDS, lambda: f"the harness does not end:\n{harness.last_words()}"):
             await harness.process.wait()
         assert not place.clis()
         async with running(place) as (hive, _), agent_serve(place, "alice"):

@@ -134,6 +134,6 @@ class World:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Lets everything run until this is so; worker threads included."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         while not condition():
             await anyio.to_thread.run_sync(lambda: None)
