@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from box_probe import PROBE, lines
+from box_probe import POWERLESS, PROBE, lines
 from hyperhive.testing.runtime_kit import RuntimeKit
 
 pytestmark = [
@@ -20,14 +20,8 @@ async def kit(tmp_path: Path) -> AsyncIterator[RuntimeKit]:
         yield kit
 
 
-GOLDEN = """\
-CapInh: 0000000000000000
-CapPrm: 0000000000000000
-CapEff: 0000000000000000
-CapBnd: 0000000000000000
-CapAmb: 0000000000000000
-NoNewPrivs: 1
-Seccomp: 2
+GOLDEN = f"""\
+{POWERLESS}\
 uid 1000 gid 1000 groups 1000 agent alice umask 0022
 sys
 cgroup /

@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from box_probe import PROBE, lines
+from box_probe import POWERLESS, PROBE, lines
 from hyperhive.config import MountSetting
 from hyperhive.errors import MissingPart, WorldError
 from hyperhive.lifecycle.runtimes import NspawnRuntime, ResourceLimits, pick_runtime
@@ -43,14 +43,8 @@ async def kit(tmp_path: Path) -> AsyncIterator[RuntimeKit]:
         yield kit
 
 
-GOLDEN = """\
-CapInh: 0000000000000000
-CapPrm: 0000000000000000
-CapEff: 0000000000000000
-CapBnd: 0000000000000000
-CapAmb: 0000000000000000
-NoNewPrivs: 1
-Seccomp: 2
+GOLDEN = f"""\
+{POWERLESS}\
 uid 0 gid 0 groups 0 root alice umask 0022
 sys /run/host:  /sys:
 cgroup /

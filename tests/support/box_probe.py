@@ -20,6 +20,17 @@ echo "passwd $(cut -d: -f1 /etc/passwd | tr '\\n' ' ')"
 echo "shadow $(ls -d /etc/shadow /etc/sudoers 2>/dev/null; for d in /root /home; do cd $d && ls -A; done 2>/dev/null)"
 """
 
+POWERLESS = """\
+CapInh: 0000000000000000
+CapPrm: 0000000000000000
+CapEff: 0000000000000000
+CapBnd: 0000000000000000
+CapAmb: 0000000000000000
+NoNewPrivs: 1
+Seccomp: 2
+"""
+"""How that begins in every box: no capability, none to be had, and a call filter."""
+
 
 def lines(said: str, *, without: str = "") -> list[str]:
     """What the probe said, without blanks at the ends and without the line of this name."""
