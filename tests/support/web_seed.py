@@ -18,6 +18,7 @@ from pathlib import Path
 import anyio.to_thread
 import msgspec
 
+import hyperhive
 from hive_process import HivePlace
 from hyperhive.broker import Broker
 from hyperhive.clock import SYSTEM_CLOCK
@@ -189,9 +190,8 @@ def _others(db: sqlite3.Connection, lock: Path, seeded: Seeded, scale: Scale) ->
     )
     # Built by this revision: the next start would build anew whom another had built, one after the other.
     db.executemany(
-        "INSERT INTO deployments (agent, number, sha, config, at, revision)"
-        " VALUES (?, 0, ?, '{}', 0, (SELECT max(revision) FROM deployments))",
-        [(name, commit_of(name)) for name in others],
+        "INSERT INTO deployments (agent, number, sha, config, at, revision) VALUES (?, 0, ?, '{}', 0, ?)",
+        [(name, commit_of(name), hyperhive.__version__) for name in others],
     )
     # A hive that ended early writes it when it starts.
     known = json.loads(lock.read_text()) if lock.exists() else {}
