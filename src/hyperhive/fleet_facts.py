@@ -20,6 +20,9 @@ from hyperhive.protocol.requests import Logs
 from hyperhive.protocol.types import ContainerView
 
 SAID_MAX: Final = 300
+WAITS: Final = (
+    "its container takes new mounts, limits, another network or agent CLI when the agent is started again"
+)
 
 
 class FleetFacts:
@@ -131,6 +134,8 @@ class FleetFacts:
             warnings.append(
                 "its box shares the host's network: what listens on the host's loopback can be reached from inside"
             )
+        if lifecycle.waits_for_start(name):
+            warnings.append(WAITS)
         if isinstance(member, Attached) and not member.attached:
             warnings.append("its harness has not reported for duty")
         if lifecycle.runtime.unenforced:

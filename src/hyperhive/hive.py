@@ -274,7 +274,9 @@ class BareHive:
             lambda: self.config,
             self.budgets,
             lambda name: self.config_code.deployed_sha(name),
-            lambda name: self.config_code.updates.needs(name),
+            lambda name: (
+                self.config_code.updates.needs(name) or self.lifecycle.waits_for_start(AgentName(name))
+            ),
         )
 
     def _build_config_code(self, runtime: Runtime, herald: Herald) -> None:
@@ -614,6 +616,7 @@ class BareHive:
                 self.notices.sweep,
                 self._history.sweep,
                 self.indexer.sweep,
+                self.lifecycle.sweep,
             ):
                 try:
                     await sweep()

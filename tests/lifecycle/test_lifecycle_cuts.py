@@ -163,10 +163,14 @@ class Boxes(ProcessRuntime):
     async def build(self, *_: object) -> bool:
         return True
 
-    async def up(self, agent: AgentName, _: Lodging) -> None:
+    async def up(self, agent: AgentName, _: Lodging) -> bool:
         self.up_now.add(agent)
+        return False
 
-    async def hand_over(self, *_: object) -> None: ...
+    async def hand_over(self, *_: object) -> bool:
+        return False
+
+    async def trim_logs(self) -> None: ...
 
     async def log_tail(self, *_: object) -> Sequence[str]:
         return ()

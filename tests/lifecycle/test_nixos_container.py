@@ -92,8 +92,11 @@ async def test_new_flags_limits_and_networks_take_a_restart_and_no_build(
     mount = MountSetting(source=str(tmp_path / "code"), target="/workspace/code")
     for more in ({"mounts": [mount]}, {"limits": ResourceLimits(memory=1 << 30), "network": "out"}):
         seen = len(world.host.verbs())
+        assert await world.runtime.hand_over(ALICE, await world.lodging(**more)), "it waits for its start"
+        assert world.host.verbs()[seen:] == []
         await world.runtime.up(ALICE, await world.lodging(**more))
         assert world.host.verbs()[seen:] == ["stop", "start"]
+        assert not await world.runtime.hand_over(ALICE, await world.lodging(**more))
     assert world.host.conf("alice")["HOST_ADDRESS"] == "10.233.1.1"
     assert "EXTRA_NSPAWN_FLAGS" in world.host.conf("alice")
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import threading
@@ -13,10 +14,11 @@ import anyio
 import pytest
 
 from box_probe import PROBE, lines
-from hyperhive.config import Network
+from hyperhive.config import MountSetting, Network
 from hyperhive.errors import MissingPart
 from hyperhive.lifecycle.runtimes import NspawnRuntime, ResourceLimits, pick_runtime
 from hyperhive.lifecycle.runtimes import nspawn_lodging as lodgings
+from hyperhive.lifecycle.runtimes.nspawn_containers import LOG_KEPT
 from hyperhive.names import AgentName
 from nspawn_world import ALICE, NspawnWorld
 
@@ -85,9 +87,12 @@ for cmd in 'unshare -U true' 'unshare -m true' 'mount -t tmpfs x /tmp' 'mount -o
 
 
 async def test_a_container_is_found_again_by_any_core_and_goes_on_until_something_of_it_changed(
-    world: NspawnWorld,
+    world: NspawnWorld, tmp_path: Path
 ) -> None:
-    """Also by one that nobody told of it; another hive's sweep spares it, as its own core's does."""
+    """Also by one that nobody told of it; another hive's sweep spares it, as its own core's does.
+
+    Whoever only hands settings over is told where a container waits for its next start to take them all.
+    """
     world.instead("-c", "import time; time.sleep(1000)")
     world.paths.make_agent(ALICE)
     await world.runtime.up(ALICE, world.lodging())
@@ -97,17 +102,52 @@ async def test_a_container_is_found_again_by_any_core_and_goes_on_until_somethin
     next_core = await pick_runtime("nspawn", world.paths, world.environ)
     assert isinstance(next_core, NspawnRuntime)
     assert not await next_core.build(ALICE, world.lodging())
-    await next_core.up(ALICE, world.lodging())
+    assert not await next_core.up(ALICE, world.lodging())
+    assert not await next_core.hand_over(ALICE, world.lodging())
     assert world.harness(ALICE) == first
+    newer = str(shutil.copy(world.environ["HYPERHIVE_CLAUDE"], tmp_path / "newer"))
+    with_newer = await pick_runtime("nspawn", world.paths, {**world.environ, "HYPERHIVE_CLAUDE": newer})
+    assert isinstance(with_newer, NspawnRuntime)
+    assert await with_newer.up(ALICE, world.lodging()), "it goes on with the older agent CLI"
+    assert await with_newer.hand_over(ALICE, world.lodging())
     more = world.lodging(limits=ResourceLimits(pids=300))
     assert await next_core.build(ALICE, more)
+    assert await next_core.hand_over(ALICE, more), "it waits"
+    bad = world.lodging(mounts=(MountSetting(source="/nowhere/at/all", target="/workspace/x"),))
+    assert await next_core.hand_over(ALICE, bad)
     assert world.harness(ALICE) == first
     await next_core.up(ALICE, more)
+    assert not await next_core.hand_over(ALICE, more)
     assert world.harness(ALICE) != first
     await next_core.release(ALICE)
     assert world.processes(ALICE) == []
     await next_core.release(ALICE)
     await next_core.aclose()
+
+
+async def test_a_log_that_has_grown_is_trimmed_while_its_harness_writes_on(world: NspawnWorld) -> None:
+    write = "import sys, time\nfor n in iter(int, 1): print('x' * 99, flush=True); time.sleep(0.01)"
+    world.instead("-c", write)
+    world.paths.make_agent(ALICE)
+    await world.runtime.up(ALICE, world.lodging())
+    log = world.runtime.containers.log(ALICE)
+    older = log.with_suffix(".log.1")
+    with anyio.fail_after(30):
+        while log.stat().st_size < 1000:
+            await anyio.lowlevel.checkpoint()
+    await world.runtime.trim_logs()
+    assert not older.exists()
+    with log.open("a") as file:
+        file.write("y" * 99 + "\n" + ("z" * 99 + "\n") * (2 * LOG_KEPT // 100))
+    await world.runtime.trim_logs()
+    assert older.stat().st_size <= LOG_KEPT
+    assert older.stat().st_mode & 0o777 == 0o600
+    assert {line[:1] for line in older.read_text().splitlines()} <= {"z", "x"}
+    with anyio.fail_after(30):
+        while not log.read_text().startswith("x" * 99 + "\n"):
+            await anyio.lowlevel.checkpoint()
+    assert log.stat().st_size < LOG_KEPT
+    assert (await world.runtime.log_tail(ALICE, 1)) == ["x" * 99]
 
 
 async def test_of_a_hives_containers_only_those_are_kept_that_it_names(

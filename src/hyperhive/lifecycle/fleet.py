@@ -53,7 +53,7 @@ class Fleet:
         self._facts_of = facts_of
         self._behind_gateway = behind_gateway
         self._basis = basis
-        self._lodgings = Lodgings(runtime, self._lodging, stay=stay)
+        self._lodgings = Lodgings(runtime, self._lodging, stay=stay, changed=self.touch)
         self._roster = Roster(store)
         self._background = Background("lifecycle")
         self._views = Views(self._look, bus, clock)
@@ -133,6 +133,14 @@ class Fleet:
     def harnesses_stay(self) -> bool:
         """Whether harnesses in processes of their own go on when only the core stops."""
         return self._lodgings.outlive_the_core or not self.lodges
+
+    async def sweep(self) -> None:
+        """Cuts what harnesses in containers have logged; to be called hourly. Raises: WorldError: it cannot be."""
+        await self._lodgings.trim_logs()
+
+    def waits_for_start(self, name: AgentName) -> bool:
+        """What is in force for it reaches its container when the agent is started again. Cheap."""
+        return self._lodgings.waits(name)
 
     def _lodging(self, name: AgentName) -> Lodging:
         config, file, commit, account = self._basis(name)

@@ -140,18 +140,21 @@ class Containers(Protocol):
         """
         ...
 
-    async def up(self, agent: AgentName, lodging: Lodging) -> None:
+    async def up(self, agent: AgentName, lodging: Lodging) -> bool:
         """The container runs as `lodging` says, and its harness is on its way to the harness socket.
 
-        One that runs so already goes on undisturbed; one that runs otherwise is started anew.
+        One that runs so already goes on undisturbed; one that runs otherwise is started anew. Returns whether one goes
+        on with what need not be taken at once (an older agent CLI): what it would take if it were started anew.
 
         Raises:
             HiveError: it cannot be built or started, and why; nothing runs then.
         """
         ...
 
-    async def hand_over(self, agent: AgentName, lodging: Lodging) -> None:
+    async def hand_over(self, agent: AgentName, lodging: Lodging) -> bool:
         """What its harness reads of this lodging is written anew; the harness is not told.
+
+        Returns whether a container runs that would take more if it were started anew: mounts, limits, an agent CLI.
 
         Raises:
             HiveError: it cannot be written.
@@ -160,6 +163,14 @@ class Containers(Protocol):
 
     async def log_tail(self, agent: AgentName, lines: int) -> Sequence[str]:
         """The last lines that its harness wrote, oldest first; also while it is down. What cannot be read is empty."""
+        ...
+
+    async def trim_logs(self) -> None:
+        """What harnesses that run have written is cut to what anybody will read. To be called now and then.
+
+        Raises:
+            WorldError: a file cannot be read or written.
+        """
         ...
 
     async def keep_only(self, agents: Collection[AgentName]) -> None:

@@ -19,7 +19,7 @@ import anyio
 import anyio.to_thread
 
 from hyperhive.config import MountSetting, Network, RuntimeName
-from hyperhive.errors import BadConfig, Conflict, InvalidName, MissingPart, TimedOut, WorldError
+from hyperhive.errors import BadConfig, Conflict, HiveError, InvalidName, MissingPart, TimedOut, WorldError
 from hyperhive.lifecycle.mounts import check_mounts
 from hyperhive.lifecycle.runtimes import nixos_conf as conf
 from hyperhive.lifecycle.runtimes.base import Lodging, Marks
@@ -162,7 +162,7 @@ class NixosContainerRuntime:
                 raise
         return True  # every commit is a system of its own
 
-    async def up(self, agent: AgentName, lodging: Lodging) -> None:
+    async def up(self, agent: AgentName, lodging: Lodging) -> bool:
         """See `Containers`."""
         async with self._turns[agent]:
             await self.admit(agent)
@@ -171,14 +171,14 @@ class NixosContainerRuntime:
             built = conf.digest(own, await self.inputs.digest())
             flags = await self._flags(agent, lodging)
             limits = conf.drop_in(lodging.limits)
-            wanted = conf.digest(own, flags, limits, lodging.network)  # a bump of what all share can wait
+            wanted = _wanted(own, flags, lodging)
             await _in_thread(partial(hand_over, self._paths, agent, lodging))
             keys = await self._keys(agent)
             status = await self._status(agent) if keys is not None else "gone"
             if status == "up":
                 if keys is not None and keys.get(conf.STARTED) == wanted:
                     self.inputs.note(agent, outdated=keys.get(conf.BUILT) != built)
-                    return
+                    return False
                 await self._container("stop", agent)
             if keys is None or keys.get(conf.BUILT) != built:
                 built = conf.digest(own, await self._build_system(agent, pin, fresh=keys is None))
@@ -188,10 +188,19 @@ class NixosContainerRuntime:
             await self._container("start", agent)
             await self._on_flake(partial(self._flake.finalize, agent))
             self.inputs.note(agent, outdated=built != conf.digest(own, await self.inputs.digest()))
+        return False  # its agent CLI is part of the system
 
-    async def hand_over(self, agent: AgentName, lodging: Lodging) -> None:
+    async def hand_over(self, agent: AgentName, lodging: Lodging) -> bool:
         """See `Containers`."""
         await _in_thread(partial(hand_over, self._paths, agent, lodging))
+        keys = await self._keys(agent)
+        if keys is None or lodging.commit is None or await self._status(agent) != "up":
+            return False
+        own = conf.digest(await self._pin(agent, lodging), self._hyperhive)
+        try:
+            return keys.get(conf.STARTED) != _wanted(own, await self._flags(agent, lodging), lodging)
+        except HiveError:  # a mount that is refused, say: whoever starts it is told
+            return True
 
     async def log_tail(self, agent: AgentName, lines: int) -> Sequence[str]:
         """See `Containers`. The machine's journal has what the harness writes to the container's console."""
@@ -200,6 +209,9 @@ class NixosContainerRuntime:
             return (await self._run(words, COMMAND_SECONDS)).splitlines()
         except (MissingPart, TimedOut, WorldError) as error:
             return [str(error)]
+
+    async def trim_logs(self) -> None:
+        """See `Containers`. The machine's journal sees to itself."""
 
     async def keep_only(self, agents: Collection[AgentName]) -> None:
         """See `Containers`. What is not to run stays, stopped."""
@@ -388,6 +400,11 @@ async def _in_thread(work: Callable[[], T]) -> T:
         return await anyio.to_thread.run_sync(work)
     except OSError as error:
         raise WorldError(f"{error.filename} cannot be read or written: {error.strerror}") from error
+
+
+def _wanted(own: str, flags: str, lodging: Lodging) -> str:
+    """What the container is to be started with. A bump of what all share is no part of it: that can wait."""
+    return conf.digest(own, flags, conf.drop_in(lodging.limits), lodging.network)
 
 
 def _system(place: Path, agent: AgentName) -> str:

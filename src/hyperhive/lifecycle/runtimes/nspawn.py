@@ -209,9 +209,9 @@ class NspawnRuntime:
         """See `Containers`. There is nothing to build: the base is what it is."""
         return await self.containers.changes(agent, lodging, self._making)
 
-    async def up(self, agent: AgentName, lodging: Lodging) -> None:
+    async def up(self, agent: AgentName, lodging: Lodging) -> bool:
         """See `Containers`."""
-        await self.containers.up(agent, lodging, self._making)
+        return await self.containers.up(agent, lodging, self._making)
 
     async def keep_only(self, agents: Collection[AgentName]) -> None:
         """See `Containers`."""
@@ -221,13 +221,17 @@ class NspawnRuntime:
         """See `Containers`."""
         await self.containers.remove(agent)
 
-    async def hand_over(self, agent: AgentName, lodging: Lodging) -> None:
+    async def hand_over(self, agent: AgentName, lodging: Lodging) -> bool:
         """See `Containers`."""
-        await self.containers.hand_over(agent, lodging)
+        return await self.containers.hand_over(agent, lodging, self._making)
 
     async def log_tail(self, agent: AgentName, lines: int) -> Sequence[str]:
         """See `Containers`."""
         return await self.containers.log_tail(agent, lines)
+
+    async def trim_logs(self) -> None:
+        """See `Containers`."""
+        await self.containers.trim_logs()
 
     @property
     def _making(self) -> Making:

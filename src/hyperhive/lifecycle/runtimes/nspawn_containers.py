@@ -20,7 +20,7 @@ import anyio.to_thread
 
 from hyperhive.agent_cli import AgentClis
 from hyperhive.config import Network
-from hyperhive.errors import MissingPart, WorldError
+from hyperhive.errors import HiveError, MissingPart, WorldError
 from hyperhive.lifecycle.mounts import check_mounts
 from hyperhive.lifecycle.runtimes import nspawn_lodging as lodgings
 from hyperhive.lifecycle.runtimes import wrapper
@@ -40,7 +40,7 @@ from hyperhive.lifecycle.runtimes.nspawn_command import (
 from hyperhive.lifecycle.runtimes.pasta import HOW_TO_GET, Pasta, hidden_resolver
 from hyperhive.lifecycle.runtimes.uid_ranges import FIRST, RANGE, UidRanges
 from hyperhive.names import AgentName
-from hyperhive.paths import Paths, make_private
+from hyperhive.paths import Paths, make_private, make_private_file
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ STARTED_AS: Final = "HYPERHIVE_CONTAINER"
 """In the environment of a container's keeper: what the container was started as."""
 OPEN_FILES: Final = 4096
 LOG_KEPT: Final = 1 << 20
-"""A harness's log that is larger than this is begun anew when its container is started; the one before it is kept."""
+"""A harness's log that is larger than this is begun anew, also while its container runs; the one before it is kept."""
 TAIL_BYTES: Final = 16384
 
 
@@ -65,13 +65,23 @@ class Making:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A container as it should be. `identity`: of all that an agent could tell it by."""
+    """A container as it should be. `identity`: of what it is started anew for; `cli`: of what can wait for that."""
 
     identity: str
+    cli: str
     first: int
     shown: Sequence[lodgings.Shown]
     env: Mapping[str, str]
     network: Network
+
+    @property
+    def started_as(self) -> str:
+        """What the keeper's environment says."""
+        return f"{self.identity} {self.cli}"
+
+    def is_lived_in(self, running: str | None) -> bool:
+        """Whether one that was started as `running` may go on."""
+        return running is not None and running.partition(" ")[0] == self.identity
 
 
 class NspawnContainers:
@@ -128,13 +138,14 @@ class NspawnContainers:
                     return word.removeprefix(told).decode()
         return None
 
-    async def up(self, agent: AgentName, lodging: Lodging, making: Making) -> None:
+    async def up(self, agent: AgentName, lodging: Lodging, making: Making) -> bool:
         """See `base.Containers`."""
         async with self._turns[agent]:
             wanted = await self._wanted(agent, lodging, making)
-            await self.hand_over(agent, lodging)
-            if await self.running(agent) == wanted.identity:
-                return
+            await _in_thread(partial(hand_over, self._paths, agent, lodging))
+            running = await self.running(agent)
+            if wanted.is_lived_in(running):
+                return running != wanted.started_as
             await self._end(agent)
             if lodging.network == "out" and making.pasta is None:
                 raise MissingPart(
@@ -146,10 +157,16 @@ class NspawnContainers:
                 with anyio.CancelScope(shield=True):
                     await self._end(agent)
                 raise
+        return False
 
-    async def hand_over(self, agent: AgentName, lodging: Lodging) -> None:
+    async def hand_over(self, agent: AgentName, lodging: Lodging, making: Making) -> bool:
         """See `base.Containers`."""
         await _in_thread(partial(hand_over, self._paths, agent, lodging))
+        running = await self.running(agent)
+        try:
+            return running not in {None, (await self._wanted(agent, lodging, making)).started_as}
+        except HiveError:  # a mount that is refused, say: whoever starts it is told
+            return running is not None
 
     async def changes(self, agent: AgentName, lodging: Lodging, making: Making) -> bool:
         """Whether `up` would start it anew.
@@ -158,7 +175,7 @@ class NspawnContainers:
             BadConfig: a mount is refused. MissingPart: there is no agent CLI.
         """
         wanted = await self._wanted(agent, lodging, making)
-        return await self.running(agent) != wanted.identity
+        return not wanted.is_lived_in(await self.running(agent))
 
     async def down(self, agent: AgentName) -> None:
         """Ends it and all in it. Idempotent.
@@ -228,6 +245,23 @@ class NspawnContainers:
 
         return await _in_thread(read)
 
+    async def trim_logs(self) -> None:
+        """See `base.Containers`. Their writers append, so they go on at what is then the end; a line may be lost."""
+
+        def work() -> None:
+            for log in self._paths.log.glob("harness-*.log"):
+                with log.open("rb") as file:
+                    size = os.fstat(file.fileno()).st_size
+                    if size <= LOG_KEPT:
+                        continue
+                    file.seek(size - LOG_KEPT)
+                    older = log.with_suffix(".log.1")
+                    make_private_file(older)
+                    older.write_bytes(file.read(LOG_KEPT).partition(b"\n")[2])
+                os.truncate(log, 0)
+
+        await _in_thread(work)
+
     # --- making one -------------------------------------------------------------------------------------------------
 
     async def _wanted(self, agent: AgentName, lodging: Lodging, making: Making) -> Wanted:
@@ -241,7 +275,8 @@ class NspawnContainers:
             kept = [one for one in shown if one.source != cli]  # a newer one is taken at the next start
             parts = ([(one.source, one.targets, one.writable) for one in kept], env, making.base)
             identity = lodgings.digest(*parts, lodging.limits, lodging.network)
-            return Wanted(identity, self._ranges.first(agent), shown, env, lodging.network)
+            first = self._ranges.first(agent)
+            return Wanted(identity, lodgings.digest(cli), first, shown, env, lodging.network)
 
         return await _in_thread(judge)
 
@@ -272,7 +307,7 @@ class NspawnContainers:
             plan,
             Path(wrapper.__file__).with_name("nspawn_keeper.py"),
             log=self.log(agent),
-            env={STARTED_AS: wanted.identity},
+            env={STARTED_AS: wanted.started_as},
             shown=[(place, lodgings.VIEW + place) for place in ("/proc", "/dev")],
             way_out=way_out,
         )
