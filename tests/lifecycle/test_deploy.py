@@ -220,6 +220,22 @@ async def test_what_was_judged_by_an_older_main_is_not_deployed_on_top_of_what_t
         assert (await deploy(life, world, 'prompt = "three"\n')).stage == "deployed"
 
 
+async def test_a_database_that_is_older_than_the_repos_goes_on_from_what_they_hold(tmp_path: Path) -> None:
+    """As one from yesterday's copy; what was approved on top of a later main holds what the rows know of."""
+    (tmp_path / "now").mkdir()
+    world = DeployWorld(tmp_path / "now")
+    async with world.life() as life:
+        await deploy(life, world, 'prompt = "one"\n')
+    older = await world.copied(tmp_path / "older")
+    async with world.life() as life:
+        await deploy(life, world, 'prompt = "two"\n')
+    older.repos = world.repos
+    async with older.life() as life:
+        assert running(life).prompt == "one"
+        assert (await deploy(life, older, 'prompt = "three"\n')).stage == "deployed"
+        assert older.memory.mains["alice"] == (await life.configs.history("alice"))[-1].sha
+
+
 async def test_an_agent_whose_remains_do_not_end_is_brought_back_and_its_approval_told(
     world: DeployWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:

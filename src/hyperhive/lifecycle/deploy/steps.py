@@ -116,17 +116,22 @@ class Steps:
         if run.row.attempts > ATTEMPTS_MAX:
             raise WorldError(f"the hive went down {ATTEMPTS_MAX} times while this was deployed: given up")
         run.before = self.configs.file(run.agent)
+        now = await self.repos.main(run.agent)
         deployed = self.configs.deployed(run.agent)
-        # The rows know better than main, which may not have been moved to what they say.
-        for now in (await self.repos.main(run.agent), deployed.sha if deployed else run.row.base):
-            if now != run.row.base:
-                raise Conflict(
-                    f"stale_base: what is deployed is {now[:12]} now, and {run.row.base[:12]} was when it was approved",
-                    code="stale_base",
-                )
+        if now == run.row.base and deployed is not None and not await self._builds_on(run, deployed.sha):
+            now = deployed.sha  # main could not be moved to what the rows say: they know better
+        if now != run.row.base:
+            raise Conflict(
+                f"stale_base: what is deployed is {now[:12]} now, and {run.row.base[:12]} was when it was approved",
+                code="stale_base",
+            )
         for word in ("approved", "building"):
             await self.repos.tag(run.agent, f"{word}/{run.row.id}", run.row.sha)
         await self.lock.prepare(run.agent, run.row.sha)
+
+    async def _builds_on(self, run: Run, sha: str) -> bool:
+        base = run.row.base
+        return base == sha or await self.repos.descends(run.agent, sha, base)
 
     async def build(self, run: Run) -> None:
         """Its agent.toml is valid, and the runtime has what it asks for."""
