@@ -51,6 +51,7 @@ PHONE = {"width": 390, "height": 844}
 PATIENCE_MS = 30_000.0
 
 HIVE_TOML = """
+max_turns = 12
 backoff_seconds = 0.2
 backoff_max_seconds = 1.0
 """

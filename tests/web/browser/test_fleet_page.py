@@ -6,6 +6,8 @@ The rules of the table's model are tests of `src/screens/fleet`; the jobs that b
 import pytest
 from playwright.async_api import Browser
 
+from hyperhive.client import connect
+from hyperhive.protocol import requests as r
 from web_world import Watch, WebWorld, context_of, log_in
 
 pytestmark = [pytest.mark.needs("chromium", "npm"), pytest.mark.timeout(120)]
@@ -81,6 +83,27 @@ async def test_a_line_parts_what_came_since_the_last_visit_from_what_was_there(
             place = ages.index(at)
             assert min(ages[:place]) > at >= max(ages[place + 1 :])
         assert not watch.unexpected()
+
+
+async def test_a_page_is_usable_while_many_stops_wait_for_their_turns(watch: Watch, world: WebWorld) -> None:
+    """Each answer may take as long as a turn, and a browser has six connections."""
+    names = world.seeded.agents[14:21]
+    async with connect(world.place.run) as hive:
+        for name in names:
+            await hive.request(r.Send(to=name, body="[[slow 60]]"))
+        for name in names:
+            row = watch.page.locator(f"#agent-{name}")
+            await row.filter(has_text="thinking").wait_for()
+            await row.get_by_role("button", name=f"Stop {name}").click()
+            await row.get_by_text("stopping").wait_for()
+        await watch.page.locator("nav a[href='/audit']").click()
+        await watch.page.wait_for_url("**/audit")
+        await watch.settled()
+        await watch.open("/")
+        for name in names:
+            assert "stopping" in await watch.page.locator(f"#agent-{name}").inner_text()
+            await hive.request(r.Kill(name=name, now=True))
+            await watch.page.locator(f"#agent-{name}").get_by_text("Stopped").wait_for()
 
 
 async def test_a_column_that_is_hidden_stays_hidden_and_comes_back(watch: Watch) -> None:

@@ -144,18 +144,29 @@ function supposeNothing(agent: string): void {
   pending.value = left;
 }
 
-/** Do something to an agent: its row says so at once; a failure takes that back and is explained in the row. */
+/** So many answers are waited for at a time: each may take as long as a turn, and a browser has six connections. */
+const HEARD_MAX = 3;
+const heard: AbortController[] = [];
+
+/**
+ * Do something to an agent: its row says so at once; a failure takes that back and is explained in the row. Where much is
+ * under way, the oldest answers are waited for no more: the hive goes on with it, and its frames tell of it.
+ */
 export async function act(agent: string, asked: Request, what: Transient): Promise<boolean> {
   forgive(agent);
   pending.value = new Map(pending.peek()).set(agent, what);
+  const stop = new AbortController();
+  if (heard.push(stop) > HEARD_MAX) heard.shift()!.abort();
   try {
-    await request(asked);
+    await request(asked, { signal: stop.signal });
     return true;
   } catch (error) {
+    if (stop.signal.aborted) return true;
     errors.value = new Map(errors.peek()).set(agent, asApiError(error));
     return false;
   } finally {
     supposeNothing(agent);
+    if (heard.includes(stop)) heard.splice(heard.indexOf(stop), 1);
   }
 }
 
