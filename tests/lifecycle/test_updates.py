@@ -11,6 +11,7 @@ from deploy_world import ALICE, Crash, DeployWorld, Life
 from hyperhive.agent_toml import AgentFile
 from hyperhive.config import AgentConfig
 from hyperhive.errors import BadConfig, Closed, NotAvailable, NotFound, WorldError
+from hyperhive.names import AgentName
 from hyperhive.protocol.events import NeedsUpdate, Rebuilt
 
 
@@ -131,6 +132,23 @@ async def test_what_fails_leaves_the_agent_on_what_it_had_and_is_told_and_tried_
         assert {event.ok for event in world.told.values() if isinstance(event, Rebuilt)} == {False}
         ended = await life.updates.update_all()
         assert (ended, life.updates.waiting()) == ({ALICE: None}, [])
+
+
+@pytest.mark.parametrize("what", ["update", "rebuild"])
+async def test_an_agent_whose_remains_do_not_end_is_told_of_and_runs_all_the_same(
+    what: str, world: DeployWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.life() as life:
+
+        async def hangs(agent: AgentName, *, now: bool) -> None:
+            del now
+            life.stage.running.pop(agent, None)
+            raise WorldError(f"processes of {agent} do not end although they were killed")
+
+        monkeypatch.setattr(life.stage, "halt", hangs)
+        with pytest.raises(WorldError, match="do not end"):
+            await (life.updates.update if what == "update" else life.deployer.rebuild)("alice")
+        assert life.stage.life(ALICE) is not None
 
 
 async def test_update_all_says_what_went_wrong_with_whom_and_leaves_alone_who_needs_none(

@@ -273,11 +273,19 @@ class Deployer(Providing):
         """Ends its loop after its turn, and whatever else of it runs, and starts it where it is to run.
 
         Raises:
-            HiveError: it cannot be started.
+            HiveError: it cannot be started; or something of it did not end, though it was started.
         """
-        await self._stage.halt(agent, now=now)
+        failure: HiveError | None = None
+        try:
+            await self._stage.halt(agent, now=now)
+        except Closed:
+            raise
+        except HiveError as error:
+            failure = error
         if self._stage.should_run(agent):
             await self._stage.start(agent)
+        if failure is not None:
+            raise failure
 
     async def _reconcile_all(self) -> None:
         """Whatever the last life had not published."""
