@@ -5,9 +5,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from hyperhive.errors import Conflict, StoreFailed
-from hyperhive.names import MANAGER
+from hyperhive.errors import Conflict, StoreFailed, WorldError
+from hyperhive.names import MANAGER, AgentName
 from hyperhive.paths import Paths
+from hyperhive.protocol.events import ContainerCrash
 from lifecycle_world import World, until
 
 
@@ -104,3 +105,21 @@ async def test_now_ends_the_turn_too_that_a_deploy_only_comes_to_wait_for(world:
             tasks.start_soon(hive.stop, "alice")
             await until(lambda: world.loops["alice"].stopped == [False])
             world.loops["alice"].idle.set()
+
+
+async def test_a_crash_is_told_of_and_mended_also_where_something_of_it_does_not_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.hive() as hive:
+        await hive.spawn("alice")
+
+        async def hangs(agent: AgentName) -> None:
+            raise WorldError(f"processes of {agent} do not end although they were killed")
+
+        with monkeypatch.context() as patches:
+            patches.setattr(hive.runtime, "release", hangs)
+            world.loops["alice"].crash("it tripped")
+            await until(lambda: world.loops.count("alice") == 2)
+        crash = world.events[-1]
+        assert isinstance(crash, ContainerCrash)
+        assert (crash.note or "").startswith("it tripped")

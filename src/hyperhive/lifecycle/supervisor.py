@@ -218,7 +218,12 @@ class Supervisor:
         if pause and agent.life == life:  # nobody acted on it since
             self._fail(agent, note, pause)
             note = f"{note} (too often: it is tried again in {pause:.0f} s)"
-        await self._runtime.release(agent.name)
+        try:
+            await self._runtime.release(agent.name)
+        except (
+            HiveError
+        ) as error:  # what hangs in the kernel is no reason to leave the agent lying, or to say nothing
+            log.warning("remains_not_ended agent=%s error=%s", agent.name, error)
         await self._report(agent, life, note)
         if not pause:
             await self._again(agent, life)  # looks whether somebody acted on it meanwhile
