@@ -56,6 +56,9 @@ class _Pipe:
             self._watch.result = time.perf_counter()
         return data
 
+    def __aiter__(self) -> Any:
+        return self._stream.__aiter__()
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 

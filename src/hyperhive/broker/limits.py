@@ -91,6 +91,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+_NO_QUOTA: Final = Quota()
+
+
 class Bucket:
     """Holds `size` at most and fills up in `seconds`; what is sent is taken out of it."""
 
@@ -198,7 +201,7 @@ class Gate:
         if sender in UNCOUNTED:
             return
         limits = self._limits
-        own = limits.quota_of(sender) if limits.quota_of is not None else Quota()
+        own = limits.quota_of(sender) if limits.quota_of is not None else _NO_QUOTA
         sends = _smaller(limits.sends_per_minute, own.sends_per_minute)
         volume = _smaller(limits.bytes_per_hour, own.bytes_per_hour)
         now = self._clock.monotonic()
@@ -267,4 +270,6 @@ class Gate:
 
 
 def _smaller(one: int | None, other: int | None) -> int | None:
-    return min((limit for limit in (one, other) if limit is not None), default=None)
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
