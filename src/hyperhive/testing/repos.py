@@ -97,7 +97,13 @@ class MemoryRepos:
     async def descends(self, agent: AgentName, base: str, sha: str) -> bool:
         """See `Repos`."""
         await self.main(agent)
+        for one in (base, sha):
+            self._must_hold(agent, one)
         return self._descends(base, sha)
+
+    def _must_hold(self, agent: AgentName, sha: str) -> None:
+        if sha not in self.commits:
+            raise NotFound(f"the applied repo of {agent} holds no commit {sha}")
 
     def _descends(self, base: str, sha: str) -> bool:
         here: str | None = sha
@@ -121,8 +127,7 @@ class MemoryRepos:
     async def tag(self, agent: AgentName, name: str, sha: str, message: str | None = None) -> None:
         """See `Repos`."""
         await self.main(agent)
-        if sha not in self.commits:
-            raise NotFound(f"the applied repo of {agent} holds no commit {sha}")
+        self._must_hold(agent, sha)
         tags = self.tags_of.setdefault(agent, {})
         if tags.setdefault(name, sha) != sha:
             raise Conflict(f"the tag {name} of {agent} is at another commit")

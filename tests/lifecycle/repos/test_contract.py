@@ -140,8 +140,11 @@ async def test_a_tag_is_made_once(kit: Kit) -> None:
     assert (await kit.repos.tags(ALICE))["failed/1"] == sha
 
 
-async def test_what_is_not_there_is_not_tagged(kit: Kit) -> None:
+async def test_what_is_not_there_is_not_tagged_nor_built_on(kit: Kit) -> None:
     main = await kit.repos.main(ALICE)
+    for pair in ((main, "0123456789" * 4), ("0123456789" * 4, main)):
+        with pytest.raises(NotFound):
+            await kit.repos.descends(ALICE, *pair)
     for message in (None, "it did not start"):
         with pytest.raises(NotFound):
             await kit.repos.tag(ALICE, "failed/1", "0123456789" * 4, message)

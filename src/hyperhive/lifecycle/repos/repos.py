@@ -155,9 +155,18 @@ class Repos:
             return await self._main(git, agent)
 
     async def descends(self, agent: AgentName, base: str, sha: str) -> bool:
-        """Whether `sha` is `base` or comes after it."""
+        """Whether `sha` is `base` or comes after it.
+
+        Raises:
+            NotFound: one of them is not there, or the agent has no repos.
+        """
         async with self._turn(agent) as git:
-            return await self._descends(git, agent, _full(base), _full(sha))
+            try:
+                return await self._descends(git, agent, _full(base), _full(sha))
+            except GitFailed:
+                for one in (base, sha):
+                    await self._must_hold(git, agent, one)
+                raise
 
     async def diff(self, agent: AgentName, base: str, sha: str) -> Diff:
         """All that changes from `base` to `sha`. The same two give the same text and hash, always."""
@@ -184,9 +193,8 @@ class Repos:
         async with self._turn(agent) as git:
             try:
                 await self._create(git, agent, name, _full(sha), message, at)
-            except GitFailed as failed:
-                if await self._ref(git, agent, sha) is None:
-                    raise NotFound(f"the config repo of {agent} holds no commit {sha[:12]}") from failed
+            except GitFailed:
+                await self._must_hold(git, agent, sha)
                 raise
         self.changed(agent)
 
@@ -372,6 +380,10 @@ class Repos:
                 return None
             raise
         return found.decode("ascii").strip()
+
+    async def _must_hold(self, git: Git, agent: AgentName, sha: str) -> None:
+        if await self._ref(git, agent, sha) is None:
+            raise NotFound(f"the config repo of {agent} holds no commit {sha[:12]}")
 
     async def _descends(self, git: Git, agent: AgentName, base: str, sha: str) -> bool:
         return await git.test(self._paths.applied_repo(agent), "merge-base", "--is-ancestor", base, sha)
