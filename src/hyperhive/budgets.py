@@ -158,6 +158,10 @@ class Budgets:
         verdict = self._questions.asked_about(verdict)
         return Refusal(message=verdict.message, until=verdict.until)
 
+    def limits(self, agent: AgentName) -> bool:
+        """See `gateway.Meter`."""
+        return self.spending.limited(agent)
+
     def hold(self, agent: AgentName, usage: Usage) -> Hold | None:
         """See `gateway.Meter`."""
         return self.spending.hold(agent, usage)

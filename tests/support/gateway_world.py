@@ -42,6 +42,9 @@ class Counter:
             return Refusal(message="all is spent")
         return self.refused.get(agent)
 
+    def limits(self, agent: AgentName) -> bool:
+        return NoBudgets().limits(agent)
+
     def hold(self, agent: AgentName, usage: Usage) -> Held | None:
         return NoBudgets().hold(agent, usage)
 

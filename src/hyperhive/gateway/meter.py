@@ -25,12 +25,14 @@ class Meter(Protocol):
     """Counts usage and knows budgets.
 
     Contract: `admit` answers from memory, at once, and is asked before every single request; so is `hold` then, with an
-    estimate of what it may use. Where that gives None, others under way may use up what is left: both are asked again
-    once `freed` returns. `used` is told after each request that may have cost something, in the
-    order in which they ended, and does not raise.
+    estimate of what it may use, where anything limits that. Where it gives None, others under way may use up what is
+    left: both are asked again once `freed` returns. `used` is told after each request that may have cost something, in
+    the order in which they ended, and does not raise.
     """
 
     def admit(self, agent: AgentName) -> Refusal | None: ...
+
+    def limits(self, agent: AgentName) -> bool: ...
 
     def hold(self, agent: AgentName, usage: Usage) -> Held | None: ...
 
@@ -46,6 +48,11 @@ class NoBudgets:
         """Everybody, always."""
         del agent
         return None
+
+    def limits(self, agent: AgentName) -> bool:
+        """Never."""
+        del agent
+        return False
 
     def hold(self, agent: AgentName, usage: Usage) -> Held | None:
         """Always."""

@@ -26,7 +26,7 @@ from hyperhive.spending.usage import Usage
 
 log = logging.getLogger(__name__)
 
-SMALL_BYTES: Final = 1 << 20
+SMALL_BYTES: Final = 1 << 18
 """A longer request is read off the loop."""
 
 
@@ -74,7 +74,7 @@ class Passage:
 
     async def _admitted(self, request: Request) -> tuple[ModelStanding | None, Held | None]:
         """How it is refused, if it is; else what is set aside for it, where it may cost something."""
-        if rules.path_of(request.target) != rules.MESSAGES:
+        if rules.path_of(request.target) != rules.MESSAGES or not self._meter.limits(self._agent):
             return await self._standings.admitted(self._agent), None
         if len(request.body) <= SMALL_BYTES:
             guess = estimate(request.body)

@@ -205,6 +205,10 @@ class Spending:
         hit = limits.used_up(iter([*self.bounds(agent), *self.bounds(HIVE)]))
         return None if hit is None else limits.verdict(hit)
 
+    def limited(self, agent: str) -> bool:
+        """Whether there is any budget of this agent's or the hive's."""
+        return bool(self.bounds(agent) or self.bounds(HIVE))
+
     def hold(self, agent: str, usage: Usage) -> Hold | None:
         """Sets aside what a request is estimated to use, until it is charged.
 
