@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from box_probe import PROBE, lines
+from box_probe import POWERLESS, PROBE, lines
 from hyperhive.config import MountSetting, Network
 from hyperhive.errors import MissingPart
 from hyperhive.lifecycle.runtimes import NspawnRuntime, ResourceLimits, pick_runtime
@@ -43,14 +43,8 @@ async def test_what_the_harness_starts_in_its_container_behaves_as_in_a_box(worl
     assert (world.paths.agent_state(ALICE) / "x").stat().st_uid == 0
 
 
-GOLDEN = """\
-CapInh: 0000000000000000
-CapPrm: 0000000000000000
-CapEff: 0000000000000000
-CapBnd: 0000000000000000
-CapAmb: 0000000000000000
-NoNewPrivs: 1
-Seccomp: 2
+GOLDEN = f"""\
+{POWERLESS}\
 uid 58371 gid 58371 groups 58371 agent alice umask 0022
 sys /run/host:  /sys:
 cgroup /
