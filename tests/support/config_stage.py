@@ -9,11 +9,12 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from hive_process import HivePlace, HiveProcess, Json
+from hive_process import ANSWER_SECONDS, HivePlace, HiveProcess, Json
 from hyperhive.client import RemoteHive
 from hyperhive.testing.fake_anthropic import FakeAnthropic, tool_turn
 from parts import CLEAN_ENV
 from story import send
+from waiting import within
 
 DATES = {"GIT_AUTHOR_DATE": "1700000000 +0000", "GIT_COMMITTER_DATE": "1700000000 +0000"}
 NAMES = {
@@ -60,6 +61,7 @@ class Stage:
             done = subprocess.run(
                 [sys.executable, "-m", "hyperhive.cli", *words, "--json"],
                 env=self.place.environ, cwd=self.place.root, capture_output=True, text=True, check=False,
+                timeout=ANSWER_SECONDS,
             )  # fmt: skip
             assert done.returncode == code, done.stdout + done.stderr
             found: Json = json.loads(done.stdout)
@@ -72,8 +74,9 @@ class Stage:
         async with await anyio.connect_unix(self.place.run / "manager" / "mcp.sock") as line:
             await line.send(json.dumps(request).encode() + b"\n")
             reply = b""
-            while not reply.endswith(b"\n"):
-                reply += await line.receive()
+            with within(ANSWER_SECONDS, lambda: f"no answer to {request}"):
+                while not reply.endswith(b"\n"):
+                    reply += await line.receive()
         found: Json = json.loads(reply)
         return found
 
