@@ -50,6 +50,23 @@ def test_groups_that_do_not_take_limits_are_not_used(tmp_path: Path) -> None:
     assert Cgroups.detect("x", tmp_path).homes == {}
 
 
+def test_a_group_that_goes_while_it_is_looked_at_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those do that an agent's programs make and remove themselves."""
+    groups, looked = Cgroups({"pids": tmp_path / "hive"}, unified=False), os.scandir
+    (tmp_path / "hive/alice/own").mkdir(parents=True)
+
+    def too_late(path: str) -> object:
+        if Path(path).name == "own" and Path(path).exists():
+            Path(path).rmdir()
+        return looked(path)
+
+    monkeypatch.setattr(os, "scandir", too_late)
+    groups.remove("alice")
+    assert not (tmp_path / "hive").exists()
+
+
 async def test_groups_that_went_away_are_an_error_that_names_the_agent(tmp_path: Path) -> None:
     limiter = Limiter("x", Cgroups({"memory": tmp_path / "gone"}, unified=False))
     with pytest.raises(WorldError) as caught:

@@ -111,8 +111,9 @@ class Cgroups:
     def sweep(self, spared: Collection[str] = ()) -> None:
         """Kills and removes every agent's groups but these, and the hive's own directories. Blocks."""
         for home in dict.fromkeys(self.homes.values()):
-            for group in [p for p in home.glob("*/") if p.is_dir() and p.name not in spared]:
-                _remove(group)
+            for group in _groups_of(home):
+                if group.name not in spared:
+                    _remove(group)
             _rmdir(home)
 
 
@@ -189,9 +190,7 @@ def _write(path: Path, value: str) -> None:
 
 
 def _remove(group: Path) -> None:
-    for child in [
-        p for p in group.glob("*/") if p.is_dir()
-    ]:  # groups that the agent's programs made themselves
+    for child in _groups_of(group):  # which the agent's programs made themselves
         _remove(child)
     for _ in range(20):  # a second at most: members may fork while they are killed
         pids = [int(pid) for line in _lines(group / "cgroup.procs") for pid in line.split()]
@@ -199,6 +198,15 @@ def _remove(group: Path) -> None:
             break
         wrapper.kill_pids(pids)
     _rmdir(group)
+
+
+def _groups_of(group: Path) -> list[Path]:
+    """None where it is gone by now: groups may be removed by others meanwhile."""
+    try:
+        with os.scandir(group) as entries:
+            return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
 
 
 def _rmdir(path: Path) -> None:
