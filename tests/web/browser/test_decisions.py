@@ -191,6 +191,24 @@ async def test_what_led_to_an_approval_is_quoted_above_its_diff(watch: Watch, hi
     assert not await watch.axe()
 
 
+async def test_any_of_the_proposals_that_wait_is_looked_at_beside_what_runs(
+    watch: Watch, hive: WebWorld
+) -> None:
+    """The newest at first; the address keeps which one."""
+    name = hive.seeded.agents[7]
+    first = await propose(hive, name, {"notes.txt": "from the first\n"})
+    second = await propose(hive, name, {"more.txt": "from the second\n"}, on_top=True)
+    await watch.open(f"/config/{name}")
+    await says(watch, "from the second", ".diff")
+    await watch.page.get_by_label("Which proposal").select_option(str(first))
+    await watch.page.get_by_role("link", name=f"Approval #{first}").wait_for()
+    await watch.page.locator(".diff", has_text="from the second").wait_for(state="detached")
+    assert "from the first" in await text_of(watch, ".diff")
+    assert watch.page.url.endswith(f"?proposal={first}")
+    await watch.open(f"/config/{name}?proposal={second}")
+    await says(watch, "from the second", ".diff")
+
+
 async def test_two_browsers_answer_one_question_and_the_second_is_told_who_was_first(
     browser: Browser, hive: WebWorld
 ) -> None:
