@@ -94,11 +94,17 @@ class Day:
 
 
 async def measured(line: CDPSession) -> dict[str, float]:
-    """What the page holds once what it let go of is collected."""
-    await line.send("HeapProfiler.collectGarbage")
-    found = await line.send("Performance.getMetrics")
-    known = {one["name"]: float(one["value"]) for one in found["metrics"]}
-    return {name: known[name] for name in ("Nodes", "JSEventListeners", "JSHeapUsedSize")}
+    """What the page holds once what it let go of is collected: all of that is, by the second or third go at rest."""
+    looks = []
+    for _ in range(4):
+        idle = "new Promise(done => requestIdleCallback(done))"
+        await line.send("Runtime.evaluate", {"expression": idle, "awaitPromise": True})
+        await line.send("HeapProfiler.collectGarbage")
+        found = await line.send("Performance.getMetrics")
+        looks.append({one["name"]: float(one["value"]) for one in found["metrics"]})
+    return {
+        name: min(known[name] for known in looks) for name in ("Nodes", "JSEventListeners", "JSHeapUsedSize")
+    }
 
 
 async def test_thousands_of_events_leave_a_page_of_bounded_size(served: Served, watch: Watch) -> None:
