@@ -48,11 +48,11 @@ class Subscription(Generic[E]):
     read. Leaving the context (or `close`) ends it for the bus as well. Made for one reading task.
     """
 
-    __slots__ = ("_buffer", "_bus", "_end", "_events", "_read")
+    __slots__ = ("_buffer", "_bus", "_end", "_frames", "_read")
 
-    def __init__(self, bus: "Bus[E]", events: deque[E], buffer: int, after: int) -> None:
+    def __init__(self, bus: "Bus[E]", frames: deque[Frame[E]], buffer: int, after: int) -> None:
         self._bus = bus
-        self._events = events
+        self._frames = frames
         self._buffer = buffer
         self._read = after
         self._end: int | None = None
@@ -62,9 +62,9 @@ class Subscription(Generic[E]):
 
     async def __anext__(self) -> Frame[E] | Missed:
         behind = self._bus.current_seq - self._read
-        if 0 < behind <= self._buffer and behind <= len(self._events) and self._end is None:  # the hot path
+        if 0 < behind <= self._buffer and behind <= len(self._frames) and self._end is None:  # the hot path
             self._read += 1
-            return Frame(self._read, self._events[-behind])
+            return self._frames[-behind]
         while not self.ready:
             if self._end is not None:
                 raise StopAsyncIteration
@@ -79,12 +79,12 @@ class Subscription(Generic[E]):
     @property
     def lost(self) -> int:
         """How many frames this reader has lost and not been told of."""
-        return max(0, self._bus.current_seq - self._read - min(self._buffer, len(self._events)))
+        return max(0, self._bus.current_seq - self._read - min(self._buffer, len(self._frames)))
 
     def next_nowait(self) -> Frame[E] | Missed:
         """The next item, which must be there (`ready`)."""
         behind = self._bus.current_seq - self._read
-        there = min(self._buffer, len(self._events))
+        there = min(self._buffer, len(self._frames))
         if behind > there:
             missed = behind - there
             if self._end is not None:
@@ -93,7 +93,7 @@ class Subscription(Generic[E]):
             self._read += missed
             return Missed(missed)
         self._read += 1
-        return Frame(self._read, self._events[-behind])
+        return self._frames[-behind]
 
     def close(self) -> None:
         """Ends the subscription; what was published until now can still be read."""
@@ -113,9 +113,8 @@ class Subscription(Generic[E]):
 class Bus(Generic[E]):
     """Numbered fan-out of events of one kind. Used on the loop's thread; publishing never waits.
 
-    All readers read from the same newest events, each from its own place: a publication costs the same whether one
-    reads or a hundred, and one that has fallen further behind than `buffer` skips to where it may be. Frames are made
-    for those who read.
+    All readers read from the same newest frames, each from its own place: a publication costs the same whether one
+    reads or a hundred, and one that has fallen further behind than `buffer` skips to where it may be.
 
     Args:
         buffer: how many frames a reader may be behind.
@@ -140,7 +139,7 @@ class Bus(Generic[E]):
     ) -> None:
         self._buffer = buffer
         self._keep = keep
-        self._events: deque[E] = deque(maxlen=max(keep, buffer))  # the last is number `current_seq`
+        self._frames: deque[Frame[E]] = deque(maxlen=max(keep, buffer))
         self._kind_of = kind_of
         self._text_of = text_of
         self._subscribers: dict[Subscription[E], None] = {}
@@ -153,7 +152,7 @@ class Bus(Generic[E]):
     def publish(self, event: E) -> int:
         """Numbers the event, from 1, without gaps, and shows it to every subscriber. Returns its number."""
         self.current_seq = seq = self.current_seq + 1
-        self._events.append(event)
+        self._frames.append(Frame(seq, event))
         if self._published is not None:
             self._published.set()
             self._published = None
@@ -168,7 +167,7 @@ class Bus(Generic[E]):
         of the last one.
         """
         self.current_seq += count
-        self._events.clear()
+        self._frames.clear()
         self._wake_all()
         return self.current_seq
 
@@ -190,7 +189,7 @@ class Bus(Generic[E]):
         """
         start = self.current_seq if after is None else max(0, min(after, self.current_seq))
         buffer = self._buffer if after is None else max(self._buffer, self._keep)
-        subscription = Subscription(self, self._events, buffer, start)
+        subscription = Subscription(self, self._frames, buffer, start)
         self._subscribers[subscription] = None
         return subscription
 
@@ -216,17 +215,16 @@ class Bus(Generic[E]):
         """
         found: list[Frame[E]] = []
         needle = q.casefold() if q else None
-        for back, event in enumerate(islice(reversed(self._events), self._keep)):
-            seq = self.current_seq - back
+        for frame in islice(reversed(self._frames), self._keep):
             if len(found) >= limit:
                 break
-            if before is not None and seq >= before:
+            if before is not None and frame.seq >= before:
                 continue
-            if kind is not None and (self._kind_of is None or self._kind_of(event) != kind):
+            if kind is not None and (self._kind_of is None or self._kind_of(frame.event) != kind):
                 continue
-            if needle is not None and needle not in self._text_of(event).casefold():
+            if needle is not None and needle not in self._text_of(frame.event).casefold():
                 continue
-            found.append(Frame(seq, event))
+            found.append(frame)
         found.reverse()
         return found
 
@@ -236,7 +234,7 @@ class Bus(Generic[E]):
             published=self.current_seq,
             subscribers=len(self._subscribers),
             lost=self._lost + sum(subscriber.lost for subscriber in self._subscribers),
-            kept=min(len(self._events), self._keep),
+            kept=min(len(self._frames), self._keep),
         )
 
     def close(self) -> None:
