@@ -20,7 +20,9 @@ from hyperhive.protocol.replies import AgentDetail, Agents, HiveInfo, HiveStatus
 from hyperhive.protocol.types import ContainerView
 from hyperhive.terminal import visible
 
-NEEDS_UPDATE = "it runs what another revision or other settings made: `hyperhive update NAME` builds and starts it anew"
+NEEDS_UPDATE = (
+    "it runs what another revision or other settings made: `hyperhive update NAME` builds and starts it anew"
+)
 
 Now = Annotated[bool, Parameter(negative="")]
 
