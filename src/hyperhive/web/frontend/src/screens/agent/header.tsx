@@ -99,7 +99,7 @@ export function Badges({ name, view, facts, last, onLogin }: Props) {
               {shortSha(view.deployed_sha)}
             </Chip>
           )}
-          {view.needs_update && <Chip tone="needs" icon="update" title="It was built by another revision of the hive.">needs update</Chip>}
+          {view.needs_update && <Chip tone="needs" icon="update" title="It was built by another revision of the hive, or something of it waits for its next start.">needs update</Chip>}
           {view.pending_reminders > 0 && <Chip icon="reminder" title="Reminders that are still to come.">{plural(view.pending_reminders, "reminder")}</Chip>}
           {view.held_by_operator && <Chip icon="stop" title="You stopped it; only you start it again.">held by you</Chip>}
         </>

@@ -58,7 +58,7 @@ function Stand({ name, config }: { name: string; config: Config }): JSX.Element 
       </dl>
       {going ? <Banner tone="working" icon="clock"><Text text={`${name} is ${going}…`} /></Banner> : null}
       {deployed && applied && deployed.sha !== applied.sha ? <Banner tone="needs" icon="alert">What is applied is not what is deployed: a deploy is under way, or was cut short and is made good at the next start.</Banner> : null}
-      {view?.needs_update ? <Banner tone="needs" icon="update">It was built from another revision than the hive’s. <Link href="/meta">Inputs</Link> say which; an update builds it anew.</Banner> : null}
+      {view?.needs_update ? <Banner tone="needs" icon="update">It was built from another revision than the hive’s (<Link href="/meta">inputs</Link> say which), or something of it waits for its next start. An update builds it anew.</Banner> : null}
     </>
   );
 }
