@@ -85,6 +85,18 @@ async def test_a_line_parts_what_came_since_the_last_visit_from_what_was_there(
         assert not watch.unexpected()
 
 
+async def test_a_row_under_the_pointer_stays_where_it_is_and_says_what_its_agent_does_now(
+    watch: Watch, world: WebWorld
+) -> None:
+    name = world.seeded.agents[13]
+    row = watch.page.locator(f"#agent-{name}")
+    await row.hover()
+    await world.tell(name, "[[slow 60]]")
+    await row.locator(".c-doing", has_text="thinking").wait_for()
+    await watch.page.locator(f".fleet-group[aria-label=Idle] #agent-{name}").wait_for()
+    await world.cli("kill", name, "--now")
+
+
 async def test_a_page_is_usable_while_many_stops_wait_for_their_turns(watch: Watch, world: WebWorld) -> None:
     """Each answer may take as long as a turn, and a browser has six connections."""
     names = world.seeded.agents[14:21]

@@ -6,7 +6,7 @@ import { useEffect, useState } from "preact/hooks";
 import { plural } from "../../lib/format";
 import type { ContainerView } from "../../lib/protocol";
 import { Link, navigate, setQuery } from "../../lib/router";
-import { act, forgive, needsYou, rowErrors, transients } from "../../lib/store";
+import { act, container, forgive, needsYou, rowErrors, transients } from "../../lib/store";
 import { settings } from "../../lib/settings";
 import { now } from "../../lib/time";
 import { Age, Chip, ConfirmDialog, Icon, IconButton, Loading, Menu, Sentence, StateBadge, type MenuItem } from "../../ui";
@@ -36,7 +36,7 @@ function PlainRow({ agent, filter, selected, current, peeked, onSelect }: RowPro
   const here = useComputed(() => current.value === name).value;
   const open = useComputed(() => peeked.value === name).value;
   const chosen = useComputed(() => selected.value.has(name)).value;
-  const does = useComputed(() => doing(agent, needsYou.value.filter((each) => each.agent === name))).value;
+  const does = useComputed(() => doing(container(name).value ?? agent, needsYou.value.filter((each) => each.agent === name))).value;
   const hidden = settings.hiddenColumns.value;
   const busy = transient !== undefined;
   const url = `/agents/${encodeURIComponent(name)}`;
