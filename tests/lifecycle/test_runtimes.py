@@ -57,6 +57,19 @@ async def test_what_is_ignored_round_the_hive_is_not_ignored_in_an_agent(kit: Ru
             signal.signal(number, handler)
 
 
+async def test_a_hive_with_many_files_open_starts_programs_too(kit: RuntimeKit) -> None:
+    """What it tells a program's supervisor by keeps its number there: with a thousand agents it has four digits."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    many = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+    try:
+        assert (await kit.shell("echo calm")).out == "calm\n"
+    finally:
+        for one in many:
+            os.close(one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 async def test_only_the_sweep_finds_what_loses_hive_and_supervisor_at_once(tmp_path: Path) -> None:
     """Without a box a stray can lose both; the mark that it bears still tells whose it was."""
     nap = new_nap()

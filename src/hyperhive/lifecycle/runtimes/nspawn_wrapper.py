@@ -71,7 +71,7 @@ class Round:
 def supervise(spec: dict[str, Any], status: int, extra: Round | None = None) -> None:
     """Starts the container, has its program started in it, and stays until it has ended or the hive is dead."""
     extra = extra or Round(spec)
-    if select.select([status], [], [], 0)[0]:  # the hive is dead already
+    if wrapper.hung_up(status):
         os._exit(0)
     wrapper.step(status, "mounts", _own_mounts)
     wrapper.step(status, "binds", extra.before)
