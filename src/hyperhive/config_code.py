@@ -121,6 +121,7 @@ class ConfigCode:
             revision=revision,
             tell=tell,
             outdated=lambda agent: self.inputs.outdated(agent),
+            waits=lambda agent: self._agents.waits_for_start(agent),
         )
         self.inputs = MetaInputs(
             configs=self.configs,

@@ -140,7 +140,8 @@ class Fleet:
 
     def waits_for_start(self, name: AgentName) -> bool:
         """What is in force for it reaches its container when the agent is started again. Cheap."""
-        return self._lodgings.waits(name)
+        agent = self._roster.get(name)
+        return agent is not None and agent.running and self._lodgings.waits(name)
 
     def _lodging(self, name: AgentName) -> Lodging:
         config, file, commit, account = self._basis(name)

@@ -257,6 +257,8 @@ class Steps:
     async def check_health(self, agent: AgentName, remarks: list[str]) -> None:
         """Raises: HiveError: it does not stay up, or its tools are not connected in time."""
         life = self.stage.life(agent)
+        if life is None and self.stage.closing.is_set():
+            raise Closed("the hive is stopping")
         if life is None and self.stage.should_run(agent):
             raise WorldError("its loop ended right after it was started")
         if life is None:

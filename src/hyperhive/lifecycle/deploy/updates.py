@@ -36,6 +36,8 @@ class Updates:
         operator: the operator's own settings of an agent.
         tell: hears of agents that need an update and do not get it by themselves.
         outdated: whether an agent was built with other inputs than are pinned now.
+        waits: whether something of an agent that runs waits for its next start. `update_all` sees to it; a start of the
+            hive does not, where that would start every container anew.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Updates:
         revision: str,
         tell: Tell,
         outdated: Callable[[str], bool] = lambda _: False,
+        waits: Callable[[AgentName], bool] = lambda _: False,
     ) -> None:
         self._deployer = deployer
         self._configs = configs
@@ -56,6 +59,7 @@ class Updates:
         self._revision = revision
         self._tell = tell
         self._outdated = outdated
+        self._waits = waits
 
     def needs(self, agent: str) -> bool:
         """What this agent runs was built by another revision, or with other inputs. Cheap."""
@@ -95,8 +99,9 @@ class Updates:
                     ended[name] = error
 
         async with anyio.create_task_group() as tasks:
-            for name in self.waiting():
-                tasks.start_soon(one, name)
+            for name in self._configs.agents():
+                if self._stage.alive(name) and (self.needs(name) or self._waits(name)):
+                    tasks.start_soon(one, name)
         return dict(sorted(ended.items()))
 
     async def catch_up(self, *, by_itself: bool) -> None:

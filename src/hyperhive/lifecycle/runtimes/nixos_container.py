@@ -193,10 +193,13 @@ class NixosContainerRuntime:
     async def hand_over(self, agent: AgentName, lodging: Lodging) -> bool:
         """See `Containers`."""
         await _in_thread(partial(hand_over, self._paths, agent, lodging))
-        keys = await self._keys(agent)
-        if keys is None or lodging.commit is None or await self._status(agent) != "up":
+        try:
+            keys = await self._keys(agent)
+            if keys is None or lodging.commit is None or await self._status(agent) != "up":
+                return False
+            own = conf.digest(await self._pin(agent, lodging), self._hyperhive)
+        except HiveError:  # what runs cannot be seen now: no reason to keep the settings from it
             return False
-        own = conf.digest(await self._pin(agent, lodging), self._hyperhive)
         try:
             return keys.get(conf.STARTED) != _wanted(own, await self._flags(agent, lodging), lodging)
         except HiveError:  # a mount that is refused, say: whoever starts it is told
