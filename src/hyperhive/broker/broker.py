@@ -459,7 +459,7 @@ class Broker:
         Raises:
             NotFound: there is no such message.
             Forbidden: somebody else wrote it.
-            Conflict: it was handed out before, or is over.
+            Conflict: it is in hand, is being taken back, or is over.
         """
         await self._taking_back.take_back(message_id)
 

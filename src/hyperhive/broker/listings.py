@@ -266,8 +266,9 @@ def sweep(conn: sqlite3.Connection, batch: Sequence[Sweep]) -> list[Swept]:
 def old_mail(conn: sqlite3.Connection, job: Sweep) -> list[tuple[int, bytes]]:
     """What `sweep` would remove next, in order, as id and text; none where it would remove nothing more."""
     (end,) = conn.execute(
-        "SELECT coalesce((SELECT id FROM messages WHERE sent_at >= ? ORDER BY id LIMIT 1), max(id)) FROM messages",
-        (job.acked_before,),
+        "SELECT coalesce((SELECT id FROM messages WHERE sent_at >= ? AND id > ? ORDER BY id LIMIT 1), max(id))"
+        " FROM messages",
+        (job.acked_before, job.after),
     ).fetchone()
     query = (
         "SELECT id, CAST(body AS BLOB) FROM messages WHERE id > ? AND id < ?"

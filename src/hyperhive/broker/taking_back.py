@@ -1,7 +1,7 @@
 """The operator takes a message of theirs back before anybody has read it.
 
-From the moment it is asked for nobody is handed the message; whoever has it already, or had it, keeps it, and the
-caller is told so. What comes of it is a message that is done, dropped: no dead letter, and nobody is told. Knows
+From the moment it is asked for nobody is handed the message; whoever has it in hand keeps it, and the caller is told
+so. What comes of it is a message that is done, dropped: no dead letter, and nobody is told. Knows
 nothing of dead letters, which are dropped in deadletters.py.
 """
 
@@ -24,7 +24,6 @@ class _Found(msgspec.Struct, frozen=True):
     recipient: str
     parked: str | None
     acked_at: int | None
-    delivered_at: int | None
 
 
 class _Back(msgspec.Struct, frozen=True):
@@ -57,7 +56,9 @@ class TakingBack:
             raise Conflict(f"message {message_id} is in the operator's own inbox", hint="mark it as done")
         inbox = self._desk.inbox(found.recipient)
         # Memory leads: what is in flight may not be marked so on disk yet.
-        if message_id in inbox.flight or message_id in inbox.withdrawn or _is_over(found):
+        if message_id in inbox.withdrawn:
+            raise Conflict(f"message {message_id} is being taken back already")
+        if message_id in inbox.flight or _is_over(found):
             raise _too_late(message_id, found)
         inbox.withdraw(message_id)
         await self._desk.store.submit(self._back_op, _Back(message_id, found.recipient, self._desk.now()))
@@ -94,7 +95,7 @@ def _too_late(message_id: int, found: _Found) -> Conflict:
     )
 
 
-_FIND: Final = "SELECT sender, recipient, parked, acked_at, delivered_at FROM messages WHERE id = ?"
+_FIND: Final = "SELECT sender, recipient, parked, acked_at FROM messages WHERE id = ?"
 _BACK: Final = (
     "UPDATE messages SET parked = 'dropped', parked_at = ?1, acked_at = ?1 WHERE id = ?2 AND recipient = ?3"
     " AND acked_at IS NULL AND parked IS NULL AND delivered_at IS NULL RETURNING urgency"

@@ -163,7 +163,7 @@ def dead(
 def drop(*ids: int, common: Common = DEFAULTS) -> int:
     """Take back messages that you sent and that nobody has read yet; or put dead letters away.
 
-    One that was handed to its agent already stays: exit code 4.
+    One that its agent has in hand stays: exit code 4.
 
     Args:
         ids: which ones, as `send` named them.

@@ -3,7 +3,7 @@
 import msgspec
 
 from hyperhive.broker import Broker
-from hyperhive.errors import NotFound
+from hyperhive.errors import Forbidden, NotFound
 from hyperhive.handlers.fitting import REPLY_ROOM, fitting
 from hyperhive.handlers.ports import Desk
 from hyperhive.names import parse_resident
@@ -136,8 +136,11 @@ def operators_mail(broker: Broker) -> dict[type[r.Request], Handler]:
         del caller
         try:
             await broker.drop_dead(request.id)
-        except NotFound:
-            await broker.take_back(request.id)
+        except NotFound as gone:
+            try:
+                await broker.take_back(request.id)
+            except Forbidden:  # an agent's letter: it is dead no longer
+                raise gone from None
         return p.Ok(id=request.id)
 
     return {r.Inbox: inbox, r.Ack: ack, r.Dead: dead, r.Requeue: requeue, r.Drop: drop}
