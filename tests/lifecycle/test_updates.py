@@ -182,8 +182,9 @@ async def test_nobody_is_updated_whom_there_is_not(world: DeployWorld) -> None:
         assert life.updates.waiting() == []
 
 
+@pytest.mark.parametrize("while_it", ["starts", "is looked at"])
 async def test_a_hive_that_stops_leaves_the_update_for_the_next_start(
-    world: DeployWorld, monkeypatch: pytest.MonkeyPatch
+    while_it: str, world: DeployWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with world.life() as life:
 
@@ -191,11 +192,31 @@ async def test_a_hive_that_stops_leaves_the_update_for_the_next_start(
             life.stage.closing.set()
             await anyio.sleep_forever()
 
-        monkeypatch.setattr(life.stage, "probe", hangs)
+        async def comes_up_without_a_loop(agent: AgentName) -> None:
+            life.stage.closing.set()
+            life.stage.running.pop(agent, None)
+
+        if while_it == "starts":
+            monkeypatch.setattr(life.stage, "start", comes_up_without_a_loop)
+        else:
+            monkeypatch.setattr(life.stage, "probe", hangs)
         with pytest.raises(Closed):
             await life.updates.update("alice")
         assert life.updates.needs("alice")
         assert world.told == {}
+
+
+async def test_update_all_starts_anew_also_whom_a_start_alone_gives_what_waits(world: DeployWorld) -> None:
+    """A container whose limits are others now, say; a hive that starts leaves it running."""
+    world.agents.add("bob")
+    async with world.life() as life:
+        await life.updates.update_all()
+        world.waits.add("bob")
+        world.log.clear()
+        await life.updates.catch_up(by_itself=True)
+        assert world.log == []
+        assert await life.updates.update_all() == {"bob": None}
+        assert [(what, who) for what, who, _ in world.log] == [("halt", "bob"), ("start", "bob")]
 
 
 @pytest.mark.parametrize("step", ["start_anew", "check_health", "built"])

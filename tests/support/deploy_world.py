@@ -157,6 +157,8 @@ class DeployWorld:
     spawned: list[str] = field(default_factory=list)
     operator: AgentConfig = field(default_factory=AgentConfig)
     lives_by_commit: bool = False
+    waits: set[str] = field(default_factory=set)
+    """Something of these waits for their next start."""
     revision: str = "1"
     """The hive's."""
 
@@ -234,6 +236,7 @@ class DeployWorld:
                 operator=lambda _: self.operator,
                 revision=self.revision,
                 tell=self.tell,
+                waits=self.waits.__contains__,
             )
             life = Life(queue, deployer, configs, stage, store, waiting, updates)
             try:
