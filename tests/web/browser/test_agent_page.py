@@ -186,10 +186,11 @@ async def test_what_waits_can_be_taken_back_and_what_was_read_cannot(watch: Watc
         await box.fill(words)
         await box.press("Enter")
         await page.locator(".queue-row.state-pending", has_text=words).wait_for()
+        await watch.eventually(lambda: box.evaluate("e => e.value === ''"), "an empty box")
     row = page.locator(".queue-row", has_text="the wrong words")
     await row.get_by_role("button", name="from the queue").click()
     await row.wait_for(state="detached")
-    assert await box.input_value() == "the wrong words"
+    await watch.eventually(lambda: box.evaluate("e => e.value === 'the wrong words'"), "its words in the box")
     await world.cli("cancel", agent)
     await page.locator(".lrow[data-kind=text]", has_text="the right words").last.wait_for()
     events = (await world.cli("events", agent, "--limit", "500"))["events"]

@@ -91,7 +91,7 @@ async def test_a_row_under_the_pointer_stays_where_it_is_and_says_what_its_agent
     name = world.seeded.agents[13]
     row = watch.page.locator(f"#agent-{name}")
     await row.hover()
-    await world.tell(name, "[[slow 60]]")
+    await world.tell(name, "[[slow 600]]")
     await row.locator(".c-doing", has_text="thinking").wait_for()
     await watch.page.locator(f".fleet-group[aria-label=Idle] #agent-{name}").wait_for()
     await world.cli("kill", name, "--now")
@@ -102,7 +102,7 @@ async def test_a_page_is_usable_while_many_stops_wait_for_their_turns(watch: Wat
     names = world.seeded.agents[14:21]
     async with connect(world.place.run) as hive:
         for name in names:
-            await hive.request(r.Send(to=name, body="[[slow 60]]"))
+            await hive.request(r.Send(to=name, body="[[slow 600]]"))
         for name in names:
             row = watch.page.locator(f"#agent-{name}")
             await row.filter(has_text="thinking").wait_for()

@@ -54,7 +54,7 @@ class Away(Operator):
         await self.page.clock.run_for(seconds * 1000)
         return await self.told()
 
-    async def count(self, waiting: int, seconds: float = 15) -> None:
+    async def count(self, waiting: int, seconds: float = 30) -> None:
         """Returns when the page knows of so many that wait."""
 
         async def so() -> bool:

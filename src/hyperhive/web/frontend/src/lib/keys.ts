@@ -1,7 +1,7 @@
 // One registry of what can be done here: it feeds the keys, the palette (mod+k) and the help (?). Screens register while
 // they are shown. Keys never fire while one types; those without a modifier can be turned off.
 import { computed, signal, type ReadonlySignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { useLayoutEffect } from "preact/hooks";
 import { settings } from "./settings";
 
 export interface Action {
@@ -35,9 +35,9 @@ export function register(offered: readonly Action[]): () => void {
   return () => (groups.value = groups.peek().filter((each) => each !== offered));
 }
 
-/** Offer these while the component is shown. */
+/** Offer these while the component is shown: from the moment it is, so that the next key means them already. */
 export function useActions(offered: readonly Action[], deps: readonly unknown[] = []): void {
-  useEffect(() => register(offered), deps as unknown[]);
+  useLayoutEffect(() => register(offered), deps as unknown[]);
 }
 
 /** A key press in the registry's spelling. */

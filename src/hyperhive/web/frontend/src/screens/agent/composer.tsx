@@ -25,7 +25,8 @@ export function Composer({ name, busy, model }: { name: string; busy: boolean; m
 
   const submit = (): void => {
     if (sending) return;
-    const parsed = parseInput(text.value);
+    const written = text.value;
+    const parsed = parseInput(written);
     setFault(parsed.kind === "fault" ? parsed.says : "");
     setError(undefined);
     if (parsed.kind === "fault" || (parsed.kind === "text" && parsed.text === "")) return;
@@ -35,7 +36,7 @@ export function Composer({ name, busy, model }: { name: string; busy: boolean; m
     done
       .then(
         (reply) => {
-          clear();
+          if (text.peek() === written) clear(); // what was written meanwhile stays
           clearKey();
           sent.value++;
           if (parsed.kind === "command") toast(`/${parsed.name}: done${"note" in reply && reply.note ? `; ${reply.note}` : ""}`);

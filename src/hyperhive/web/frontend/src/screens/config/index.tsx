@@ -73,7 +73,7 @@ function Proposed({ name, config }: { name: string; config: Config }): JSX.Eleme
   return (
     <Section title="Proposed" actions={<><Choice config={config} /><Link class="btn btn-default" href={`/approvals/${approval}`}>{`Approval #${approval}`}</Link></>}>
       {error ? <Banner tone="failed" icon="alert">{`Approval #${approval} failed: `}<Text text={error} /></Banner> : null}
-      {differs ? <ProposedDiff name={name} approval={approval} /> : <p class="muted">It is what is deployed.</p>}
+      {differs ? <ProposedDiff key={approval} name={name} approval={approval} /> : <p class="muted">It is what is deployed.</p>}
     </Section>
   );
 }
