@@ -39,7 +39,7 @@ COMMANDS: list[list[str]] = [
     ["model", "x", "opus"], ["cancel", "x"], ["compact", "x"], ["new-session", "x"],
     ["request-spawn", "x"], ["rebuild", "x"], ["update", "x"], ["rollback", "x", "1"],
     ["budget"], ["budget", "x", "--by", "chain"], ["tool-rules"],
-    ["send", "x", "hi"], ["inbox"], ["file", "x", "/state/y.md"], ["dead"],
+    ["send", "x", "hi"], ["inbox"], ["file", "x", "/state/y.md"], ["dead"], ["drop", "1"],
     ["ask", "x", "hi?"], ["questions", "--all"], ["answer", "7", "1"], ["remind", "x", "later", "--in", "5m"],
     ["reminders"],
     ["pending"], ["show", "7"], ["approve", "7"], ["deny", "7"], ["audit"],
