@@ -21,6 +21,7 @@ import anyio
 import anyio.to_thread
 from tests.bench.table import Contender, Goal, Group, Sample
 
+import hyperhive
 from hyperhive.client import connect
 from hyperhive.config import HiveConfig, HiveFile
 from hyperhive.host import Hive
@@ -82,8 +83,8 @@ class Place:
             configs = hive.config_code.configs
             for number in range(count):
                 await hive.lifecycle.spawn(f"a{number}")
-                # As if its repos had been made: a start looks at them no more then.
-                await configs.begin([Deployment(f"a{number}", 0, NO_COMMIT, "{}", 0)])
+                # As if its repos had been made, by this revision: a start looks at them no more then.
+                await configs.begin([Deployment(f"a{number}", 0, NO_COMMIT, "{}", 0, hyperhive.__version__)])
             lock = dict.fromkeys(configs.agents(), NO_COMMIT)
             await anyio.to_thread.run_sync((self.state / "meta" / "lock.json").write_text, json.dumps(lock))
             await hive.broker.purge("manager")
