@@ -52,7 +52,8 @@ export function Composer({ name, busy, model }: { name: string; busy: boolean; m
   /** What was taken back may be meant otherwise: it is there to be mended, where nothing else is being written. */
   const takenBack = (body: string): void => {
     if (text.peek().trim() === "") text.value = body;
-    area.current?.focus();
+    const at = document.activeElement; // whoever has gone on to something else stays there
+    if (at === document.body || area.current?.closest(".composer")?.contains(at)) area.current?.focus();
   };
 
   return (
