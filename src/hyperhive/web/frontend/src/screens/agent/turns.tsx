@@ -32,16 +32,17 @@ export function Turns({ name, query }: Props) {
       signal ? { signal } : {},
     ).then((reply) => reply.turns as Row[]);
   const loaded = useLoad((stop) => ask(undefined, stop), [of]);
-  const later = more?.of === of ? more : undefined;
+  const page = `${of} ${loaded.value?.at(-1)?.turn}`; // where newer turns came in, what stood below it has a gap before it
+  const later = more?.of === page ? more : undefined;
   const rows = [...(loaded.value ?? []), ...(later?.rows ?? [])];
   const last = rows.at(-1)?.turn;
   const line = newUpTo(rows.map((row) => ({ at: row.ended_at })), lastVisit.value);
   const older = (): void => {
     if (last === undefined) return;
-    const before = later ?? { of, rows: [], done: false, busy: false };
+    const before = later ?? { of: page, rows: [], done: false, busy: false };
     setMore({ ...before, busy: true });
     ask(last).then(
-      (page) => setMore({ of, rows: [...before.rows, ...page], done: page.length < PAGE, busy: false }),
+      (found) => setMore({ of: page, rows: [...before.rows, ...found], done: found.length < PAGE, busy: false }),
       (error: unknown) => setMore({ ...before, busy: false, error: asApiError(error) }),
     );
   };

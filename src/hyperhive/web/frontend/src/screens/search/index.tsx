@@ -59,10 +59,11 @@ export default function Screen({ query }: ScreenProps): JSX.Element {
 
 function Hits({ q, scope }: { q: string; scope: Scope }): JSX.Element {
   const first = useLoad((signal) => request({ cmd: "search", query: q, in: scope, limit: 50 }, { signal }), [q, scope]);
-  const [later, setLater] = useState<readonly Hit[]>([]);
-  const [whole, setWhole] = useState(false);
+  const [older, setOlder] = useState<{ below: number | undefined; hits: readonly Hit[]; whole: boolean }>();
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<ApiError>();
+  const below = first.value?.hits.at(-1)?.cursor; // where newer ones came in, what stood below has a gap before it
+  const { hits: later, whole } = older?.below === below && older ? older : { hits: [], whole: false };
   const hits = [...(first.value?.hits ?? []), ...later];
   const behind = first.value?.behind ?? false;
   useEffect(() => {
@@ -88,8 +89,7 @@ function Hits({ q, scope }: { q: string; scope: Scope }): JSX.Element {
     setBusy(true);
     try {
       const page = await request({ cmd: "search", query: q, in: scope, limit: 50, before: last.cursor });
-      setLater([...later, ...page.hits]);
-      setWhole(page.hits.length < 50);
+      setOlder({ below, hits: [...later, ...page.hits], whole: page.hits.length < 50 });
     } catch (failure) {
       setError(asApiError(failure));
     } finally {
