@@ -17,6 +17,9 @@ import anyio.to_thread
 import pytest
 from playwright.async_api import Browser, StorageState
 
+from hyperhive.client import connect
+from hyperhive.protocol import requests as r
+from hyperhive.protocol.replies import TurnRows
 from web_jobs import Figures, Operator, ask, operator_at, propose, resolved
 from web_seed import LARGE, Scale
 from web_world import WebWorld, seeded_hive
@@ -116,6 +119,19 @@ def spenders_of(world: WebWorld) -> set[str]:
     return set(world.seeded.agents[: LARGE.pasts])
 
 
+async def a_day_with_turns(world: WebWorld, links: list[str]) -> str:
+    """Of these links to an agent's day one with turns: on a day that has just begun there is spending alone."""
+    async with connect(world.place.run) as client:
+        for link in links:
+            found = re.fullmatch(r"/agents/([a-z-]+)/turns\?since=(\d+)&until=(\d+)", link)
+            assert found, link
+            asked = r.Turns(name=found[1], since=int(found[2]), until=int(found[3]), limit=1)
+            page = await client.request(asked)
+            if isinstance(page, TurnRows) and page.turns:
+                return link
+    raise AssertionError("no agent had a turn in a week")
+
+
 async def test_j10_tokens_by_agent_and_day_are_one_click_away_and_the_databases_own(
     desk: Operator, world: WebWorld, figures: Figures
 ) -> None:
@@ -142,7 +158,9 @@ async def test_j10_tokens_by_agent_and_day_are_one_click_away_and_the_databases_
     )
     listed = sum(int(one.replace(",", "")) for name, one in sums if name in spenders_of(world))
     assert listed == sum(tokens for tokens, _ in database.values())
-    await page.locator(".matrix tbody a[title]").first.click()
+    await page.locator(
+        f".matrix tbody a[href='{await a_day_with_turns(world, [href for href, _ in cells])}']"
+    ).click()
     await page.locator(".turn-item").first.wait_for()
     clicks = await desk.taps()
     figures.note("J10", "to an agent's day and its turns", clicks, "clicks", 2)
