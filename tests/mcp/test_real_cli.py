@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import pytest
@@ -95,6 +95,12 @@ async def test_a_turn_that_is_cancelled_while_recv_waits_takes_no_message(
         assert await hive.broker.pending("alice") == 1
 
 
+class Waitable(Protocol):
+    """An event of asyncio's or of anyio's."""
+
+    async def wait(self) -> object: ...
+
+
 async def test_a_restart_of_the_core_in_mid_call_is_not_noticed_by_a_turn_of_a_harness_of_its_own(
     root: Path, benches: Benches, api: FakeAnthropic
 ) -> None:
@@ -117,18 +123,23 @@ async def test_a_restart_of_the_core_in_mid_call_is_not_noticed_by_a_turn_of_a_h
             ended.append((await runner.run([message(1, "go")])).ok)
             over.set()
 
+        async def come(what: str, event: Waitable) -> None:
+            with anyio.move_on_after(20):
+                await event.wait()
+                return
+            raise AssertionError(f"in vain: {what}; the turn {ended or 'runs'}; {len(api.requests)} requests")
+
         async with anyio.create_task_group() as group:
             group.start_soon(run)
-            await committed.wait()
+            await come("sent", committed)
             await hive.kill()
             async with small_hive(root) as second:
-                await second.receiving.wait()
+                await come("asked for mail", second.receiving)
                 await second.kill()
             async with small_hive(root) as third:
-                await third.receiving.wait()
+                await come("asked for mail again", third.receiving)
                 await third.broker.send("bob", "alice", "at last")
-                with anyio.fail_after(30):
-                    await over.wait()
+                await come("the turn's end", over)
                 assert ended == [True]
                 assert [row.body for row in await third.broker.recent("bob")] == ["from the real one"]
                 assert "at last" in told(api)

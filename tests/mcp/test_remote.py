@@ -43,6 +43,28 @@ async def test_a_call_waits_for_a_core_that_is_not_there_yet(root: Path) -> None
     await session.aclose()
 
 
+async def test_two_clients_that_count_alike_both_get_their_answers(root: Path) -> None:
+    """CLI 2.1.200 connects a second time where the first connection takes long; both count from 0."""
+    session = await RemoteToolServer(root / "run" / "harness" / "alice" / "harness.sock").open_session()
+    got: list[str] = []
+
+    async def talk() -> None:
+        alice = await Lines(session).introduce()
+        got.append(await alice.text("whoami"))
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(talk)
+            group.start_soon(talk)
+            await anyio.wait_all_tasks_blocked()
+            async with small_hive(root):
+                while len(got) < 2:
+                    await anyio.lowlevel.checkpoint()
+    assert "alice" in got[0]
+    assert got[0] == got[1]
+    await session.aclose()
+
+
 async def test_a_restart_of_the_core_in_the_middle_of_a_send_is_not_noticed_and_it_happens_once(
     root: Path,
 ) -> None:

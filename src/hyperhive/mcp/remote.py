@@ -104,6 +104,10 @@ class RemoteToolSession:
         if head.method is None or head.id is None:
             self._notice(message, head)
             return None
+        # A CLI that is slow to start connects twice, and each of its clients counts from 0: one id after the other.
+        while (earlier := self._waiting.get(head.id)) is not None:
+            await asyncio.wait([earlier])
+            await asyncio.sleep(0)  # whoever waited for it takes it out
         waiter: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         self._waiting[head.id] = waiter
         try:
