@@ -23,10 +23,18 @@ export default function Screen({ query }: ScreenProps): JSX.Element {
   const field = useRef<HTMLInputElement>(null);
   const [words, setWords] = useState(q);
   useLayoutEffect(() => field.current?.focus(), []);
-  useEffect(() => setWords(q), [q]);
+  const asked = useRef(q); // what the address holds by our own doing is no news: letters may have been typed since
+  useLayoutEffect(() => {
+    if (q === asked.current) return;
+    asked.current = q;
+    setWords(q);
+  }, [q]);
   useEffect(() => {
     if (words === q) return undefined;
-    const timer = setTimeout(() => setQuery({ q: words || undefined }), 120);
+    const timer = setTimeout(() => {
+      asked.current = words;
+      setQuery({ q: words || undefined });
+    }, 120);
     return () => clearTimeout(timer);
   }, [words]);
   return (
