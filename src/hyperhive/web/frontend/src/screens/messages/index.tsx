@@ -6,6 +6,7 @@ import type { ScreenProps } from "../../app/routes";
 import { useActions } from "../../lib/keys";
 import { Link, setQuery } from "../../lib/router";
 import { agentNames, facts } from "../../lib/store";
+import { useTyped } from "../../lib/typed";
 import { newUpTo } from "../../lib/new-up-to";
 import { lastVisit } from "../../lib/visit";
 import { Compose } from "../../mail/Compose";
@@ -72,13 +73,7 @@ function withoutBefore(query: ScreenProps["query"]): string {
 }
 
 function Filters({ filter, byThread }: { filter: FlowFilter; byThread: boolean }): JSX.Element {
-  const [words, setWords] = useState(filter.q ?? "");
-  useEffect(() => setWords(filter.q ?? ""), [filter.q]);
-  useEffect(() => {
-    if (words === (filter.q ?? "")) return undefined;
-    const timer = setTimeout(() => setQuery({ q: words || undefined, before: undefined }), 250);
-    return () => clearTimeout(timer);
-  }, [words]);
+  const [words, setWords] = useTyped(filter.q ?? "", (typed) => setQuery({ q: typed || undefined, before: undefined }), 250);
   const names = ["operator", "system", ...agentNames.value];
   const anybody = (word: string): { value: string; label: string }[] => [{ value: "", label: word }, ...names.map((name) => ({ value: name, label: name }))];
   return (

@@ -8,6 +8,7 @@ import { useActions } from "../../lib/keys";
 import { useLoad } from "../../lib/load";
 import type { Schemas } from "../../lib/protocol";
 import { Link, navigate, setQuery } from "../../lib/router";
+import { useTyped } from "../../lib/typed";
 import { Age, Banner, Button, Chip, Empty, ErrorBox, Icon, type IconName, Loading, Page, Segmented, Text, TextInput } from "../../ui";
 import { type Hit, placeOf } from "./place";
 import "./search.css";
@@ -21,22 +22,8 @@ export default function Screen({ query }: ScreenProps): JSX.Element {
   const q = query["q"] ?? "";
   const scope = SCOPES.find((one) => one === query["in"]) ?? "all";
   const field = useRef<HTMLInputElement>(null);
-  const [words, setWords] = useState(q);
+  const [words, setWords] = useTyped(q, (typed) => setQuery({ q: typed || undefined }), 120);
   useLayoutEffect(() => field.current?.focus(), []);
-  const asked = useRef(q); // what the address holds by our own doing is no news: letters may have been typed since
-  useLayoutEffect(() => {
-    if (q === asked.current) return;
-    asked.current = q;
-    setWords(q);
-  }, [q]);
-  useEffect(() => {
-    if (words === q) return undefined;
-    const timer = setTimeout(() => {
-      asked.current = words;
-      setQuery({ q: words || undefined });
-    }, 120);
-    return () => clearTimeout(timer);
-  }, [words]);
   return (
     <Page title="Search">
       <form class="search-form" role="search" onSubmit={(event) => { event.preventDefault(); document.querySelector<HTMLElement>(".search-hit")?.click(); }}>
