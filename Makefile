@@ -21,7 +21,7 @@ demo: $(VENV)/.demo pages ## run a hive of scripted agents: no account, no netwo
 	@$(VENV)/bin/hyperhive demo $(ARGS)
 
 test: $(VENV)/.dev pages ## run the test suite (ARGS="tests/broker -x" for a part of it)
-	$(PY) -m pytest --numprocesses=auto --maxprocesses=4 --max-worker-restart=2 --dist=loadfile $(ARGS)
+	$(PY) -m pytest --numprocesses=auto --maxprocesses=4 --max-worker-restart=0 --dist=loadfile $(ARGS)
 
 check: $(VENV)/.dev ## format, lint, types, import contract, stale references
 	$(VENV)/bin/ruff format --check .

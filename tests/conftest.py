@@ -7,7 +7,8 @@
   (`loop_stays_free`); `@pytest.mark.may_block("why")` exempts one.
 - No process that the suite started may outlive it (`pytest_sessionfinish`).
 - A test that does not even end at its timeout (a tear-down that waits for ever) takes its worker with it, after the
-  tracebacks of all threads (`Watchdog`): the run goes on with another worker, and ends red instead of never.
+  tracebacks of all threads (`Watchdog`): the run ends there, red, instead of never. No other worker takes its place
+  (`--max-worker-restart=0`): pytest-xdist can stand still for ever after one did.
 - A failure is told when it happens (`FailuresAtOnce`), not only at the end.
 """
 
