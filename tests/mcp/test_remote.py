@@ -65,6 +65,25 @@ async def test_two_clients_that_count_alike_both_get_their_answers(root: Path) -
     await session.aclose()
 
 
+async def test_who_waits_behind_a_client_that_counts_alike_hears_of_the_end(root: Path) -> None:
+    session = await RemoteToolServer(root / "run" / "harness" / "alice" / "harness.sock").open_session()
+    ended: list[type[Exception]] = []
+
+    async def talk() -> None:
+        try:
+            await Lines(session).introduce()
+        except Closed as error:
+            ended.append(type(error))
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(talk)
+            group.start_soon(talk)
+            await anyio.wait_all_tasks_blocked()
+            await session.aclose()
+    assert ended == [Closed, Closed]
+
+
 async def test_a_restart_of_the_core_in_the_middle_of_a_send_is_not_noticed_and_it_happens_once(
     root: Path,
 ) -> None:

@@ -99,8 +99,7 @@ class RemoteToolSession:
         except BadRequest as error:
             fault = {"code": -32600, "message": str(error)}
             return msgspec.json.encode({"jsonrpc": "2.0", "id": None, "error": fault})
-        if self._task is None or self._task.done():
-            raise Closed("the tool session has ended")
+        self._check_open()
         if head.method is None or head.id is None:
             self._notice(message, head)
             return None
@@ -108,6 +107,7 @@ class RemoteToolSession:
         while (earlier := self._waiting.get(head.id)) is not None:
             await asyncio.wait([earlier])
             await asyncio.sleep(0)  # whoever waited for it takes it out
+            self._check_open()
         waiter: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         self._waiting[head.id] = waiter
         try:
@@ -128,6 +128,10 @@ class RemoteToolSession:
             raise
         finally:
             del self._waiting[head.id]
+
+    def _check_open(self) -> None:
+        if self._task is None or self._task.done():
+            raise Closed("the tool session has ended")
 
     async def aclose(self) -> None:
         """Hangs up. Idempotent."""
